@@ -1,0 +1,98 @@
+import { randomFillSync } from "node:crypto";
+
+/** One reading of both clocks. The monotonic clock orders; the wall clock also counts a suspended machine's time. */
+export interface Instant {
+  readonly monotonicMs: number;
+  readonly wallMs: number;
+}
+
+/** A pending timer, as the environment that made it knows it. */
+export type Timer = object;
+
+/**
+ * Everything the library takes from outside that is neither its input nor a node: clocks, timers,
+ * randomness. Each Redlock has one, so that a simulator can own time and chance.
+ */
+export interface Environment {
+  now(): Instant;
+  monotonicMs(): number;
+  setTimer(callback: () => void, delayMs: number): Timer;
+  /** One that does not keep the process alive. */
+  setBackgroundTimer(callback: () => void, delayMs: number): Timer;
+  clearTimer(timer: Timer): void;
+  /** Calls back once what already waits in the sockets has been read. */
+  afterPoll(callback: () => void): void;
+  /** At least 0 and below 1. */
+  random(): number;
+  /** A lock value nobody else has: 16 random bytes, in hexadecimal. */
+  randomValue(): string;
+}
+
+/** Above this Node fires a timer at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+const VALUE_BYTES = 16;
+const pool = Buffer.alloc(256 * VALUE_BYTES);
+let poolUsed = pool.length;
+
+function randomValue(): string {
+  if (poolUsed === pool.length) {
+    randomFillSync(pool);
+    poolUsed = 0;
+  }
+  poolUsed += VALUE_BYTES;
+  return pool.toString("hex", poolUsed - VALUE_BYTES, poolUsed);
+}
+
+export const systemEnvironment: Environment = {
+  now: () => ({ monotonicMs: performance.now(), wallMs: Date.now() }),
+  monotonicMs: () => performance.now(),
+  setTimer: (callback, delayMs) => setTimeout(callback, Math.min(delayMs, LONGEST_TIMER_MS)),
+  setBackgroundTimer: (callback, delayMs) =>
+    setTimeout(callback, Math.min(delayMs, LONGEST_TIMER_MS)).unref(),
+  clearTimer: (timer) => {
+    clearTimeout(timer as NodeJS.Timeout);
+  },
+  // A timer runs before the loop polls its sockets, an immediate after it.
+  afterPoll: (callback) => {
+    setImmediate(callback);
+  },
+  random: Math.random,
+  randomValue,
+};
+
+/** Waits; rejects with the signal's reason as soon as it aborts. */
+export function sleep(
+  environment: Environment,
+  delayMs: number,
+  signal?: AbortSignal,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => {
+      environment.clearTimer(timer);
+      // The caller chose the reason; it need not be an Error.
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
+      reject(signal?.reason);
+    };
+    const timer = environment.setTimer(() => {
+      signal?.removeEventListener("abort", onAbort);
+      resolve();
+    }, delayMs);
+    if (signal?.aborted) onAbort();
+    else signal?.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
+/** The environment's timers in the form that p-timeout takes. */
+export function pTimeoutTimers(environment: Environment): {
+  setTimeout: typeof setTimeout;
+  clearTimeout: typeof clearTimeout;
+} {
+  return {
+    setTimeout: ((callback: () => void, delayMs: number) =>
+      environment.setTimer(callback, delayMs)) as typeof setTimeout,
+    clearTimeout: ((timer: Timer | undefined) => {
+      if (timer !== undefined) environment.clearTimer(timer);
+    }) as typeof clearTimeout,
+  };
+}

@@ -1,0 +1,108 @@
+import type { ExecutionStats } from "./results.js";
+
+/** Every error of the library carries one of these as its `code`; check it rather than the class. */
+export type ErrorCode =
+  | "ERR_REDLOCK_QUORUM"
+  | "ERR_REDLOCK_VALIDITY"
+  | "ERR_REDLOCK_HELD"
+  | "ERR_REDLOCK_LOST"
+  | "ERR_REDLOCK_EXPIRED"
+  | "ERR_REDLOCK_TIMEOUT"
+  | "ERR_REDLOCK_NODE_TIMEOUT"
+  | "ERR_REDLOCK_NODE_DOWN"
+  | "ERR_REDLOCK_CLOSED"
+  | "ERR_REDLOCK_INVALID_ARGUMENT"
+  | "ERR_REDLOCK_SCRIPTS";
+
+/**
+ * An operation that did not succeed: no quorum (`ERR_REDLOCK_QUORUM`), a quorum too late
+ * (`ERR_REDLOCK_VALIDITY`), the caller's `acquireTimeout` over (`ERR_REDLOCK_TIMEOUT`), a lock that had
+ * ended before (`ERR_REDLOCK_EXPIRED`), or a Redlock that was closed (`ERR_REDLOCK_CLOSED`). Its
+ * message names the nodes and says why each voted against.
+ */
+export class ExecutionError extends Error {
+  override readonly name = "ExecutionError";
+
+  constructor(
+    message: string,
+    /** One promise of statistics an attempt; the last 100 where there were more. */
+    readonly attempts: readonly Promise<ExecutionStats>[],
+    readonly code: ErrorCode = "ERR_REDLOCK_QUORUM",
+  ) {
+    super(message);
+  }
+}
+
+/** A node's vote against: one of the keys is another's, or, for an extension, no longer this lock's. */
+export class ResourceLockedError extends Error {
+  override readonly name = "ResourceLockedError";
+  readonly code = "ERR_REDLOCK_HELD" satisfies ErrorCode;
+}
+
+/** A node's vote against: it was not asked since it is down or silent, or did not answer in time. */
+export class NodeError extends Error {
+  override readonly name = "NodeError";
+
+  constructor(
+    message: string,
+    readonly code: "ERR_REDLOCK_NODE_TIMEOUT" | "ERR_REDLOCK_NODE_DOWN",
+    /** host:port of the node. */
+    readonly node: string,
+    options?: { readonly cause: Error },
+  ) {
+    super(message, options);
+  }
+}
+
+/** The vote of a node that was not asked, or not in full, since its round was decided before. No fault of the node's. */
+export class Abstention extends NodeError {
+  constructor(node: string) {
+    super("not asked in time: the others had decided", "ERR_REDLOCK_NODE_TIMEOUT", node);
+  }
+}
+
+type Coded<E extends Error> = E & { readonly code: ErrorCode };
+
+/** Wrong in kind: the message says what, where and what to do. */
+export function invalidType(
+  message: string,
+  code: ErrorCode = "ERR_REDLOCK_INVALID_ARGUMENT",
+): Coded<TypeError> {
+  return Object.assign(new TypeError(message), { code });
+}
+
+/** Right in kind, but out of range. */
+export function outOfRange(message: string): Coded<RangeError> {
+  return Object.assign(new RangeError(message), {
+    code: "ERR_REDLOCK_INVALID_ARGUMENT" as const,
+  });
+}
+
+/**
+ * A client's error without the command that it was for: ioredis attaches the arguments, those of AUTH
+ * included, also to errors inside errors.
+ */
+export function withoutCommand(error: unknown): Error {
+  if (!(error instanceof Error)) return new Error(String(error));
+  if (!("command" in error) && !("lastNodeError" in error) && !("previousErrors" in error)) {
+    return error;
+  }
+  const bare = new Error(error.message);
+  bare.name = error.name;
+  if ("code" in error) Object.assign(bare, { code: error.code });
+  if (error.stack !== undefined) bare.stack = error.stack;
+  return bare;
+}
+
+/** An error in the few words that fit a list of nodes: its code, such as ECONNREFUSED, or its message. */
+export function inShort(error: Error): string {
+  if (error instanceof NodeError && error.cause instanceof Error) return inShort(error.cause);
+  const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
+  if (code !== undefined && !code.startsWith("ERR_REDLOCK")) return code;
+  return error.message === "" ? error.name : error.message.replace(/\.$/, "");
+}
+
+/** A time as a person reads it: `250 ms`, `2.2 s`. */
+export function inWords(durationMs: number): string {
+  return durationMs < 1000 ? `${Math.round(durationMs)} ms` : `${(durationMs / 1000).toFixed(1)} s`;
+}

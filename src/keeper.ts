@@ -1,0 +1,110 @@
+import type { Environment, Timer } from "./environment.js";
+import { inWords } from "./errors.js";
+import type { Lease } from "./lease.js";
+import { type Lock, LockLostError } from "./lock.js";
+
+/** Aborts when the lock of `using` is lost; `error` is then the same LockLostError as `reason`. */
+export type RedlockAbortSignal = AbortSignal & { error?: Error };
+
+/** At least this often the lease is held against both clocks. */
+const LONGEST_CHECK_MS = 1000;
+
+/** A timer may fire this much late: the loss is said before the validity ends, not after. */
+const TIMER_SLACK_MS = 2;
+
+export interface Keeping {
+  readonly lock: Lock;
+  readonly lease: Lease;
+  /** Ms of validity left at which to extend. */
+  readonly thresholdMs: number;
+  /** Ms from a failed try to the next. */
+  readonly pauseMs: () => number;
+  /** Tries once, for at most this long. Resolves with why it failed, if it did. */
+  readonly extend: (limitMs: number) => Promise<Error | undefined>;
+}
+
+/**
+ * Keeps a lock alive by extending it in time, and sees to it that its loss is noticed by a timer and
+ * not by a reply: whatever the nodes do, the signal aborts no later than the validity ends.
+ */
+export class Keeper {
+  readonly #keeping: Keeping;
+  readonly #environment: Environment;
+  readonly #controller = new AbortController();
+  #timer: Timer | undefined;
+  #extending = false;
+  #nextTryMs = 0;
+  #lastFailure: Error | undefined;
+  #stopped = false;
+
+  constructor(keeping: Keeping, environment: Environment) {
+    this.#keeping = keeping;
+    this.#environment = environment;
+    keeping.lease.onLoss = this.#sayLost;
+    this.#check();
+  }
+
+  get signal(): RedlockAbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** Ends the keeping, with a last look at the clocks. Gives the loss, if there was one. */
+  stop(): Error | undefined {
+    this.#stopped = true;
+    this.#clearTimer();
+    return this.#keeping.lease.open ? undefined : this.signal.error;
+  }
+
+  readonly #check = (): void => {
+    this.#clearTimer();
+    if (this.#stopped) return;
+    const { lease, thresholdMs } = this.#keeping;
+    const leftMs = lease.remainingMs;
+    if (leftMs <= TIMER_SLACK_MS) lease.lose();
+    if (!lease.open) return;
+
+    const pauseLeftMs = this.#nextTryMs - this.#environment.monotonicMs();
+    const untilTryMs = Math.max(leftMs - thresholdMs, pauseLeftMs);
+    if (untilTryMs <= 0 && !this.#extending) void this.#extend(leftMs / 3);
+    const wakeMs = Math.min(
+      LONGEST_CHECK_MS,
+      leftMs - TIMER_SLACK_MS,
+      this.#extending ? Infinity : untilTryMs,
+    );
+    this.#timer = this.#environment.setTimer(this.#check, Math.ceil(wakeMs));
+  };
+
+  async #extend(limitMs: number): Promise<void> {
+    this.#extending = true;
+    this.#lastFailure = await this.#keeping.extend(limitMs);
+    this.#extending = false;
+    const pauseMs =
+      this.#lastFailure === undefined
+        ? 0
+        : Math.min(this.#keeping.pauseMs(), this.#keeping.lease.remainingMs / 4);
+    this.#nextTryMs = this.#environment.monotonicMs() + pauseMs;
+    this.#check();
+  }
+
+  readonly #sayLost = (): void => {
+    this.#clearTimer();
+    const { lock, lease } = this.#keeping;
+    const cause = lease.lossCause ?? this.#lastFailure;
+    const why =
+      cause === undefined
+        ? "its validity ended before it was extended; was the event loop blocked, or the machine suspended?"
+        : `it could not be extended in time. ${cause.message}`;
+    const error = new LockLostError(
+      `The lock on ${lock.resources.join(", ")}, with a ttl of ${inWords(lock.ttl)}, was lost: ${why}`,
+      lock,
+      cause && { cause },
+    );
+    this.signal.error = error;
+    this.#controller.abort(error);
+  };
+
+  #clearTimer(): void {
+    if (this.#timer !== undefined) this.#environment.clearTimer(this.#timer);
+    this.#timer = undefined;
+  }
+}

@@ -1,0 +1,146 @@
+import { type ErrorCode, invalidType } from "./errors.js";
+import type { Lease } from "./lease.js";
+import type { Round } from "./quorum.js";
+import type { ExecutionResult, ExecutionStats } from "./results.js";
+
+/** What made a lock, and can renew and release it. */
+export interface LockIssuer {
+  extend(lock: Lock, ttl: number): Promise<Lock>;
+  release(lock: Lock): Promise<ExecutionResult>;
+}
+
+/** A lock as plain data, for `adopt` in another process. */
+export interface LockJson {
+  readonly version: 1;
+  readonly resources: readonly string[];
+  readonly value: string;
+  /** Epoch ms by the clock of the host that wrote this. */
+  readonly expiration: number;
+  /** In ms. */
+  readonly ttl: number;
+  readonly keyPrefix: string;
+}
+
+export interface LockParts {
+  readonly redlock: LockIssuer;
+  readonly resources: readonly string[];
+  readonly value: string;
+  readonly ttlMs: number;
+  readonly keyPrefix: string;
+  readonly lease: Lease;
+  readonly rounds: readonly Round[];
+  /** What an adopted lock's data said. */
+  readonly statedExpirationMs?: number;
+}
+
+/** The lease behind a lock. Throws a TypeError, naming the call, where `lock` is none of this library's. */
+export let leaseOf: (lock: Lock, call: string) => Lease;
+
+/**
+ * A lock that was acquired or adopted. `extend` renews this very object; a lock that is lost or
+ * released stays so.
+ *
+ * @example
+ * ```ts
+ * await using lock = await redlock.acquire("invoice:7", 5000);
+ * await charge(invoice);
+ * if (!lock.valid) throw new Error("too late to write");
+ * ```
+ */
+export class Lock {
+  readonly redlock: LockIssuer;
+  readonly resources: string[];
+  /** What the keys hold while the lock is held: random, of this lock alone. */
+  readonly value: string;
+  readonly #lease: Lease;
+  readonly #parts: LockParts;
+  #attempts: Promise<ExecutionStats>[] | undefined;
+
+  static {
+    leaseOf = (lock: unknown, call) => {
+      if (typeof lock === "object" && lock !== null && #lease in lock) return lock.#lease;
+      throw invalidType(
+        `${call}() needs a lock that acquire() or adopt() of this copy of redlock-quorum gave. ` +
+          "Pass such a lock; for one of another process or copy, adopt(lock.toJSON()) first.",
+      );
+    };
+  }
+
+  /** @internal */
+  constructor(parts: LockParts) {
+    this.redlock = parts.redlock;
+    this.resources = [...parts.resources];
+    this.value = parts.value;
+    this.#lease = parts.lease;
+    this.#parts = parts;
+  }
+
+  /** One promise of statistics for each attempt that it took; the last 100 where there were more. */
+  get attempts(): readonly Promise<ExecutionStats>[] {
+    this.#attempts ??= this.#parts.rounds.map((round) => round.stats());
+    return this.#attempts;
+  }
+
+  /** Epoch ms at which the validity ends by this host's wall clock; 0 once lost or released. */
+  get expiration(): number {
+    if (this.#lease.adopted) return this.#parts.statedExpirationMs ?? 0;
+    return this.#lease.expirationMs;
+  }
+
+  /** The ttl in force, in ms. */
+  get ttl(): number {
+    return this.#lease.ttlMs ?? this.#parts.ttlMs;
+  }
+
+  /**
+   * Ms of validity left, read from both clocks each time. 0 once lost or released, and for an adopted
+   * lock until its first extension: another host's clock set its expiration.
+   */
+  get remaining(): number {
+    return this.#lease.remainingMs;
+  }
+
+  /** Whether the lock may be relied on at this moment. */
+  get valid(): boolean {
+    return this.remaining > 0;
+  }
+
+  /** Renews this lock for `ttl` ms from now. Rejects as `Redlock.extend` does. */
+  extend(ttl: number): Promise<Lock> {
+    return this.redlock.extend(this, ttl);
+  }
+
+  /** Releases this lock on every node. Rejects as `Redlock.release` does. */
+  release(): Promise<ExecutionResult> {
+    return this.redlock.release(this);
+  }
+
+  toJSON(): LockJson {
+    return {
+      version: 1,
+      resources: [...this.resources],
+      value: this.value,
+      expiration: this.expiration,
+      ttl: this.ttl,
+      keyPrefix: this.#parts.keyPrefix,
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.release();
+  }
+}
+
+/** The lock's validity ended, or a majority no longer held it, before it was released. */
+export class LockLostError extends Error {
+  override readonly name = "LockLostError";
+  readonly code = "ERR_REDLOCK_LOST" satisfies ErrorCode;
+
+  constructor(
+    message: string,
+    readonly lock: Lock,
+    options?: { readonly cause?: Error },
+  ) {
+    super(message, options);
+  }
+}

@@ -1,0 +1,29 @@
+import type { Argument } from "../operations.js";
+
+/**
+ * One Redis server as the library sees it. A client library fits in by an adapter of a few lines; the
+ * simulator's nodes fit in the same way.
+ */
+export interface Connection {
+  /** `host:port`, never a credential. */
+  readonly name: string;
+  /**
+   * `connecting`: for the first time, without a failure so far. `down`: closed, ended, or
+   * reconnecting after a failure.
+   */
+  readonly state: "connecting" | "ready" | "down";
+  /** Counts the times the connection became ready: a reply in a later epoch than its command was resent. */
+  readonly epoch: number;
+  /** Why the connection is down, where the client said so. */
+  readonly failure: Error | undefined;
+  /** Rejects with an error named `ReplyError` where the server answered with one. */
+  send(command: string, args: readonly Argument[]): Promise<unknown>;
+  /** Resolves when the connection is next ready, rejects when it next fails. */
+  opened(): Promise<void>;
+  /** Gives up a connection on which nothing is heard, and makes a new one; absent where the caller owns it. */
+  renew?(): void;
+  /** Ends the connection, after the commands already sent. */
+  quit(): Promise<void>;
+  /** Ends the connection at once. */
+  disconnect(): void;
+}

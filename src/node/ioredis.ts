@@ -1,0 +1,175 @@
+import { Redis } from "ioredis";
+import { invalidType } from "../errors.js";
+import type { Argument } from "../operations.js";
+import type { Connection } from "./connection.js";
+
+/** What the library uses of a client. `Redis` and `Cluster` of ioredis 5 and 6 have it. */
+export interface RedisClient {
+  readonly status: string;
+  readonly isCluster?: boolean;
+  call(command: string, ...args: (string | number | Buffer)[]): Promise<unknown>;
+  connect(): Promise<unknown>;
+  quit(): Promise<unknown>;
+  disconnect(): void;
+  on(event: "ready" | "close", listener: () => void): unknown;
+  on(event: "error", listener: (error: Error) => void): unknown;
+}
+
+const METHODS = ["call", "connect", "quit", "disconnect", "on"] as const;
+
+export function isRedisClient(entry: unknown): entry is RedisClient {
+  if (typeof entry !== "object" || entry === null) return false;
+  const candidate = entry as Record<string, unknown>;
+  return (
+    typeof candidate["status"] === "string" &&
+    METHODS.every((method) => typeof candidate[method] === "function")
+  );
+}
+
+/**
+ * A connection of our own, for a URL, with options that suit Redlock: what cannot be sent now fails
+ * now, and nothing is sent a second time by the client.
+ */
+export function connectTo(url: string): Connection {
+  const client = new Redis(url, {
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    maxRetriesPerRequest: 0,
+    connectTimeout: 1000,
+    retryStrategy: (failures) => Math.min(50 * failures, 500),
+  });
+  return new IoredisConnection(client, () => {
+    client.disconnect(true);
+  });
+}
+
+const known = new WeakMap<RedisClient, Connection>();
+
+/** The connection of a client that the caller owns: one a client, however many Redlocks share it, so that its listeners do not add up. */
+export function connectionOf(client: RedisClient): Connection {
+  let connection = known.get(client);
+  if (connection === undefined) {
+    connection = new IoredisConnection(client);
+    known.set(client, connection);
+  }
+  return connection;
+}
+
+interface Waiter {
+  readonly resolve: () => void;
+  readonly reject: (failure: Error) => void;
+}
+
+class IoredisConnection implements Connection {
+  epoch = 0;
+  failure: Error | undefined;
+  readonly renew?: () => void;
+  readonly #client: RedisClient;
+  #failed = false;
+  #waiters: Waiter[] = [];
+
+  constructor(client: RedisClient, renew?: () => void) {
+    this.#client = client;
+    if (renew !== undefined) this.renew = renew;
+    client.on("ready", () => {
+      this.epoch += 1;
+      this.#failed = false;
+      this.failure = undefined;
+      for (const { resolve } of this.#takeWaiters()) resolve();
+    });
+    client.on("close", () => {
+      this.#failed = true;
+      const failure = this.failure ?? new Error("Connection is closed.");
+      for (const { reject } of this.#takeWaiters()) reject(failure);
+    });
+    client.on("error", (error) => {
+      this.failure = error;
+    });
+  }
+
+  get name(): string {
+    return addressOf(this.#client);
+  }
+
+  get state(): Connection["state"] {
+    switch (this.#client.status) {
+      case "ready":
+        return "ready";
+      case "wait":
+      case "connecting":
+      case "connect":
+        return this.#failed ? "down" : "connecting";
+      default:
+        return "down";
+    }
+  }
+
+  send(command: string, args: readonly Argument[]): Promise<unknown> {
+    try {
+      return this.#client.call(command, ...args);
+    } catch (error) {
+      return Promise.reject(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+
+  opened(): Promise<void> {
+    // A lazy client connects when it is first needed; its failure arrives as an event.
+    if (this.#client.status === "wait") this.#client.connect().catch(() => undefined);
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ resolve, reject });
+    });
+  }
+
+  async quit(): Promise<void> {
+    if (this.state === "ready") await this.#client.quit();
+    else this.disconnect();
+  }
+
+  disconnect(): void {
+    this.#client.disconnect();
+  }
+
+  #takeWaiters(): Waiter[] {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    return waiters;
+  }
+}
+
+interface Address {
+  readonly host?: string;
+  readonly port?: number;
+  readonly path?: string;
+}
+
+/** Read anew each time: a Cluster client knows no node before it has connected. */
+function addressOf(client: RedisClient): string {
+  if (client.isCluster === true) {
+    const { nodes } = client as { nodes?: () => { options: Address }[] };
+    const first = nodes?.call(client)[0];
+    return first === undefined ? "cluster" : `cluster ${inText(first.options)}`;
+  }
+  const { options } = client as { options?: Address };
+  return inText(options ?? {});
+}
+
+function inText({ path, host = "127.0.0.1", port = 6379 }: Address): string {
+  return path ?? `${host}:${port}`;
+}
+
+/** The URL without user name and password. Throws, without showing the text, where it is no Redis URL. */
+export function publicUrl(text: string, where: string): { name: string; url: string } {
+  const parsed = URL.canParse(text) ? new URL(text) : undefined;
+  if (
+    parsed === undefined ||
+    !["redis:", "rediss:"].includes(parsed.protocol) ||
+    parsed.hostname === ""
+  ) {
+    throw invalidType(
+      `${where} is not a URL of the form redis://host:port or rediss://host:port ` +
+        "(its text is not shown, since it may hold a password). Give a URL, or a client of ioredis.",
+    );
+  }
+  const name = `${parsed.hostname}:${parsed.port === "" ? 6379 : parsed.port}`;
+  return { name, url: `${parsed.protocol}//${name}${parsed.pathname}` };
+}

@@ -1,0 +1,251 @@
+import type { Environment } from "../environment.js";
+import { Abstention, inShort, inWords, NodeError, withoutCommand } from "../errors.js";
+import { inFull, type Operation, releaseOperation } from "../operations.js";
+import { releaseScript } from "../scripts/release.js";
+import type { Script } from "../scripts/script.js";
+import type { Connection } from "./connection.js";
+import type { RedisClient } from "./ioredis.js";
+import { OwedReleases } from "./owed.js";
+
+/** What stands for a node that was given as a URL, in statistics and in `clients`: no credentials. */
+export interface NodeAddress {
+  /** `host:port` */
+  readonly name: string;
+  /** The URL without user name and password. */
+  readonly url: string;
+}
+
+/** What stands for a node in statistics: the client that the caller passed in, or the address of a URL. */
+export type Client = RedisClient | NodeAddress;
+
+/** After this long a silence, a connection of our own is given up for a new one. */
+const LONGEST_SILENCE_MS = 5000;
+
+interface Silence {
+  readonly epoch: number;
+  sinceMs: number;
+}
+
+/** What the library knows of one node, and the only way by which it is asked for anything. */
+export class Node {
+  readonly client: Client;
+  readonly #connection: Connection;
+  readonly #environment: Environment;
+  readonly #owed: OwedReleases;
+  #silence: Silence | undefined;
+  #probing = false;
+  #paying = false;
+  #awaitingReturn = false;
+  #rttMs = 0;
+
+  constructor(client: Client, connection: Connection, environment: Environment) {
+    this.client = client;
+    this.#connection = connection;
+    this.#environment = environment;
+    this.#owed = new OwedReleases(environment);
+  }
+
+  get name(): string {
+    return this.#connection.name;
+  }
+
+  /** How many releases this node is owed. */
+  get owed(): number {
+    return this.#owed.size;
+  }
+
+  /**
+   * What this node has to answer in where the caller set no `nodeTimeout`: 5 % of the ttl within 50 to
+   * 1000 ms, but three times its recent round trip while that is under a third of the ttl.
+   *
+   * Source: the Redlock description, step 2: the time to wait for one node is "small compared to the
+   * total lock auto-release time", with 5 to 50 ms for a ttl of 10 s as its example.
+   */
+  timeoutMs(ttlMs: number): number {
+    const usualMs = Math.min(Math.max(Math.round(ttlMs * 0.05), 50), 1000);
+    const slowMs = 3 * this.#rttMs;
+    return slowMs < ttlMs / 3 ? Math.max(usualMs, slowMs) : usualMs;
+  }
+
+  /**
+   * Why this node votes against without being asked: it is down, or silent, that is, it let an
+   * operation time out and has answered nothing since. Nothing may pile up for such a node.
+   */
+  refusal(): NodeError | undefined {
+    if (this.#connection.state === "down") {
+      const cause = withoutCommand(this.#connection.failure ?? new Error("Connection is closed."));
+      const message = cause.message === "" ? inShort(cause) : cause.message;
+      return new NodeError(message, "ERR_REDLOCK_NODE_DOWN", this.name, { cause });
+    }
+    const silence = this.#silence;
+    if (silence === undefined) return undefined;
+    if (silence.epoch !== this.#connection.epoch) {
+      this.#silence = undefined;
+      return undefined;
+    }
+    const silentMs = this.#environment.monotonicMs() - silence.sinceMs;
+    this.#rouse(silence, silentMs);
+    return new NodeError(
+      `no answer for ${inWords(silentMs)}`,
+      "ERR_REDLOCK_NODE_TIMEOUT",
+      this.name,
+    );
+  }
+
+  /** While the node is connecting for the first time: resolves when it may be asked, rejects with its refusal. */
+  connecting(): Promise<void> | undefined {
+    if (this.#connection.state !== "connecting") return undefined;
+    return this.#connection.opened().catch((error: unknown) => {
+      throw this.refusal() ?? withoutCommand(error);
+    });
+  }
+
+  /** The node let an operation time out. */
+  fellSilent(): void {
+    if (this.#silence?.epoch === this.#connection.epoch) return;
+    this.#silence = {
+      epoch: this.#connection.epoch,
+      sinceMs: this.#environment.monotonicMs(),
+    };
+    this.#probe();
+  }
+
+  /** Keeps a release that the node has not confirmed until it is back, or the ttl has passed. */
+  owe(keys: readonly string[], value: string, ttlMs: number): void {
+    this.#owed.add({ keys, value }, ttlMs);
+    this.#payOnReturn();
+  }
+
+  /** Sends no owed release any more. */
+  forgetOwed(): void {
+    this.#owed.clear();
+  }
+
+  quit(): Promise<void> {
+    return this.#connection.quit();
+  }
+
+  disconnect(): void {
+    this.#connection.disconnect();
+  }
+
+  /**
+   * Asks the node. A script that it has not cached is sent in full only while the operation is
+   * `undecided`: later it could arrive behind the operation's own release. Rejects with the client's
+   * error, without the command's arguments.
+   */
+  perform(operation: Operation, undecided: () => boolean): Promise<unknown> {
+    // Before any vote: a key that is left from before would refuse it.
+    if (this.#owed.size > 0) this.#pay();
+    const { epoch } = this.#connection;
+    const sentMs = this.#environment.monotonicMs();
+    return this.#connection.send(operation.command, operation.args).then(
+      (reply) => {
+        this.#answered(epoch, sentMs);
+        return reply;
+      },
+      (error: unknown) => {
+        if (isReply(error)) {
+          this.#answered(epoch, sentMs);
+          const { script, always } = operation;
+          if (script !== undefined && error.message.startsWith("NOSCRIPT")) {
+            if (always || undecided()) return this.perform(inFull(operation, script), undecided);
+            this.#load(script);
+            throw new Abstention(this.name);
+          }
+        }
+        throw withoutCommand(error);
+      },
+    );
+  }
+
+  /** A command resent on a new connection, by the caller's client, may have met a node that forgot: no vote. */
+  #answered(epoch: number, sentMs: number): void {
+    const nowMs = this.#environment.monotonicMs();
+    this.#silence = undefined;
+    if (this.#owed.size > 0) this.#pay();
+    if (epoch !== this.#connection.epoch) {
+      throw new NodeError(
+        "the connection was lost before the answer",
+        "ERR_REDLOCK_NODE_DOWN",
+        this.name,
+      );
+    }
+    const rttMs = nowMs - sentMs;
+    this.#rttMs = this.#rttMs === 0 ? rttMs : this.#rttMs + (rttMs - this.#rttMs) / 8;
+  }
+
+  /** For the next time. */
+  #load(script: Script): void {
+    this.#connection.send("SCRIPT", ["LOAD", script.text]).catch(() => undefined);
+  }
+
+  #rouse(silence: Silence, silentMs: number): void {
+    if (silentMs > LONGEST_SILENCE_MS && this.#connection.renew !== undefined) {
+      silence.sinceMs = this.#environment.monotonicMs();
+      this.#connection.renew();
+    } else {
+      this.#probe();
+    }
+  }
+
+  /** One command that stays in flight, so that a node that comes back is noticed by its answer. */
+  #probe(): void {
+    if (this.#probing || this.#connection.state !== "ready") return;
+    this.#probing = true;
+    const { epoch } = this.#connection;
+    const sentMs = this.#environment.monotonicMs();
+    this.#connection
+      .send("PING", [])
+      .then(
+        () => {
+          this.#answered(epoch, sentMs);
+        },
+        (error: unknown) => {
+          if (isReply(error)) this.#answered(epoch, sentMs);
+        },
+      )
+      .catch(() => undefined)
+      .finally(() => {
+        this.#probing = false;
+      });
+  }
+
+  #payOnReturn(): void {
+    if (this.#awaitingReturn || this.#connection.state === "ready") return;
+    this.#awaitingReturn = true;
+    this.#connection.opened().then(
+      () => {
+        this.#awaitingReturn = false;
+        this.#pay();
+      },
+      () => {
+        this.#awaitingReturn = false;
+        if (this.#owed.size > 0) this.#payOnReturn();
+      },
+    );
+  }
+
+  /** In full, not by EVALSHA: a fallback after NOSCRIPT would arrive behind the votes. */
+  #pay(): void {
+    if (this.#paying || this.#connection.state !== "ready") return;
+    this.#paying = true;
+    const payments = [...this.#owed].map(async ({ keys, value }) => {
+      const { command, args } = inFull(releaseOperation(keys, value), releaseScript);
+      try {
+        await this.#connection.send(command, args);
+        this.#owed.paid(value);
+      } catch (error) {
+        if (isReply(error)) this.#owed.paid(value);
+      }
+    });
+    void Promise.all(payments).then(() => {
+      this.#paying = false;
+      if (this.#owed.size > 0) this.#payOnReturn();
+    });
+  }
+}
+
+function isReply(error: unknown): error is Error {
+  return error instanceof Error && error.name === "ReplyError";
+}

@@ -1,0 +1,71 @@
+import type { Environment, Timer } from "../environment.js";
+
+/** A release that a node has not confirmed. */
+export interface OwedRelease {
+  readonly keys: readonly string[];
+  readonly value: string;
+}
+
+/** Beyond this many the ttl alone frees the oldest. */
+const MOST_OWED = 1000;
+
+/** The releases that a node is owed while it does not answer, each until its ttl has passed. */
+export class OwedReleases {
+  readonly #byValue = new Map<string, OwedRelease & { readonly untilMs: number }>();
+  readonly #environment: Environment;
+  #expiry: { readonly timer: Timer; readonly atMs: number } | undefined;
+
+  constructor(environment: Environment) {
+    this.#environment = environment;
+  }
+
+  get size(): number {
+    return this.#byValue.size;
+  }
+
+  add(release: OwedRelease, ttlMs: number): void {
+    const untilMs = this.#environment.monotonicMs() + ttlMs;
+    this.#byValue.delete(release.value);
+    this.#byValue.set(release.value, { ...release, untilMs });
+    if (this.#byValue.size > MOST_OWED) {
+      const oldest = this.#byValue.keys().next();
+      if (!oldest.done) this.#byValue.delete(oldest.value);
+    }
+    if (this.#expiry === undefined || untilMs < this.#expiry.atMs) this.#expireAt(untilMs);
+  }
+
+  paid(value: string): void {
+    this.#byValue.delete(value);
+    if (this.#byValue.size === 0) this.clear();
+  }
+
+  clear(): void {
+    this.#byValue.clear();
+    if (this.#expiry !== undefined) this.#environment.clearTimer(this.#expiry.timer);
+    this.#expiry = undefined;
+  }
+
+  [Symbol.iterator](): Iterator<OwedRelease> {
+    return this.#byValue.values();
+  }
+
+  #expireAt(atMs: number): void {
+    if (this.#expiry !== undefined) this.#environment.clearTimer(this.#expiry.timer);
+    const delayMs = Math.ceil(atMs - this.#environment.monotonicMs());
+    const timer = this.#environment.setBackgroundTimer(() => {
+      this.#expire();
+    }, delayMs);
+    this.#expiry = { timer, atMs };
+  }
+
+  #expire(): void {
+    this.#expiry = undefined;
+    const nowMs = this.#environment.monotonicMs();
+    let nextMs = Infinity;
+    for (const [value, { untilMs }] of this.#byValue) {
+      if (untilMs <= nowMs) this.#byValue.delete(value);
+      else nextMs = Math.min(nextMs, untilMs);
+    }
+    if (this.#byValue.size > 0) this.#expireAt(nextMs);
+  }
+}

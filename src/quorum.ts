@@ -1,0 +1,255 @@
+import type { Environment, Timer } from "./environment.js";
+import { Abstention, inWords, NodeError } from "./errors.js";
+import type { Node } from "./node/node.js";
+import type { Operation } from "./operations.js";
+import type { ExecutionStats } from "./results.js";
+
+/**
+ * Source: the Redlock description, step 3: the lock is acquired if "the majority of the instances (at
+ * least 3)" of 5 gave it, that is N/2 + 1.
+ */
+export function quorumOf(nodeCount: number): number {
+  return Math.floor(nodeCount / 2) + 1;
+}
+
+/** What is asked in a round, and how its answers count. */
+export interface Question {
+  readonly nodes: readonly Node[];
+  readonly operation: Operation;
+  /** What an answer means: undefined is a vote for, an error a vote against. */
+  readonly judge: (reply: unknown) => Error | undefined;
+  /** What the node at this index has to answer in. */
+  readonly nodeTimeoutMs: (node: Node) => number;
+  /** After this long an undecided round is refused, however long its nodes may still take. */
+  readonly limitMs?: number | undefined;
+  /** Told of each vote against, as it is counted. */
+  readonly onRefusal?: (error: Error, node: Node) => void;
+}
+
+/** One node's part in a round. */
+interface Ballot {
+  readonly node: Node;
+  readonly timeoutMs: number;
+  /** Whether a command may have reached the node. */
+  asked: boolean;
+  vote: "for" | Error | undefined;
+}
+
+/**
+ * One operation asked of every node at once: one vote a node, each within the node's own timeout.
+ *
+ * Decided as soon as a majority is for it, or so many are against that none can be; no later vote
+ * changes that. It goes on counting until every node has voted, for the statistics.
+ */
+export class Round {
+  readonly #question: Question;
+  readonly #environment: Environment;
+  readonly #startMs: number;
+  readonly #ballots: readonly Ballot[];
+  readonly #quorum: number;
+  #for = 0;
+  #against = 0;
+  #verdict: boolean | undefined;
+  #timer: Timer | undefined;
+  #watchers: (() => boolean)[] = [];
+
+  constructor(question: Question, environment: Environment) {
+    this.#question = question;
+    this.#environment = environment;
+    this.#startMs = environment.monotonicMs();
+    this.#quorum = quorumOf(question.nodes.length);
+    this.#ballots = question.nodes.map((node) => ({
+      node,
+      timeoutMs: question.nodeTimeoutMs(node),
+      asked: false,
+      vote: undefined,
+    }));
+    for (const ballot of this.#ballots) this.#ask(ballot);
+    this.#setTimer(this.#startMs);
+  }
+
+  /** Whether a quorum voted for it, as soon as that is certain. */
+  decided(): Promise<boolean> {
+    return this.#when(() => this.#verdict);
+  }
+
+  /** Ends an undecided round as refused. */
+  cut(): void {
+    if (this.#verdict !== undefined) return;
+    this.#verdict = false;
+    this.#notify();
+  }
+
+  /** The votes, once all are in. */
+  stats(): Promise<ExecutionStats> {
+    return this.#when(() => (this.#complete ? this.statsSoFar() : undefined));
+  }
+
+  /**
+   * Whether the nodes that voted for it, or against it with an error of which `counts` is true, are
+   * together a quorum, as soon as that is certain.
+   */
+  quorumWith(counts: (error: Error) => boolean): Promise<boolean> {
+    return this.#when(() => {
+      const counted = this.#for + this.#votesAgainst(counts);
+      if (counted >= this.#quorum) return true;
+      return this.#canStillBe(this.#for + this.#against - counted) ? undefined : false;
+    });
+  }
+
+  /** Whether so many have voted against with such an error that no round like this can reach a quorum. */
+  isHopeless(because: (error: Error) => boolean): boolean {
+    return !this.#canStillBe(this.#votesAgainst(because));
+  }
+
+  #votesAgainst(because: (error: Error) => boolean): number {
+    return this.#ballots.filter(({ vote }) => vote instanceof Error && because(vote)).length;
+  }
+
+  /** Whether a quorum is left where this many are not for it. */
+  #canStillBe(votesAgainst: number): boolean {
+    return votesAgainst <= this.#ballots.length - this.#quorum;
+  }
+
+  /** Ms since the nodes were asked. */
+  get elapsedMs(): number {
+    return this.#environment.monotonicMs() - this.#startMs;
+  }
+
+  statsSoFar(): ExecutionStats {
+    const stats: ExecutionStats = {
+      membershipSize: this.#ballots.length,
+      quorumSize: this.#quorum,
+      votesFor: new Set(),
+      votesAgainst: new Map(),
+    };
+    for (const { node, vote } of this.#ballots) {
+      if (vote === "for") stats.votesFor.add(node.client);
+      else if (vote !== undefined) stats.votesAgainst.set(node.client, vote);
+    }
+    return stats;
+  }
+
+  /** Whether it was ended undecided, by its limit or its caller. */
+  get wasCut(): boolean {
+    return this.#verdict === false && this.#canStillBe(this.#against);
+  }
+
+  /** Each node with its vote so far, in the order of the nodes. */
+  get ballots(): readonly Readonly<Ballot>[] {
+    return this.#ballots;
+  }
+
+  get #complete(): boolean {
+    return this.#for + this.#against === this.#ballots.length;
+  }
+
+  #ask(ballot: Ballot): void {
+    const { node } = ballot;
+    const refusal = node.refusal();
+    if (refusal !== undefined) {
+      this.#count(ballot, refusal);
+      return;
+    }
+    const connecting = node.connecting();
+    const answer =
+      connecting === undefined
+        ? this.#perform(ballot)
+        : connecting.then(() => {
+            // A failed attempt's release may be on its way already: nothing may be sent behind it.
+            if (!this.#undecided()) throw new Abstention(node.name);
+            return this.#perform(ballot);
+          });
+    answer.then(
+      (reply) => {
+        this.#count(ballot, this.#judge(reply) ?? "for");
+      },
+      (error: unknown) => {
+        this.#count(ballot, error instanceof Error ? error : new Error(String(error)));
+      },
+    );
+  }
+
+  #perform(ballot: Ballot): Promise<unknown> {
+    ballot.asked = true;
+    return ballot.node.perform(this.#question.operation, this.#undecided);
+  }
+
+  readonly #undecided = (): boolean => this.#verdict === undefined;
+
+  #judge(reply: unknown): Error | undefined {
+    try {
+      return this.#question.judge(reply);
+    } catch (error) {
+      return error instanceof Error ? error : new Error(String(error));
+    }
+  }
+
+  #count(ballot: Ballot, vote: "for" | Error): void {
+    if (ballot.vote !== undefined) return;
+    ballot.vote = vote;
+    if (vote === "for") this.#for += 1;
+    else this.#against += 1;
+    if (this.#for >= this.#quorum) this.#verdict ??= true;
+    else if (!this.#canStillBe(this.#against)) this.#verdict ??= false;
+    if (this.#complete && this.#timer !== undefined) this.#environment.clearTimer(this.#timer);
+    this.#notify();
+    if (vote !== "for") this.#question.onRefusal?.(vote, ballot.node);
+  }
+
+  /** One timer for all nodes: to the next moment at which a node's time, or the round's own, is over. */
+  #setTimer(nowMs: number): void {
+    if (this.#complete) return;
+    const { limitMs = Infinity } = this.#question;
+    let nextMs = this.#verdict === undefined ? limitMs : Infinity;
+    for (const { vote, timeoutMs } of this.#ballots) {
+      if (vote === undefined) nextMs = Math.min(nextMs, timeoutMs);
+    }
+    const delayMs = Math.max(0, Math.ceil(this.#startMs + nextMs - nowMs));
+    // A busy process finds its timers due before it has read the answers that already came.
+    this.#timer = this.#environment.setTimer(() => {
+      this.#environment.afterPoll(() => {
+        this.#onTimer();
+      });
+    }, delayMs);
+  }
+
+  #onTimer(): void {
+    const nowMs = this.#environment.monotonicMs();
+    const spentMs = nowMs - this.#startMs;
+    for (const ballot of this.#ballots) {
+      if (ballot.vote !== undefined || ballot.timeoutMs > spentMs) continue;
+      ballot.node.fellSilent();
+      this.#count(
+        ballot,
+        new NodeError(
+          `no answer in ${inWords(ballot.timeoutMs)}`,
+          "ERR_REDLOCK_NODE_TIMEOUT",
+          ballot.node.name,
+        ),
+      );
+    }
+    if (spentMs >= (this.#question.limitMs ?? Infinity)) this.cut();
+    this.#setTimer(nowMs);
+  }
+
+  /** Resolves with what `read` gives as soon as it gives something; it is read anew after each vote. */
+  #when<T>(read: () => T | undefined): Promise<T> {
+    const now = read();
+    if (now !== undefined) return Promise.resolve(now);
+    return new Promise((resolve) => {
+      this.#watchers.push(() => {
+        const value = read();
+        if (value === undefined) return false;
+        resolve(value);
+        return true;
+      });
+    });
+  }
+
+  #notify(): void {
+    if (this.#watchers.length > 0) {
+      this.#watchers = this.#watchers.filter((watcher) => !watcher());
+    }
+  }
+}

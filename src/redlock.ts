@@ -1,0 +1,651 @@
+import { EventEmitter } from "node:events";
+import pTimeout from "p-timeout";
+import { type Environment, type Instant, pTimeoutTimers, sleep } from "./environment.js";
+import { type ErrorCode, ExecutionError, invalidType, ResourceLockedError } from "./errors.js";
+import { executionError, History } from "./failure.js";
+import { internalsOf, type WithInternals } from "./internals.js";
+import { inspectNode, type NamedKey, type NodeInspection } from "./inspect.js";
+import { Keeper, type RedlockAbortSignal } from "./keeper.js";
+import { Lease } from "./lease.js";
+import { leaseOf, Lock, type LockIssuer, type LockJson } from "./lock.js";
+import { makeNodes, type NodeEntry } from "./node/entry.js";
+import type { Client, Node } from "./node/node.js";
+import {
+  acquireOperation,
+  appliedTo,
+  extendOperation,
+  type Operation,
+  releaseOperation,
+  setIfAbsent,
+} from "./operations.js";
+import { Round } from "./quorum.js";
+import type { ExecutionResult } from "./results.js";
+import {
+  checkJson,
+  checkResources,
+  checkTtl,
+  extensionThresholdMs,
+  kindOf,
+  type RedlockSettings,
+  type ResolvedSettings,
+  resolveSettings,
+  type Settings,
+} from "./settings.js";
+import { driftMs, elapsedMs, type Term, validityMs } from "./validity.js";
+import { retry } from "./waiting/retry.js";
+
+/** What a node has to answer in where no ttl says more. */
+const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
+
+/** One call of `acquire` or `extend`, and what came of it so far. */
+interface Call {
+  readonly ttlMs: number;
+  readonly settings: ResolvedSettings;
+  readonly start: Instant;
+  readonly history: History;
+  /** Why the last attempt failed. */
+  code: ErrorCode;
+}
+
+interface Acquisition extends Call {
+  readonly resources: readonly string[];
+  readonly keys: readonly string[];
+}
+
+interface Extension extends Call {
+  readonly lock: Lock;
+  readonly lease: Lease;
+}
+
+type Routine<T> = (signal: RedlockAbortSignal, lock: Lock) => Promise<T> | T;
+
+/**
+ * Takes locks on the majority of independent Redis servers.
+ *
+ * Emits `error` with the error and the node's name for each vote against that is not just a held
+ * resource's; nothing happens where nobody listens.
+ *
+ * @example
+ * ```ts
+ * const redlock = new Redlock(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"]);
+ * await redlock.using("invoice:7", 5000, async (signal) => {
+ *   for (const item of items) {
+ *     signal.throwIfAborted();
+ *     await charge(item);
+ *   }
+ * });
+ * ```
+ */
+export class Redlock extends EventEmitter implements LockIssuer {
+  /** What stands for each node in statistics: the client passed in, or for a URL its address. */
+  readonly clients: ReadonlySet<Client>;
+  readonly settings: ResolvedSettings;
+  readonly #nodes: readonly Node[];
+  readonly #ownNodes: readonly Node[];
+  readonly #environment: Environment;
+  #closed = false;
+
+  /**
+   * @param nodes one entry an independent Redis: a `redis://` or `rediss://` URL, whose connection the
+   *   library makes and owns, or a client that the caller owns
+   * @param settings the defaults of every call
+   * @throws TypeError, RangeError for a node or a setting that is none
+   */
+  constructor(
+    nodes: Iterable<NodeEntry>,
+    settings: RedlockSettings & WithInternals = {},
+    scripts?: unknown,
+  ) {
+    super();
+    if (scripts !== undefined) {
+      throw invalidType(
+        "Redlock takes no third argument: custom scripts could break what the library promises. " +
+          "See “Coming from node-redlock” in the README.",
+        "ERR_REDLOCK_SCRIPTS",
+      );
+    }
+    this.settings = resolveSettings(settings, "new Redlock");
+    const { environment, checkNode } = internalsOf(settings);
+    this.#environment = environment;
+    const made = makeNodes(nodes, environment, checkNode);
+    this.#nodes = made.map(({ node }) => node);
+    this.#ownNodes = made.flatMap(({ node, own }) => (own ? [node] : []));
+    this.clients = new Set(this.#nodes.map(({ client }) => client));
+    // Node crashes a process that emits `error` with no listener.
+    this.on("error", () => undefined);
+  }
+
+  /**
+   * Takes a lock on all the resources, waiting for it as the settings say.
+   *
+   * @param ttl ms after which the servers free the lock by themselves
+   * @returns the lock, whose validity is positive
+   * @throws ExecutionError `ERR_REDLOCK_QUORUM`, `_VALIDITY`, `_TIMEOUT`, `_CLOSED`; the signal's
+   *   reason; TypeError, RangeError before anything is sent
+   */
+  async acquire(
+    resources: string | readonly string[],
+    ttl: number,
+    settings?: Settings,
+  ): Promise<Lock> {
+    const acquisition = this.#acquisition("acquire", resources, ttl, settings);
+    const { acquireTimeout, retryCount, signal } = acquisition.settings;
+    signal?.throwIfAborted();
+    const lock = await this.#untilGiven(
+      () => this.#attempt(acquisition),
+      acquisition.settings,
+      acquireTimeout === undefined ? retryCount : -1,
+      () => (acquireTimeout === 0 ? 0 : this.#budgetLeftMs(acquisition)),
+    );
+    if (lock !== undefined) return lock;
+    throw await this.#refusal(acquisition);
+  }
+
+  /**
+   * Tries once. Null where others hold the resources: where the nodes that voted for us and those that
+   * answered "held" are together a quorum, and those that voted for us alone are not.
+   *
+   * @throws as `acquire` does
+   */
+  async tryAcquire(
+    resources: string | readonly string[],
+    ttl: number,
+    settings?: Settings,
+  ): Promise<Lock | null> {
+    const checked = this.#acquisition("tryAcquire", resources, ttl, settings);
+    const acquisition = { ...checked, settings: { ...checked.settings, acquireTimeout: 0 } };
+    acquisition.settings.signal?.throwIfAborted();
+    const lock = await this.#attempt(acquisition);
+    if (lock !== undefined) return lock;
+    const held =
+      acquisition.code === "ERR_REDLOCK_QUORUM" &&
+      (await acquisition.history.last?.quorumWith(isHeld)) === true;
+    if (held && acquisition.settings.signal?.aborted !== true) return null;
+    throw await this.#refusal(acquisition);
+  }
+
+  /**
+   * One attempt, as the Redlock description has it: try to set the key on every node under one random
+   * value; the lock is ours if a majority did so and there is time left of its ttl, after what that
+   * took and what the clocks may drift; otherwise release it on every node.
+   */
+  async #attempt(acquisition: Acquisition): Promise<Lock | undefined> {
+    const { resources, keys, ttlMs, settings, history } = acquisition;
+    this.#assertOpen();
+    // A value of the attempt's own: what is late of it can neither vote in the next nor release that.
+    const value = this.#environment.randomValue();
+    const since = this.#environment.now();
+    const operation = acquireOperation(keys, value, ttlMs);
+    const round = this.#ask(operation, keys.length, acquisition, this.#budgetLeftMs(acquisition));
+    history.add(round);
+    const granted = await decided(round, settings.signal);
+
+    const term: Term = { since, ttlMs, driftMs: driftMs(ttlMs, settings.driftFactor) };
+    if (granted && validityMs(term, this.#environment.now()) > 0) {
+      return this.#lock(resources, value, ttlMs, Lease.held(this.#environment, term), history);
+    }
+    const asked = round.ballots.flatMap((ballot) => (ballot.asked ? [ballot.node] : []));
+    this.#releaseOn(asked, keys, value, ttlMs, settings);
+    acquisition.code = granted ? "ERR_REDLOCK_VALIDITY" : "ERR_REDLOCK_QUORUM";
+    return undefined;
+  }
+
+  /**
+   * Renews a lock for `ttl` ms from now, if a quorum still holds it, and gives the same lock. A node
+   * that had lost the key is given it again after that, and counts from the next extension on.
+   *
+   * A ttl shorter than what is left is granted, but shortens nothing.
+   *
+   * @throws ExecutionError `ERR_REDLOCK_EXPIRED` for a lock that is lost or released,
+   *   `ERR_REDLOCK_QUORUM`, `_VALIDITY`, `_CLOSED`; TypeError, RangeError before anything is sent
+   */
+  async extend(lock: Lock, ttl: number, settings?: Settings): Promise<Lock> {
+    const lease = leaseOf(lock, "extend");
+    const resolved = resolveSettings(settings, "extend", this.settings);
+    checkTtl(ttl, "extend", resolved.driftFactor);
+    this.#assertOpen();
+    if (!lease.open) {
+      throw new ExecutionError(
+        `Cannot extend an already-expired lock. The one on ${lock.resources.join(", ")} was ` +
+          `${lease.released ? "released" : "lost"}: acquire it again.`,
+        [],
+        "ERR_REDLOCK_EXPIRED",
+      );
+    }
+    const extension = this.#extension(lock, lease, ttl, resolved);
+    const extended = await this.#untilGiven(
+      () => this.#attemptExtension(extension),
+      resolved,
+      resolved.retryCount,
+      () => (lease.adopted ? Infinity : lease.remainingMs),
+    );
+    if (extended === undefined) throw this.#extensionError(extension);
+    return extended;
+  }
+
+  /** One attempt to extend. It has failed where it is undecided after `limitMs`, or when the old validity ends. */
+  async #attemptExtension(extension: Extension, limitMs = Infinity): Promise<Lock | undefined> {
+    const { lock, lease, ttlMs, settings, history } = extension;
+    if (!lease.open) return undefined;
+    const keys = this.#keysOf(lock.resources);
+    const since = this.#environment.now();
+    const operation = extendOperation(keys, lock.value, ttlMs);
+    const leftMs = lease.adopted ? Infinity : lease.remainingMs;
+    const round = this.#ask(operation, keys.length, extension, Math.min(limitMs, leftMs));
+    history.add(round);
+    if (await round.decided()) {
+      const term: Term = { since, ttlMs, driftMs: driftMs(ttlMs, settings.driftFactor) };
+      extension.code = "ERR_REDLOCK_VALIDITY";
+      if (!lease.renew(term)) return undefined;
+      this.#heal(round, keys, lock.value, ttlMs, lease);
+      return lock;
+    }
+    extension.code = "ERR_REDLOCK_QUORUM";
+    // So many hold it no longer that no extension can be granted, and somebody else may acquire.
+    if (round.isHopeless(isHeld)) lease.lose(this.#extensionError(extension));
+    return undefined;
+  }
+
+  /**
+   * Gives the key again to the nodes that had lost it, in a command of its own: it is no vote in the
+   * round that found it gone. Only once a quorum kept the value, and while the lock is held.
+   */
+  #heal(round: Round, keys: readonly string[], value: string, ttlMs: number, lease: Lease): void {
+    void round.stats().then(() => {
+      for (const { node, vote } of round.ballots) {
+        if (!(vote instanceof Error && isHeld(vote))) continue;
+        if (!lease.open || node.refusal() !== undefined) continue;
+        for (const key of keys) {
+          const gift = node.perform(setIfAbsent(key, value, ttlMs), () => lease.open);
+          gift.catch(() => undefined);
+        }
+      }
+    });
+  }
+
+  /**
+   * Releases a lock on every node. Resolves at once for one that is lost, expired or released; where
+   * no quorum answers it retries as the settings say, but not past the lock's ttl.
+   *
+   * @throws ExecutionError `ERR_REDLOCK_QUORUM`, `_CLOSED`. The lock is not valid any more even then,
+   *   and nodes that come back before its ttl has passed are still told.
+   */
+  async release(lock: Lock, settings?: Settings): Promise<ExecutionResult> {
+    const lease = leaseOf(lock, "release");
+    const resolved = resolveSettings(settings, "release", this.settings);
+    const start = this.#environment.now();
+    const result = { attempts: [], start: start.wallMs };
+    if (lease.released) return result;
+    const wasOpen = lease.open;
+    if (wasOpen) this.#assertOpen();
+    lease.release();
+
+    const keys = this.#keysOf(lock.resources);
+    const history = new History();
+    const attempt = async (): Promise<true | undefined> => {
+      const round = this.#releaseOn(this.#nodes, keys, lock.value, lock.ttl, resolved);
+      history.add(round);
+      return (await round.decided()) || undefined;
+    };
+    if (!wasOpen) {
+      if (!this.#closed) void attempt();
+      return result;
+    }
+    const released = await this.#untilGiven(
+      attempt,
+      resolved,
+      resolved.retryCount,
+      () => lock.ttl - elapsedMs(start, this.#environment.now()),
+    );
+    if (released) return { ...result, attempts: history.rounds.map((round) => round.stats()) };
+    throw executionError({
+      code: "ERR_REDLOCK_QUORUM",
+      history,
+      elapsedMs: elapsedMs(start, this.#environment.now()),
+      refusalInWords: () => "holds it no longer",
+    });
+  }
+
+  /**
+   * Runs `routine` under a lock that is extended until it ends, and gives its value.
+   *
+   * The signal aborts, with a LockLostError as its reason and its `error`, no later than the validity
+   * ends. A routine that ends after that rejects with this error, unless it threw its own.
+   *
+   * @throws as `acquire` does; what the routine throws; LockLostError `ERR_REDLOCK_LOST`
+   */
+  using<T>(
+    resources: string | readonly string[],
+    ttl: number,
+    settings: Settings,
+    routine: (signal: RedlockAbortSignal, lock: Lock) => Promise<T> | T,
+  ): Promise<T>;
+  using<T>(
+    resources: string | readonly string[],
+    ttl: number,
+    routine: (signal: RedlockAbortSignal, lock: Lock) => Promise<T> | T,
+  ): Promise<T>;
+  async using<T>(
+    resources: string | readonly string[],
+    ttl: number,
+    settingsOrRoutine: Settings | Routine<T>,
+    optionalRoutine?: Routine<T>,
+  ): Promise<T> {
+    const [settings, routine] =
+      typeof settingsOrRoutine === "function"
+        ? [undefined, settingsOrRoutine]
+        : [settingsOrRoutine, optionalRoutine];
+    if (typeof routine !== "function") {
+      throw invalidType(
+        `using() needs a function to run under the lock, but has ${kindOf(routine)}.`,
+      );
+    }
+    const resolved = resolveSettings(settings, "using", this.settings);
+    checkTtl(ttl, "using", resolved.driftFactor);
+    const thresholdMs = extensionThresholdMs(ttl, resolved);
+
+    const lock = await this.acquire(resources, ttl, settings);
+    const lease = leaseOf(lock, "using");
+    const keeper = new Keeper(
+      {
+        lock,
+        lease,
+        thresholdMs,
+        pauseMs: () => this.#retryDelayMs(resolved),
+        extend: async (limitMs) => {
+          const extension = this.#extension(lock, lease, ttl, resolved);
+          const extended = await this.#attemptExtension(extension, limitMs);
+          return extended === undefined ? this.#extensionError(extension) : undefined;
+        },
+      },
+      this.#environment,
+    );
+    try {
+      const value = await routine(keeper.signal, lock);
+      const loss = keeper.stop();
+      if (loss !== undefined) throw loss;
+      return value;
+    } finally {
+      keeper.stop();
+      await this.#releaseInTime(lock, resolved);
+    }
+  }
+
+  /** The routine's outcome is what counts: it waits for the release no longer than for one node. */
+  async #releaseInTime(lock: Lock, settings: ResolvedSettings): Promise<void> {
+    const milliseconds =
+      settings.nodeTimeout ?? Math.max(...this.#nodes.map((node) => node.timeoutMs(lock.ttl)));
+    await pTimeout(this.release(lock, { retryCount: 0 }), {
+      milliseconds,
+      customTimers: pTimeoutTimers(this.#environment),
+    }).catch(() => undefined);
+  }
+
+  /** What each node holds of the resources; a node that cannot say within its time has `ok: false`. */
+  async inspect(resources: string | readonly string[]): Promise<NodeInspection[]> {
+    const names = checkResources(resources, "inspect");
+    this.#assertOpen();
+    const keys = this.#namedKeys(names);
+    const timeoutMs = this.settings.nodeTimeout ?? NODE_TIMEOUT_WITHOUT_TTL_MS;
+    return Promise.all(
+      this.#nodes.map((node) => inspectNode(node, keys, timeoutMs, this.#environment)),
+    );
+  }
+
+  /**
+   * Takes over a lock that another process made, from its `toJSON()`. It is not valid here before its
+   * first successful extension: its expiration was set by another host's clock.
+   *
+   * @throws TypeError for what is no such data, or another `keyPrefix` than this Redlock's
+   */
+  adopt(json: LockJson): Lock {
+    const { resources, value, ttl, expiration } = checkJson(json, this.settings.keyPrefix);
+    const lease = Lease.adopted(this.#environment);
+    return this.#lock(resources, value, ttl, lease, new History(), expiration);
+  }
+
+  /** Quits every connection, those of clients passed in included. Later calls reject with `ERR_REDLOCK_CLOSED`. */
+  async quit(): Promise<void> {
+    await this.#close(this.#nodes);
+  }
+
+  /** Closes the connections that the library made; clients passed in stay open. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#close(this.#ownNodes);
+  }
+
+  async #close(nodes: readonly Node[]): Promise<void> {
+    this.#closed = true;
+    for (const node of this.#nodes) node.forgetOwed();
+    const milliseconds = this.settings.nodeTimeout ?? NODE_TIMEOUT_WITHOUT_TTL_MS;
+    const customTimers = pTimeoutTimers(this.#environment);
+    await Promise.all(
+      nodes.map((node) =>
+        pTimeout(node.quit(), { milliseconds, customTimers }).catch(() => {
+          node.disconnect();
+        }),
+      ),
+    );
+  }
+
+  /** Checks all of a call's input before anything is sent. */
+  #acquisition(
+    call: string,
+    resources: string | readonly string[],
+    ttl: number,
+    settings: Settings | undefined,
+  ): Acquisition {
+    const names = checkResources(resources, call);
+    const resolved = resolveSettings(settings, call, this.settings);
+    checkTtl(ttl, call, resolved.driftFactor);
+    return {
+      resources: names,
+      keys: this.#keysOf(names),
+      ttlMs: ttl,
+      settings: resolved,
+      start: this.#environment.now(),
+      history: new History(),
+      code: "ERR_REDLOCK_QUORUM",
+    };
+  }
+
+  #extension(lock: Lock, lease: Lease, ttlMs: number, settings: ResolvedSettings): Extension {
+    return {
+      lock,
+      lease,
+      ttlMs,
+      settings,
+      start: this.#environment.now(),
+      history: new History(),
+      code: "ERR_REDLOCK_QUORUM",
+    };
+  }
+
+  #lock(
+    resources: readonly string[],
+    value: string,
+    ttlMs: number,
+    lease: Lease,
+    history: History,
+    statedExpirationMs?: number,
+  ): Lock {
+    const { keyPrefix } = this.settings;
+    const parts = {
+      redlock: this,
+      resources,
+      value,
+      ttlMs,
+      keyPrefix,
+      lease,
+      rounds: history.rounds,
+    };
+    return new Lock(statedExpirationMs === undefined ? parts : { ...parts, statedExpirationMs });
+  }
+
+  #namedKeys(resources: readonly string[]): NamedKey[] {
+    return resources.map((resource) => ({ resource, key: this.settings.keyPrefix + resource }));
+  }
+
+  #keysOf(resources: readonly string[]): string[] {
+    return resources.map((resource) => this.settings.keyPrefix + resource);
+  }
+
+  #ask(operation: Operation, keyCount: number, { ttlMs, settings }: Call, limitMs: number): Round {
+    return new Round(
+      {
+        nodes: this.#nodes,
+        operation,
+        judge: grantsAll(keyCount),
+        nodeTimeoutMs: (node) => settings.nodeTimeout ?? node.timeoutMs(ttlMs),
+        limitMs,
+        onRefusal: this.#report,
+      },
+      this.#environment,
+    );
+  }
+
+  /** Asks the nodes to release; those that do not confirm it are owed it. */
+  #releaseOn(
+    nodes: readonly Node[],
+    keys: readonly string[],
+    value: string,
+    ttlMs: number,
+    settings: ResolvedSettings,
+  ): Round {
+    return new Round(
+      {
+        nodes,
+        operation: releaseOperation(keys, value),
+        judge: () => undefined,
+        nodeTimeoutMs: (node) => settings.nodeTimeout ?? node.timeoutMs(ttlMs),
+        onRefusal: (_error, node) => {
+          node.owe(keys, value, ttlMs);
+        },
+      },
+      this.#environment,
+    );
+  }
+
+  /** In a turn of its own, so that a listener that throws breaks no vote count. */
+  readonly #report = (error: Error, node: Node): void => {
+    if (isHeld(error) || error instanceof Abstention) return;
+    queueMicrotask(() => this.emit("error", error, node.name));
+  };
+
+  #assertOpen(): void {
+    if (!this.#closed) return;
+    throw new ExecutionError(
+      "This Redlock was closed by quit() or disposal. Make a new one.",
+      [],
+      "ERR_REDLOCK_CLOSED",
+    );
+  }
+
+  /**
+   * Attempts until an attempt gives something, the retries are used up, or the next one could not begin
+   * within the time left. The first is made as it is: p-retry begins with its refusal.
+   */
+  async #untilGiven<T>(
+    attempt: () => Promise<T | undefined>,
+    settings: ResolvedSettings,
+    retryCount: number,
+    timeLeftMs: () => number,
+  ): Promise<T | undefined> {
+    const pause = async (): Promise<boolean> => {
+      const delayMs = this.#retryDelayMs(settings);
+      if (delayMs >= timeLeftMs()) return false;
+      await sleep(this.#environment, delayMs, settings.signal);
+      return true;
+    };
+    return (
+      (await attempt()) ?? (await retry(retryCount === -1 ? Infinity : retryCount, pause, attempt))
+    );
+  }
+
+  #retryDelayMs({ retryDelay, retryJitter }: ResolvedSettings): number {
+    const jitterMs = Math.floor((this.#environment.random() * 2 - 1) * retryJitter);
+    return Math.max(0, retryDelay + jitterMs);
+  }
+
+  /** Ms of `acquireTimeout` left; it has no say in a single attempt. */
+  #budgetLeftMs({ settings, start }: Acquisition): number {
+    const { acquireTimeout } = settings;
+    if (acquireTimeout === undefined || acquireTimeout === 0) return Infinity;
+    return acquireTimeout - elapsedMs(start, this.#environment.now());
+  }
+
+  /** Why `acquire` or `tryAcquire` gave no lock. */
+  async #refusal(acquisition: Acquisition): Promise<ExecutionError> {
+    const { settings, history, start, code } = acquisition;
+    settings.signal?.throwIfAborted();
+    const strangers = await this.#strangeKeys(acquisition);
+    return executionError({
+      code:
+        this.#budgetLeftMs(acquisition) < Infinity && code === "ERR_REDLOCK_QUORUM"
+          ? "ERR_REDLOCK_TIMEOUT"
+          : code,
+      history,
+      elapsedMs: elapsedMs(start, this.#environment.now()),
+      refusalInWords: (node) => strangers.get(node) ?? "held by another lock",
+    });
+  }
+
+  /**
+   * Keys that hold no lock but other data, in words: SET NX itself only answers "held". Looks within
+   * what the last attempt left of the nodes' time.
+   */
+  async #strangeKeys(acquisition: Acquisition): Promise<Map<Node, string>> {
+    const { resources, settings, ttlMs, history } = acquisition;
+    const round = history.last;
+    const strange = new Map<Node, string>();
+    if (round === undefined) return strange;
+    const keys = this.#namedKeys(resources);
+    const looks = round.ballots.map(async ({ node, vote }) => {
+      const nodeTimeoutMs = settings.nodeTimeout ?? node.timeoutMs(ttlMs);
+      const timeoutMs = Math.min(nodeTimeoutMs - round.elapsedMs, this.#budgetLeftMs(acquisition));
+      if (!(vote instanceof Error && isHeld(vote)) || timeoutMs <= 0) return;
+      const found = await inspectNode(node, keys, timeoutMs, this.#environment);
+      const stranger = found.resources.find(({ type }) => type !== "string" && type !== "none");
+      if (stranger === undefined) return;
+      const which = keys.length > 1 ? ` (${stranger.key})` : "";
+      strange.set(node, `key holds a ${stranger.type}${which}`);
+    });
+    await Promise.all(looks);
+    return strange;
+  }
+
+  #extensionError({ code, history, start }: Extension): ExecutionError {
+    return executionError({
+      code,
+      history,
+      elapsedMs: elapsedMs(start, this.#environment.now()),
+      refusalInWords: () => "holds this lock no longer",
+    });
+  }
+}
+
+/** A vote for is an answer that the operation was applied to every key. */
+function grantsAll(keyCount: number): (reply: unknown) => Error | undefined {
+  return (reply) => {
+    const applied = appliedTo(reply, keyCount);
+    if (applied === keyCount) return undefined;
+    return new ResourceLockedError(
+      `The operation was applied to: ${applied} of the ${keyCount} requested resources.`,
+    );
+  };
+}
+
+function isHeld(error: Error): boolean {
+  return error instanceof ResourceLockedError;
+}
+
+/** The round's verdict; an abort ends an undecided round. */
+async function decided(round: Round, signal: AbortSignal | undefined): Promise<boolean> {
+  const cut = (): void => {
+    round.cut();
+  };
+  signal?.addEventListener("abort", cut, { once: true });
+  const granted = await round.decided();
+  signal?.removeEventListener("abort", cut);
+  return granted;
+}

@@ -1,0 +1,268 @@
+import { invalidType, outOfRange } from "./errors.js";
+import { driftMs } from "./validity.js";
+
+/** Settings of one call; given to the constructor, they are the default of every call. */
+export interface Settings {
+  /** Share of the ttl given up to clock drift, plus 2 ms; at least 0 and below 1. Default 0.01. */
+  readonly driftFactor?: number | undefined;
+  /** Attempts after the first; -1 is without end. Default 10. */
+  readonly retryCount?: number | undefined;
+  /** Ms between two attempts. Default 200. */
+  readonly retryDelay?: number | undefined;
+  /** Ms by which that delay varies at random, up or down. Default 100. */
+  readonly retryJitter?: number | undefined;
+  /** Total ms that `acquire` may take, in place of `retryCount`; 0 is one attempt. Default: none. */
+  readonly acquireTimeout?: number | undefined;
+  /** Ends the waiting of `acquire`, which rejects with its reason. It does not abort a running `using`. */
+  readonly signal?: AbortSignal | undefined;
+  /**
+   * Ms that one node has to answer in. Default: 5 % of the ttl within 50 to 1000, but not below three
+   * times the node's recent round trip while that is under a third of the ttl; 250 without a ttl.
+   */
+  readonly nodeTimeout?: number | undefined;
+  /** Ms of validity left when `using` extends. Default: a third of the ttl, at most 10 000. */
+  readonly automaticExtensionThreshold?: number | undefined;
+}
+
+/** What the constructor takes. */
+export interface RedlockSettings extends Settings {
+  /** Put before each resource name to make its key. Default: "". */
+  readonly keyPrefix?: string | undefined;
+}
+
+/** The settings in force: a default stands where nothing was given, undefined where it depends on the call. */
+export interface ResolvedSettings {
+  readonly driftFactor: number;
+  readonly retryCount: number;
+  readonly retryDelay: number;
+  readonly retryJitter: number;
+  readonly acquireTimeout: number | undefined;
+  readonly signal: AbortSignal | undefined;
+  readonly nodeTimeout: number | undefined;
+  readonly automaticExtensionThreshold: number | undefined;
+  readonly keyPrefix: string;
+}
+
+const DEFAULTS: ResolvedSettings = {
+  driftFactor: 0.01,
+  retryCount: 10,
+  retryDelay: 200,
+  retryJitter: 100,
+  acquireTimeout: undefined,
+  signal: undefined,
+  nodeTimeout: undefined,
+  automaticExtensionThreshold: undefined,
+  keyPrefix: "",
+};
+
+/** What a lock's data says, checked. */
+export interface AdoptedJson {
+  readonly resources: string[];
+  readonly value: string;
+  readonly expiration: number;
+  readonly ttl: number;
+}
+
+type Check = (value: unknown, name: string) => void;
+
+const CHECKS: Record<keyof ResolvedSettings, Check> = {
+  driftFactor: (value, name) => {
+    assertNumber(value, name);
+    if (value < 0 || value >= 1) {
+      throw outOfRange(
+        `${name} is a share of the ttl, at least 0 and below 1, but is ${value}. The usual one is 0.01.`,
+      );
+    }
+  },
+  retryCount: wholeNumber(-1, "attempts after the first; -1 is without end"),
+  retryDelay: wholeNumber(0, "ms"),
+  retryJitter: wholeNumber(0, "ms"),
+  acquireTimeout: wholeNumber(0, "ms; 0 is one attempt"),
+  signal: (value, name) => {
+    if (!isAbortSignal(value))
+      throw invalidType(`${name} must be an AbortSignal, but is ${kindOf(value)}.`);
+  },
+  nodeTimeout: wholeNumber(1, "ms"),
+  automaticExtensionThreshold: wholeNumber(1, "ms"),
+  keyPrefix: (value, name) => {
+    if (typeof value !== "string")
+      throw invalidType(`${name} must be a string, but is ${kindOf(value)}.`);
+  },
+};
+
+/** `given` over `base`. Throws a TypeError or RangeError that names the setting and the call. */
+export function resolveSettings(
+  given: RedlockSettings | undefined,
+  call: string,
+  base: ResolvedSettings = DEFAULTS,
+): ResolvedSettings {
+  if (given === undefined) return base;
+  if (typeof given !== "object" || Array.isArray(given)) {
+    throw invalidType(`The settings of ${call}() must be an object, but are ${kindOf(given)}.`);
+  }
+  const resolved: Record<string, unknown> = { ...base };
+  for (const [name, value] of Object.entries(given)) {
+    if (!isSetting(name)) throw unknownSetting(name, call);
+    if (name === "keyPrefix" && base !== DEFAULTS) {
+      throw invalidType(
+        `keyPrefix is a setting of the constructor, not of ${call}(): one Redlock has one. Make another Redlock for another prefix.`,
+      );
+    }
+    if (value === undefined) continue;
+    CHECKS[name](value, `The setting ${name} of ${call}()`);
+    resolved[name] = value;
+  }
+  return resolved as unknown as ResolvedSettings;
+}
+
+/** The resources without repeats. Throws a TypeError that names the empty or wrong one. */
+export function checkResources(resources: unknown, call: string): string[] {
+  const list: unknown = typeof resources === "string" ? [resources] : resources;
+  if (!Array.isArray(list)) {
+    throw invalidType(
+      `The resources of ${call}() must be a string or an array of strings, but are ${kindOf(list)}.`,
+    );
+  }
+  if (list.length === 0) {
+    throw invalidType(`The resources of ${call}() are empty. Name at least one to lock.`);
+  }
+  const names = list.map((name: unknown, index) => {
+    if (typeof name === "string" && name !== "") return name;
+    throw invalidType(
+      `Each resource of ${call}() must be a non-empty string, but number ${index + 1} is ${kindOf(name)}.`,
+    );
+  });
+  return [...new Set(names)];
+}
+
+/** Throws where a lock of this ttl could never be valid, or is no whole number of ms. */
+export function checkTtl(ttl: unknown, call: string, driftFactor: number): asserts ttl is number {
+  const rule = "Duration must be an integer value in milliseconds.";
+  if (typeof ttl !== "number" || Number.isNaN(ttl)) {
+    throw invalidType(`${rule} The ttl of ${call}() is ${kindOf(ttl)}.`);
+  }
+  if (Number.isFinite(ttl) && !Number.isInteger(ttl)) {
+    throw invalidType(`${rule} The ttl of ${call}() is ${ttl}. Round it.`);
+  }
+  const validityMs = ttl - driftMs(ttl, driftFactor);
+  if (!Number.isSafeInteger(ttl) || !(validityMs > 0)) {
+    throw outOfRange(
+      `${rule} The ttl of ${call}() is ${ttl}, which leaves no time after the clock drift allowance ` +
+        `of ${Math.round(driftFactor * 100)} % and 2 ms, or is no finite time. Give one of at least some tens of ms.`,
+    );
+  }
+}
+
+/** The ms of validity left at which `using` extends. Throws where the caller's threshold leaves less than 100 ms of the ttl. */
+export function extensionThresholdMs(ttlMs: number, settings: ResolvedSettings): number {
+  const givenMs = settings.automaticExtensionThreshold;
+  if (givenMs !== undefined && givenMs > ttlMs - 100) {
+    throw outOfRange(
+      "A lock `duration` must be at least 100ms greater than the `automaticExtensionThreshold` setting. " +
+        `The ttl is ${ttlMs} ms and the threshold ${givenMs} ms: raise the one or lower the other.`,
+    );
+  }
+  const freshMs = ttlMs - driftMs(ttlMs, settings.driftFactor);
+  // A lock that was just extended must not be due again.
+  return Math.min(givenMs ?? Math.min(ttlMs / 3, 10_000), freshMs * 0.9);
+}
+
+/** Throws a TypeError where `json` is not what `lock.toJSON()` gives, or of another key prefix. */
+export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
+  if (typeof json !== "object" || json === null) {
+    throw invalidType(
+      `adopt() needs the object that lock.toJSON() gave, but has ${kindOf(json)}. JSON.parse a text first.`,
+    );
+  }
+  const {
+    version,
+    resources,
+    value,
+    expiration,
+    ttl,
+    keyPrefix: prefix,
+  } = json as Record<string, unknown>;
+  if (version !== 1) {
+    throw invalidType(`adopt() reads version 1 of a lock's data, but this has ${kindOf(version)}.`);
+  }
+  if (typeof value !== "string" || value === "") {
+    throw invalidType(`adopt() needs the lock's value, a string, but has ${kindOf(value)}.`);
+  }
+  if (typeof expiration !== "number" || Number.isNaN(expiration)) {
+    throw invalidType(
+      `adopt() needs the lock's expiration, in epoch ms, but has ${kindOf(expiration)}.`,
+    );
+  }
+  if (prefix !== keyPrefix) {
+    throw invalidType(
+      "adopt() needs a lock of this Redlock's own keyPrefix: its keys have other names. Adopt it with a Redlock of the same prefix.",
+    );
+  }
+  checkTtl(ttl, "adopt", 0);
+  return { resources: checkResources(resources, "adopt"), value, expiration, ttl };
+}
+
+function wholeNumber(least: number, unit: string): Check {
+  return (value, name) => {
+    assertNumber(value, name);
+    if (Number.isFinite(value) && !Number.isInteger(value)) {
+      throw invalidType(`${name} must be a whole number (${unit}), but is ${value}. Round it.`);
+    }
+    if (value < least || !Number.isSafeInteger(value)) {
+      throw outOfRange(
+        `${name} must be a whole number of at least ${least} (${unit}), but is ${value}.`,
+      );
+    }
+  };
+}
+
+function assertNumber(value: unknown, name: string): asserts value is number {
+  if (typeof value !== "number" || Number.isNaN(value)) {
+    throw invalidType(`${name} must be a number, but is ${kindOf(value)}.`);
+  }
+}
+
+function isAbortSignal(value: unknown): boolean {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    "aborted" in value &&
+    "addEventListener" in value &&
+    typeof value.addEventListener === "function"
+  );
+}
+
+function isSetting(name: string): name is keyof ResolvedSettings {
+  return Object.hasOwn(CHECKS, name);
+}
+
+function unknownSetting(name: string, call: string): TypeError {
+  const known = Object.keys(CHECKS);
+  const [nearest] = known.sort((a, b) => editDistance(name, a) - editDistance(name, b));
+  return invalidType(
+    `${call}() knows no setting ${name}. Did you mean ${nearest ?? ""}? The settings are ${known.sort().join(", ")}.`,
+  );
+}
+
+/** Levenshtein's. */
+function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, column) => column);
+  for (let index = 0; index < from.length; index++) {
+    const next = [index + 1];
+    for (let column = 0; column < to.length; column++) {
+      const replaced = (row[column] ?? 0) + (from[index] === to[column] ? 0 : 1);
+      next.push(Math.min(replaced, (row[column + 1] ?? 0) + 1, (next[column] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[to.length] ?? 0;
+}
+
+/** What a wrong value is, in words: its text is shown only for numbers, since a string may be a secret. */
+export function kindOf(value: unknown): string {
+  if (value === null) return "null";
+  if (value === "") return "an empty string";
+  if (Array.isArray(value)) return "an array";
+  if (typeof value === "number") return String(value);
+  return value === undefined ? "undefined" : `a value of type ${typeof value}`;
+}
