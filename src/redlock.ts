@@ -1,7 +1,13 @@
 import { EventEmitter } from "node:events";
 import pTimeout from "p-timeout";
 import { type Environment, type Instant, pTimeoutTimers, sleep } from "./environment.js";
-import { type ErrorCode, ExecutionError, invalidType, ResourceLockedError } from "./errors.js";
+import {
+  Abstention,
+  type ErrorCode,
+  ExecutionError,
+  invalidType,
+  ResourceLockedError,
+} from "./errors.js";
 import { executionError, History } from "./failure.js";
 import { internalsOf, type WithInternals } from "./internals.js";
 import { inspectNode, type NamedKey, type NodeInspection } from "./inspect.js";
