@@ -7,7 +7,7 @@ export default {
   extensionsToTreatAsEsm: [".ts"],
   moduleNameMapper: { "^(\\.{1,2}/.*)\\.js$": "$1" },
   // Types are checked by tsc, once, for the whole project.
-  transform: { "\\.ts$": ["ts-jest", { useESM: true, diagnostics: false, isolatedModules: true }] },
+  transform: { "\\.ts$": ["ts-jest", { useESM: true, diagnostics: false }] },
   globalSetup: "<rootDir>/tests/support/global-setup.ts",
   globalTeardown: "<rootDir>/tests/support/global-teardown.ts",
 };

@@ -1,3 +1,4 @@
+import { types } from "node:util";
 import type { ExecutionStats } from "./results.js";
 
 /** Every error of the library carries one of these as its `code`; check it rather than the class. */
@@ -78,12 +79,17 @@ export function outOfRange(message: string): Coded<RangeError> {
   });
 }
 
+/** What was thrown, as an Error: also one of another realm, such as Node's own under Jest. */
+export function asError(thrown: unknown): Error {
+  return types.isNativeError(thrown) ? thrown : new Error(String(thrown));
+}
+
 /**
  * A client's error without the command that it was for: ioredis attaches the arguments, those of AUTH
  * included, also to errors inside errors.
  */
-export function withoutCommand(error: unknown): Error {
-  if (!(error instanceof Error)) return new Error(String(error));
+export function withoutCommand(thrown: unknown): Error {
+  const error = asError(thrown);
   if (!("command" in error) && !("lastNodeError" in error) && !("previousErrors" in error)) {
     return error;
   }
@@ -96,7 +102,7 @@ export function withoutCommand(error: unknown): Error {
 
 /** An error in the few words that fit a list of nodes: its code, such as ECONNREFUSED, or its message. */
 export function inShort(error: Error): string {
-  if (error instanceof NodeError && error.cause instanceof Error) return inShort(error.cause);
+  if (error instanceof NodeError && types.isNativeError(error.cause)) return inShort(error.cause);
   const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
   if (code !== undefined && !code.startsWith("ERR_REDLOCK")) return code;
   return error.message === "" ? error.name : error.message.replace(/\.$/, "");

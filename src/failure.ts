@@ -1,6 +1,6 @@
 import { type ErrorCode, ExecutionError, inShort, inWords, ResourceLockedError } from "./errors.js";
 import type { Node } from "./node/node.js";
-import { quorumOf, type Round } from "./quorum.js";
+import { quorumOf, type Round, type Vote } from "./quorum.js";
 
 /** More attempts than these are counted, but their statistics are not kept. */
 const MOST_ROUNDS = 100;
@@ -72,7 +72,7 @@ function lastVotes(round: Round | undefined, refusalInWords: (node: Node) => str
   return against.length === 0 ? votes : `${votes}: ${against.join(", ")}`;
 }
 
-function voteInWords(vote: Error | undefined, refusal: () => string): string {
+function voteInWords(vote: Exclude<Vote, "for">, refusal: () => string): string {
   if (vote === undefined) return "had not answered yet";
   return vote instanceof ResourceLockedError ? refusal() : inShort(vote);
 }

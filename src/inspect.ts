@@ -1,6 +1,6 @@
 import pTimeout from "p-timeout";
 import { type Environment, pTimeoutTimers } from "./environment.js";
-import { inWords, NodeError } from "./errors.js";
+import { asError, inWords, NodeError } from "./errors.js";
 import type { Node } from "./node/node.js";
 import { inspectOperation } from "./operations.js";
 
@@ -55,8 +55,7 @@ export async function inspectNode(
     });
     return { node: node.name, ok: true, resources: keys.map(reader(found)) };
   } catch (error) {
-    const reason = error instanceof Error ? error : new Error(String(error));
-    return { node: node.name, ok: false, error: reason, resources: [] };
+    return { node: node.name, ok: false, error: asError(error), resources: [] };
   }
 }
 

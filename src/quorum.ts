@@ -1,5 +1,5 @@
 import type { Environment, Timer } from "./environment.js";
-import { Abstention, inWords, NodeError } from "./errors.js";
+import { Abstention, asError, inWords, NodeError } from "./errors.js";
 import type { Node } from "./node/node.js";
 import type { Operation } from "./operations.js";
 import type { ExecutionStats } from "./results.js";
@@ -26,13 +26,20 @@ export interface Question {
   readonly onRefusal?: (error: Error, node: Node) => void;
 }
 
+/** A node's vote: the error is why it is against; undefined while it has not voted. */
+export type Vote = "for" | Error | undefined;
+
+export function isRefusal(vote: Vote): vote is Error {
+  return vote !== undefined && vote !== "for";
+}
+
 /** One node's part in a round. */
 interface Ballot {
   readonly node: Node;
   readonly timeoutMs: number;
   /** Whether a command may have reached the node. */
   asked: boolean;
-  vote: "for" | Error | undefined;
+  vote: Vote;
 }
 
 /**
@@ -103,7 +110,7 @@ export class Round {
   }
 
   #votesAgainst(because: (error: Error) => boolean): number {
-    return this.#ballots.filter(({ vote }) => vote instanceof Error && because(vote)).length;
+    return this.#ballots.filter(({ vote }) => isRefusal(vote) && because(vote)).length;
   }
 
   /** Whether a quorum is left where this many are not for it. */
@@ -165,7 +172,7 @@ export class Round {
         this.#count(ballot, this.#judge(reply) ?? "for");
       },
       (error: unknown) => {
-        this.#count(ballot, error instanceof Error ? error : new Error(String(error)));
+        this.#count(ballot, asError(error));
       },
     );
   }
@@ -181,7 +188,7 @@ export class Round {
     try {
       return this.#question.judge(reply);
     } catch (error) {
-      return error instanceof Error ? error : new Error(String(error));
+      return asError(error);
     }
   }
 

@@ -24,7 +24,7 @@ import {
   releaseOperation,
   setIfAbsent,
 } from "./operations.js";
-import { Round } from "./quorum.js";
+import { isRefusal, Round } from "./quorum.js";
 import type { ExecutionResult } from "./results.js";
 import {
   checkJson,
@@ -259,7 +259,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   #heal(round: Round, keys: readonly string[], value: string, ttlMs: number, lease: Lease): void {
     void round.stats().then(() => {
       for (const { node, vote } of round.ballots) {
-        if (!(vote instanceof Error && isHeld(vote))) continue;
+        if (!(isRefusal(vote) && isHeld(vote))) continue;
         if (!lease.open || node.refusal() !== undefined) continue;
         for (const key of keys) {
           const gift = node.perform(setIfAbsent(key, value, ttlMs), () => lease.open);
@@ -609,7 +609,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const looks = round.ballots.map(async ({ node, vote }) => {
       const nodeTimeoutMs = settings.nodeTimeout ?? node.timeoutMs(ttlMs);
       const timeoutMs = Math.min(nodeTimeoutMs - round.elapsedMs, this.#budgetLeftMs(acquisition));
-      if (!(vote instanceof Error && isHeld(vote)) || timeoutMs <= 0) return;
+      if (!(isRefusal(vote) && isHeld(vote)) || timeoutMs <= 0) return;
       const found = await inspectNode(node, keys, timeoutMs, this.#environment);
       const stranger = found.resources.find(({ type }) => type !== "string" && type !== "none");
       if (stranger === undefined) return;

@@ -1,5 +1,5 @@
 import { Redis } from "ioredis";
-import { invalidType } from "../errors.js";
+import { asError, invalidType } from "../errors.js";
 import type { Argument } from "../operations.js";
 import type { Connection } from "./connection.js";
 
@@ -108,7 +108,7 @@ class IoredisConnection implements Connection {
     try {
       return this.#client.call(command, ...args);
     } catch (error) {
-      return Promise.reject(error instanceof Error ? error : new Error(String(error)));
+      return Promise.reject(asError(error));
     }
   }
 

@@ -1,3 +1,4 @@
+import { types } from "node:util";
 import type { Environment } from "../environment.js";
 import { Abstention, inShort, inWords, NodeError, withoutCommand } from "../errors.js";
 import { inFull, type Operation, releaseOperation } from "../operations.js";
@@ -247,5 +248,5 @@ export class Node {
 }
 
 function isReply(error: unknown): error is Error {
-  return error instanceof Error && error.name === "ReplyError";
+  return types.isNativeError(error) && error.name === "ReplyError";
 }

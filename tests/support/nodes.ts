@@ -1,0 +1,78 @@
+import { Redis } from "ioredis";
+import { ask, type RedisServer, until } from "../../docker/servers.js";
+
+/** What each server holds under the key; null where it holds nothing. */
+export function valuesOn(servers: readonly RedisServer[], key: string): Promise<(string | null)[]> {
+  return Promise.all(
+    servers.map(async ({ port }) =>
+      (await ask(port, ["EXISTS", key])) === "0" ? null : ask(port, ["GET", key]),
+    ),
+  );
+}
+
+/** Puts a key of somebody else's on these servers. */
+export async function occupy(
+  servers: readonly RedisServer[],
+  key: string,
+  value = "somebody else's",
+): Promise<void> {
+  await Promise.all(servers.map(({ port }) => ask(port, ["SET", key, value])));
+}
+
+export async function untilFree(servers: readonly RedisServer[], key: string): Promise<void> {
+  await until(
+    async () => (await valuesOn(servers, key)).every((value) => value === null),
+    5000,
+    () => `${key} is still there`,
+  );
+}
+
+/** A connected client of each server, that keeps a list of what it was asked to send. */
+export interface RecordingClient extends Redis {
+  sent: string[];
+}
+
+export async function connectAll(
+  servers: readonly { readonly port: number }[],
+): Promise<RecordingClient[]> {
+  const clients = servers.map(({ port }) => {
+    const client = Object.assign(new Redis(port, "127.0.0.1"), { sent: [] as string[] });
+    client.on("error", () => undefined);
+    const call = client.call.bind(client) as (...args: string[]) => Promise<unknown>;
+    client.call = (...args: unknown[]) => {
+      client.sent.push(args.map(String).join(" "));
+      return call(...(args as string[]));
+    };
+    return client;
+  });
+  await Promise.all(clients.map((client) => client.ping()));
+  return clients;
+}
+
+export function disconnectAll(clients: readonly Redis[]): void {
+  for (const client of clients) client.disconnect();
+}
+
+let count = 0;
+
+/** A resource name that no other test uses. */
+export function fresh(name = "resource"): string {
+  count += 1;
+  return `${name}-${process.pid}-${count}`;
+}
+
+export function defined<T>(value: T | undefined | null): T {
+  if (value === undefined || value === null) throw new Error("expected a value");
+  return value;
+}
+
+/** The error that the promise rejects with. */
+export async function rejection(promise: Promise<unknown>): Promise<Error & { code?: string }> {
+  try {
+    await promise;
+  } catch (error) {
+    if (error instanceof Error) return error;
+    throw new TypeError(`rejected with no Error: ${String(error)}`);
+  }
+  throw new Error("expected a rejection");
+}

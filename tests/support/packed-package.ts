@@ -1,0 +1,97 @@
+import { execFile } from "node:child_process";
+import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "..", "..");
+/** Inside the repository, so that ioredis and the compilers are found in its node_modules. */
+const workFolder = join(root, "tests", "consumers", ".work-");
+/** What it takes to build and pack; README.md and CHANGELOG.md are in the tarball, too. */
+const sources = [
+  "src",
+  "package.json",
+  "tsconfig.json",
+  "tsup.config.ts",
+  "LICENSE",
+  "README.md",
+  "CHANGELOG.md",
+];
+/** Far above what it takes, so that a busy machine fails nothing. */
+const RUN_TIMEOUT_MS = 180_000;
+
+export interface PackedPackage {
+  /** A folder whose node_modules has redlock-quorum as npm would install it. */
+  readonly directory: string;
+  readonly tarball: string;
+  remove(): Promise<void>;
+}
+
+export interface Outcome {
+  /** The exit code; -1 where a signal ended it. */
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs a program in `cwd`, with none of the flags under which Jest itself runs. */
+export function run(
+  file: string,
+  args: readonly string[],
+  cwd: string,
+  env: NodeJS.ProcessEnv = {},
+): Promise<Outcome> {
+  const options = {
+    cwd,
+    env: { ...process.env, NODE_OPTIONS: "", ...env },
+    timeout: RUN_TIMEOUT_MS,
+  };
+  return new Promise((resolve) => {
+    const child = execFile(file, args, options, (_error, out, err) => {
+      resolve({ code: child.exitCode ?? -1, out, err });
+    });
+  });
+}
+
+/** Runs a program of this project's node_modules. */
+export function runTool(
+  path: string,
+  args: readonly string[],
+  cwd: string,
+  env?: NodeJS.ProcessEnv,
+): Promise<Outcome> {
+  return run(process.execPath, [join(root, "node_modules", path), ...args], cwd, env);
+}
+
+/**
+ * Builds and packs a copy of the sources, as publishing would, and unpacks the tarball where a
+ * package that depends on it would have it. Nothing is downloaded, and `dist` stays as it is.
+ */
+export async function packPackage(): Promise<PackedPackage> {
+  const directory = await mkdtemp(workFolder);
+  const stage = join(directory, "stage");
+  const installed = join(directory, "node_modules", "redlock-quorum");
+  await mkdir(stage);
+  await mkdir(installed, { recursive: true });
+  for (const source of sources) {
+    await cp(join(root, source), join(stage, source), { recursive: true });
+  }
+  const offline = ["--offline", "--no-update-notifier"];
+  await succeed("npm", ["pack", "--pack-destination", directory, ...offline], stage);
+  const name = (await readdir(directory)).find((entry) => entry.endsWith(".tgz"));
+  const tarball = join(directory, name ?? "no tarball");
+  await succeed("tar", ["-xzf", tarball, "-C", installed, "--strip-components=1"], directory);
+  await rm(stage, { recursive: true });
+  // Without one, the name redlock-quorum would be this project itself, and so its dist.
+  await writeFile(join(directory, "package.json"), JSON.stringify({ private: true }));
+  return {
+    directory,
+    tarball,
+    remove: async () => {
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+async function succeed(file: string, args: readonly string[], cwd: string): Promise<void> {
+  const { code, out, err } = await run(file, args, cwd);
+  if (code !== 0) throw new Error(`${file} ${args.join(" ")} ended with ${code}:\n${out}${err}`);
+}

@@ -1,0 +1,88 @@
+import net from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+
+/** A TCP proxy in front of one server, with faults. */
+export interface Proxy {
+  readonly port: number;
+  readonly url: string;
+  /** Ms by which each reply is held back. */
+  replyDelayMs: number;
+  /** While true, requests are read and go nowhere. */
+  swallowing: boolean;
+  /** Everything clients have sent so far. */
+  readonly received: string;
+  /** Resets every connection, with whatever is in flight on it. */
+  cut(): void;
+  close(): Promise<void>;
+}
+
+export async function startProxy(serverPort: number): Promise<Proxy> {
+  const sockets = new Set<net.Socket>();
+  const state = { replyDelayMs: 0, swallowing: false, received: "" };
+  const track = (socket: net.Socket): void => {
+    sockets.add(socket);
+    socket.setNoDelay(true);
+    socket.on("error", () => undefined);
+    socket.on("close", () => sockets.delete(socket));
+  };
+  const listener = net.createServer((client) => {
+    const server = net.connect(serverPort, "127.0.0.1");
+    track(client);
+    track(server);
+    client.on("data", (chunk) => {
+      state.received += chunk.toString();
+      if (!state.swallowing) server.write(chunk);
+    });
+    let previous = Promise.resolve();
+    server.on("data", (chunk) => {
+      const due = state.replyDelayMs === 0 ? Promise.resolve() : sleep(state.replyDelayMs);
+      previous = Promise.all([previous, due]).then(() => {
+        if (client.writable) client.write(chunk);
+      });
+    });
+    client.on("close", () => server.destroy());
+    server.on("close", () => client.destroy());
+  });
+  await new Promise<void>((done) => listener.listen(0, "127.0.0.1", done));
+  const address = listener.address();
+  if (address === null || typeof address === "string") throw new Error("no port");
+  const cut = (): void => {
+    for (const socket of sockets) socket.resetAndDestroy();
+  };
+  return Object.assign(state, {
+    port: address.port,
+    url: `redis://127.0.0.1:${address.port}`,
+    cut,
+    close: async () => {
+      cut();
+      await new Promise((done) => listener.close(done));
+    },
+  });
+}
+
+/** A server that accepts connections and answers every command with `answer`, or, without one, nothing. */
+export async function startStubbornServer(
+  answer?: string,
+): Promise<{ port: number; url: string; close(): Promise<void> }> {
+  const sockets = new Set<net.Socket>();
+  const listener = net.createServer((socket) => {
+    sockets.add(socket);
+    socket.on("error", () => undefined);
+    socket.on("data", (chunk) => {
+      // Each command is an array: it begins with an asterisk at the start of a line.
+      const commands = chunk.toString().match(/(^|\r\n)\*\d/g)?.length ?? 0;
+      if (answer !== undefined) socket.write(`${answer}\r\n`.repeat(commands));
+    });
+  });
+  await new Promise<void>((done) => listener.listen(0, "127.0.0.1", done));
+  const address = listener.address();
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return {
+    port: address.port,
+    url: `redis://127.0.0.1:${address.port}`,
+    close: async () => {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((done) => listener.close(done));
+    },
+  };
+}
