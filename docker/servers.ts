@@ -75,7 +75,7 @@ export function ask(port: number, command: readonly string[], timeoutMs = 1_000)
   });
 }
 
-/** `undefined` while the reply is not complete. */
+/** `undefined` while the reply is not complete; the empty string for a null. */
 function parseReply(received: Buffer): string | Error | undefined {
   const headEnd = received.indexOf("\r\n");
   if (headEnd === -1) return undefined;
@@ -85,6 +85,7 @@ function parseReply(received: Buffer): string | Error | undefined {
     case ":":
       return head;
     case "$": {
+      if (head === "-1") return "";
       const bodyEnd = headEnd + 2 + Number(head);
       return received.length < bodyEnd + 2
         ? undefined

@@ -83,14 +83,16 @@ export function sleep(
   });
 }
 
-/** The environment's timers in the form that p-timeout takes. */
+/** The environment's timers in the form that p-timeout takes; they let answers that already came be read first. */
 export function pTimeoutTimers(environment: Environment): {
   setTimeout: typeof setTimeout;
   clearTimeout: typeof clearTimeout;
 } {
   return {
     setTimeout: ((callback: () => void, delayMs: number) =>
-      environment.setTimer(callback, delayMs)) as typeof setTimeout,
+      environment.setTimer(() => {
+        environment.afterPoll(callback);
+      }, delayMs)) as typeof setTimeout,
     clearTimeout: ((timer: Timer | undefined) => {
       if (timer !== undefined) environment.clearTimer(timer);
     }) as typeof clearTimeout,

@@ -1,33 +1,7 @@
 import { type ErrorCode, ExecutionError, inShort, inWords, ResourceLockedError } from "./errors.js";
+import type { History } from "./history.js";
 import type { Node } from "./node/node.js";
 import { quorumOf, type Round, type Vote } from "./quorum.js";
-
-/** More attempts than these are counted, but their statistics are not kept. */
-const MOST_ROUNDS = 100;
-
-/** The rounds of one operation, for its statistics and its error. */
-export class History {
-  readonly #rounds: Round[] = [];
-  #count = 0;
-
-  add(round: Round): void {
-    this.#count += 1;
-    this.#rounds.push(round);
-    if (this.#rounds.length > MOST_ROUNDS) this.#rounds.shift();
-  }
-
-  get count(): number {
-    return this.#count;
-  }
-
-  get rounds(): readonly Round[] {
-    return this.#rounds;
-  }
-
-  get last(): Round | undefined {
-    return this.#rounds.at(-1);
-  }
-}
 
 export interface Failure {
   readonly code: ErrorCode;
@@ -54,7 +28,7 @@ export function executionError({
   const attempts = `${history.count} ${history.count === 1 ? "attempt" : "attempts"} in ${inWords(elapsedMs)}`;
   return new ExecutionError(
     `${opening} ${attempts}; ${lastVotes(history.last, refusalInWords)}.`,
-    history.rounds.map((round) => round.stats()),
+    history.attempts,
     code,
   );
 }

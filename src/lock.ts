@@ -1,6 +1,6 @@
 import { type ErrorCode, invalidType } from "./errors.js";
+import type { History } from "./history.js";
 import type { Lease } from "./lease.js";
-import type { Round } from "./quorum.js";
 import type { ExecutionResult, ExecutionStats } from "./results.js";
 
 /** What made a lock, and can renew and release it. */
@@ -28,7 +28,7 @@ export interface LockParts {
   readonly ttlMs: number;
   readonly keyPrefix: string;
   readonly lease: Lease;
-  readonly rounds: readonly Round[];
+  readonly history: History;
   /** What an adopted lock's data said. */
   readonly statedExpirationMs?: number;
 }
@@ -54,7 +54,6 @@ export class Lock {
   readonly value: string;
   readonly #lease: Lease;
   readonly #parts: LockParts;
-  #attempts: Promise<ExecutionStats>[] | undefined;
 
   static {
     leaseOf = (lock: unknown, call) => {
@@ -77,8 +76,7 @@ export class Lock {
 
   /** One promise of statistics for each attempt that it took; the last 100 where there were more. */
   get attempts(): readonly Promise<ExecutionStats>[] {
-    this.#attempts ??= this.#parts.rounds.map((round) => round.stats());
-    return this.#attempts;
+    return this.#parts.history.attempts;
   }
 
   /** Epoch ms at which the validity ends by this host's wall clock; 0 once lost or released. */

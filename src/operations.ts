@@ -8,6 +8,7 @@ export type Argument = string | number;
 
 /** What is asked of a node. */
 export interface Operation {
+  /** In lower case: ioredis lowers it several times a command, which costs nothing where it is. */
   readonly command: string;
   readonly args: readonly Argument[];
   /** The script behind an EVALSHA, which the node may not have cached. */
@@ -18,39 +19,51 @@ export interface Operation {
 
 /** Takes every key for `value`, or none. */
 export function acquireOperation(keys: readonly string[], value: string, ttlMs: number): Operation {
-  const [key, ...others] = keys;
-  return key !== undefined && others.length === 0
-    ? setIfAbsent(key, value, ttlMs)
-    : scripted(acquireScript, keys, value, ttlMs);
+  const [key] = keys;
+  if (key !== undefined && keys.length === 1) return setIfAbsent(key, value, ttlMs);
+  return {
+    command: "evalsha",
+    args: [acquireScript.sha1, keys.length, ...keys, value, ttlMs],
+    script: acquireScript,
+  };
 }
 
 /** Source: the Redlock description, "Correct implementation with a single instance". */
 export function setIfAbsent(key: string, value: string, ttlMs: number): Operation {
-  return { command: "SET", args: [key, value, "NX", "PX", ttlMs] };
+  return { command: "set", args: [key, value, "NX", "PX", ttlMs] };
 }
 
 /** Keeps every key that still holds `value` for `ttlMs` at least, or none. */
 export function extendOperation(keys: readonly string[], value: string, ttlMs: number): Operation {
-  return scripted(extendScript, keys, value, ttlMs);
+  return {
+    command: "evalsha",
+    args: [extendScript.sha1, keys.length, ...keys, value, ttlMs],
+    script: extendScript,
+  };
 }
 
 /** Deletes the keys that hold `value`. */
 export function releaseOperation(keys: readonly string[], value: string): Operation {
-  return { ...scripted(releaseScript, keys, value), always: true };
+  return {
+    command: "evalsha",
+    args: [releaseScript.sha1, keys.length, ...keys, value],
+    script: releaseScript,
+    always: true,
+  };
 }
 
 /** Reads what the keys hold. */
 export function inspectOperation(keys: readonly string[]): Operation {
-  return scripted(inspectScript, keys);
-}
-
-function scripted(script: Script, keys: readonly string[], ...argv: Argument[]): Operation {
-  return { command: "EVALSHA", args: [script.sha1, keys.length, ...keys, ...argv], script };
+  return {
+    command: "evalsha",
+    args: [inspectScript.sha1, keys.length, ...keys],
+    script: inspectScript,
+  };
 }
 
 /** The same as EVAL, for a node that has not cached the script. */
 export function inFull({ args: [, ...args] }: Operation, script: Script): Operation {
-  return { command: "EVAL", args: [script.text, ...args] };
+  return { command: "eval", args: [script.text, ...args] };
 }
 
 /** How many of the keys an acquire or extend was applied to. SET answers OK or null, a script a number. */

@@ -87,9 +87,25 @@ export class Round {
     this.#notify();
   }
 
+  /** Resolves once every node has voted, or its time was over. */
+  complete(): Promise<true> {
+    return this.#when(() => this.#complete || undefined);
+  }
+
   /** The votes, once all are in. */
-  stats(): Promise<ExecutionStats> {
-    return this.#when(() => (this.#complete ? this.statsSoFar() : undefined));
+  async stats(): Promise<ExecutionStats> {
+    await this.complete();
+    const stats: ExecutionStats = {
+      membershipSize: this.#ballots.length,
+      quorumSize: this.#quorum,
+      votesFor: new Set(),
+      votesAgainst: new Map(),
+    };
+    for (const { node, vote } of this.#ballots) {
+      if (vote === "for") stats.votesFor.add(node.client);
+      else if (vote !== undefined) stats.votesAgainst.set(node.client, vote);
+    }
+    return stats;
   }
 
   /**
@@ -121,20 +137,6 @@ export class Round {
   /** Ms since the nodes were asked. */
   get elapsedMs(): number {
     return this.#environment.monotonicMs() - this.#startMs;
-  }
-
-  statsSoFar(): ExecutionStats {
-    const stats: ExecutionStats = {
-      membershipSize: this.#ballots.length,
-      quorumSize: this.#quorum,
-      votesFor: new Set(),
-      votesAgainst: new Map(),
-    };
-    for (const { node, vote } of this.#ballots) {
-      if (vote === "for") stats.votesFor.add(node.client);
-      else if (vote !== undefined) stats.votesAgainst.set(node.client, vote);
-    }
-    return stats;
   }
 
   /** Whether it was ended undecided, by its limit or its caller. */

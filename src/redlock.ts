@@ -8,7 +8,8 @@ import {
   invalidType,
   ResourceLockedError,
 } from "./errors.js";
-import { executionError, History } from "./failure.js";
+import { executionError } from "./failure.js";
+import { History } from "./history.js";
 import { internalsOf, type WithInternals } from "./internals.js";
 import { inspectNode, type NamedKey, type NodeInspection } from "./inspect.js";
 import { Keeper, type RedlockAbortSignal } from "./keeper.js";
@@ -68,8 +69,8 @@ type Routine<T> = (signal: RedlockAbortSignal, lock: Lock) => Promise<T> | T;
 /**
  * Takes locks on the majority of independent Redis servers.
  *
- * Emits `error` with the error and the node's name for each vote against that is not just a held
- * resource's; nothing happens where nobody listens.
+ * Emits `error`, with the error and the node's name, for each vote against: a ResourceLockedError where
+ * the resource is held. Nothing happens where nobody listens.
  *
  * @example
  * ```ts
@@ -134,14 +135,17 @@ export class Redlock extends EventEmitter implements LockIssuer {
     ttl: number,
     settings?: Settings,
   ): Promise<Lock> {
-    const acquisition = this.#acquisition("acquire", resources, ttl, settings);
-    const { acquireTimeout, retryCount, signal } = acquisition.settings;
-    signal?.throwIfAborted();
+    return this.#acquire(this.#acquisition("acquire", resources, ttl, settings));
+  }
+
+  async #acquire(acquisition: Acquisition): Promise<Lock> {
+    const { settings } = acquisition;
+    settings.signal?.throwIfAborted();
     const lock = await this.#untilGiven(
       () => this.#attempt(acquisition),
-      acquisition.settings,
-      acquireTimeout === undefined ? retryCount : -1,
-      () => (acquireTimeout === 0 ? 0 : this.#budgetLeftMs(acquisition)),
+      settings.acquireTimeout === undefined ? settings : { ...settings, retryCount: -1 },
+      () => (settings.acquireTimeout === 0 ? 0 : this.#budgetLeftMs(acquisition)),
+      settings.signal,
     );
     if (lock !== undefined) return lock;
     throw await this.#refusal(acquisition);
@@ -210,23 +214,15 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const resolved = resolveSettings(settings, "extend", this.settings);
     checkTtl(ttl, "extend", resolved.driftFactor);
     this.#assertOpen();
-    if (!lease.open) {
-      throw new ExecutionError(
-        `Cannot extend an already-expired lock. The one on ${lock.resources.join(", ")} was ` +
-          `${lease.released ? "released" : "lost"}: acquire it again.`,
-        [],
-        "ERR_REDLOCK_EXPIRED",
-      );
-    }
+    if (!lease.open) throw alreadyEnded(lock, lease);
     const extension = this.#extension(lock, lease, ttl, resolved);
     const extended = await this.#untilGiven(
       () => this.#attemptExtension(extension),
       resolved,
-      resolved.retryCount,
       () => (lease.adopted ? Infinity : lease.remainingMs),
     );
-    if (extended === undefined) throw this.#extensionError(extension);
-    return extended;
+    if (extended !== undefined) return extended;
+    throw lease.released ? alreadyEnded(lock, lease) : this.#extensionError(extension);
   }
 
   /** One attempt to extend. It has failed where it is undecided after `limitMs`, or when the old validity ends. */
@@ -257,7 +253,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
    * round that found it gone. Only once a quorum kept the value, and while the lock is held.
    */
   #heal(round: Round, keys: readonly string[], value: string, ttlMs: number, lease: Lease): void {
-    void round.stats().then(() => {
+    void round.complete().then(() => {
       for (const { node, vote } of round.ballots) {
         if (!(isRefusal(vote) && isHeld(vote))) continue;
         if (!lease.open || node.refusal() !== undefined) continue;
@@ -280,30 +276,35 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const lease = leaseOf(lock, "release");
     const resolved = resolveSettings(settings, "release", this.settings);
     const start = this.#environment.now();
-    const result = { attempts: [], start: start.wallMs };
-    if (lease.released) return result;
+    const history = new History(start.wallMs);
+    if (lease.released) return history;
     const wasOpen = lease.open;
     if (wasOpen) this.#assertOpen();
     lease.release();
 
     const keys = this.#keysOf(lock.resources);
-    const history = new History();
     const attempt = async (): Promise<true | undefined> => {
-      const round = this.#releaseOn(this.#nodes, keys, lock.value, lock.ttl, resolved);
+      const round = this.#releaseOn(
+        this.#nodes,
+        keys,
+        lock.value,
+        lock.ttl,
+        resolved,
+        this.#report,
+      );
       history.add(round);
       return (await round.decided()) || undefined;
     };
     if (!wasOpen) {
       if (!this.#closed) void attempt();
-      return result;
+      return new History(start.wallMs);
     }
     const released = await this.#untilGiven(
       attempt,
       resolved,
-      resolved.retryCount,
       () => lock.ttl - elapsedMs(start, this.#environment.now()),
     );
-    if (released) return { ...result, attempts: history.rounds.map((round) => round.stats()) };
+    if (released) return history;
     throw executionError({
       code: "ERR_REDLOCK_QUORUM",
       history,
@@ -343,14 +344,14 @@ export class Redlock extends EventEmitter implements LockIssuer {
         : [settingsOrRoutine, optionalRoutine];
     if (typeof routine !== "function") {
       throw invalidType(
-        `using() needs a function to run under the lock, but has ${kindOf(routine)}.`,
+        `INVARIANT: routine is not a function. using() needs one to run under the lock, but has ${kindOf(routine)}.`,
       );
     }
-    const resolved = resolveSettings(settings, "using", this.settings);
-    checkTtl(ttl, "using", resolved.driftFactor);
+    const acquisition = this.#acquisition("using", resources, ttl, settings);
+    const { settings: resolved } = acquisition;
     const thresholdMs = extensionThresholdMs(ttl, resolved);
 
-    const lock = await this.acquire(resources, ttl, settings);
+    const lock = await this.#acquire(acquisition);
     const lease = leaseOf(lock, "using");
     const keeper = new Keeper(
       {
@@ -407,7 +408,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   adopt(json: LockJson): Lock {
     const { resources, value, ttl, expiration } = checkJson(json, this.settings.keyPrefix);
     const lease = Lease.adopted(this.#environment);
-    return this.#lock(resources, value, ttl, lease, new History(), expiration);
+    return this.#lock(resources, value, ttl, lease, new History(0), expiration);
   }
 
   /** Quits every connection, those of clients passed in included. Later calls reject with `ERR_REDLOCK_CLOSED`. */
@@ -444,25 +445,27 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const names = checkResources(resources, call);
     const resolved = resolveSettings(settings, call, this.settings);
     checkTtl(ttl, call, resolved.driftFactor);
+    const start = this.#environment.now();
     return {
       resources: names,
       keys: this.#keysOf(names),
       ttlMs: ttl,
       settings: resolved,
-      start: this.#environment.now(),
-      history: new History(),
+      start,
+      history: new History(start.wallMs),
       code: "ERR_REDLOCK_QUORUM",
     };
   }
 
   #extension(lock: Lock, lease: Lease, ttlMs: number, settings: ResolvedSettings): Extension {
+    const start = this.#environment.now();
     return {
       lock,
       lease,
       ttlMs,
       settings,
-      start: this.#environment.now(),
-      history: new History(),
+      start,
+      history: new History(start.wallMs),
       code: "ERR_REDLOCK_QUORUM",
     };
   }
@@ -483,7 +486,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
       ttlMs,
       keyPrefix,
       lease,
-      rounds: history.rounds,
+      history,
     };
     return new Lock(statedExpirationMs === undefined ? parts : { ...parts, statedExpirationMs });
   }
@@ -517,6 +520,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     value: string,
     ttlMs: number,
     settings: ResolvedSettings,
+    report?: (error: Error, node: Node) => void,
   ): Round {
     return new Round(
       {
@@ -524,8 +528,9 @@ export class Redlock extends EventEmitter implements LockIssuer {
         operation: releaseOperation(keys, value),
         judge: () => undefined,
         nodeTimeoutMs: (node) => settings.nodeTimeout ?? node.timeoutMs(ttlMs),
-        onRefusal: (_error, node) => {
+        onRefusal: (error, node) => {
           node.owe(keys, value, ttlMs);
+          report?.(error, node);
         },
       },
       this.#environment,
@@ -534,7 +539,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
 
   /** In a turn of its own, so that a listener that throws breaks no vote count. */
   readonly #report = (error: Error, node: Node): void => {
-    if (isHeld(error) || error instanceof Abstention) return;
+    if (error instanceof Abstention) return;
     queueMicrotask(() => this.emit("error", error, node.name));
   };
 
@@ -554,15 +559,16 @@ export class Redlock extends EventEmitter implements LockIssuer {
   async #untilGiven<T>(
     attempt: () => Promise<T | undefined>,
     settings: ResolvedSettings,
-    retryCount: number,
     timeLeftMs: () => number,
+    signal?: AbortSignal,
   ): Promise<T | undefined> {
     const pause = async (): Promise<boolean> => {
       const delayMs = this.#retryDelayMs(settings);
       if (delayMs >= timeLeftMs()) return false;
-      await sleep(this.#environment, delayMs, settings.signal);
+      await sleep(this.#environment, delayMs, signal);
       return true;
     };
+    const { retryCount } = settings;
     return (
       (await attempt()) ?? (await retry(retryCount === -1 ? Infinity : retryCount, pause, attempt))
     );
@@ -628,6 +634,15 @@ export class Redlock extends EventEmitter implements LockIssuer {
       refusalInWords: () => "holds this lock no longer",
     });
   }
+}
+
+function alreadyEnded(lock: Lock, lease: Lease): ExecutionError {
+  return new ExecutionError(
+    `Cannot extend an already-expired lock. The one on ${lock.resources.join(", ")} was ` +
+      `${lease.released ? "released" : "lost"}: acquire it again.`,
+    [],
+    "ERR_REDLOCK_EXPIRED",
+  );
 }
 
 /** A vote for is an answer that the operation was applied to every key. */

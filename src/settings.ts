@@ -97,7 +97,7 @@ export function resolveSettings(
   base: ResolvedSettings = DEFAULTS,
 ): ResolvedSettings {
   if (given === undefined) return base;
-  if (typeof given !== "object" || Array.isArray(given)) {
+  if (typeof given !== "object" || (given as unknown) === null || Array.isArray(given)) {
     throw invalidType(`The settings of ${call}() must be an object, but are ${kindOf(given)}.`);
   }
   const resolved: Record<string, unknown> = { ...base };
@@ -126,7 +126,8 @@ export function checkResources(resources: unknown, call: string): string[] {
   if (list.length === 0) {
     throw invalidType(`The resources of ${call}() are empty. Name at least one to lock.`);
   }
-  const names = list.map((name: unknown, index) => {
+  // Array.from, since map would pass over holes.
+  const names = Array.from(list, (name: unknown, index) => {
     if (typeof name === "string" && name !== "") return name;
     throw invalidType(
       `Each resource of ${call}() must be a non-empty string, but number ${index + 1} is ${kindOf(name)}.`,

@@ -35,7 +35,11 @@ export function makeNodes(
   environment: Environment,
   check: typeof checkEntry,
 ): { readonly node: Node; readonly own: boolean }[] {
-  if (typeof entries !== "object" || !(Symbol.iterator in entries)) {
+  if (
+    typeof entries !== "object" ||
+    (entries as unknown) === null ||
+    !(Symbol.iterator in entries)
+  ) {
     throw invalidType(
       "Redlock needs an array, or another iterable, of nodes: redis:// URLs or ioredis clients, one an independent Redis.",
     );
@@ -48,11 +52,11 @@ export function makeNodes(
   }
   const firstIndexes = new Map<unknown, number>();
   for (const [index, { client }] of checked.entries()) {
-    const identity = "url" in client ? client.url : client;
+    const identity = "url" in client ? client.name : client;
     const first = firstIndexes.get(identity);
     if (first !== undefined) {
       throw invalidType(
-        `nodes[${index}] is the same ${"url" in client ? "URL" : "client"} as nodes[${first}]. ` +
+        `nodes[${index}] is the same ${"url" in client ? "server" : "client"} as nodes[${first}]. ` +
           "Each node must be an independent Redis: one that is counted twice votes twice.",
       );
     }

@@ -159,7 +159,7 @@ function inText({ path, host = "127.0.0.1", port = 6379 }: Address): string {
 
 /** The URL without user name and password. Throws, without showing the text, where it is no Redis URL. */
 export function publicUrl(text: string, where: string): { name: string; url: string } {
-  const parsed = URL.canParse(text) ? new URL(text) : undefined;
+  const parsed = URL.canParse(text) && isDecodable(text) ? new URL(text) : undefined;
   if (
     parsed === undefined ||
     !["redis:", "rediss:"].includes(parsed.protocol) ||
@@ -170,6 +170,16 @@ export function publicUrl(text: string, where: string): { name: string; url: str
         "(its text is not shown, since it may hold a password). Give a URL, or a client of ioredis.",
     );
   }
-  const name = `${parsed.hostname}:${parsed.port === "" ? 6379 : parsed.port}`;
+  const name = `${parsed.hostname.toLowerCase()}:${parsed.port === "" ? 6379 : parsed.port}`;
   return { name, url: `${parsed.protocol}//${name}${parsed.pathname}` };
+}
+
+/** Whether a client can read its user name and password. */
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -178,7 +178,7 @@ export class Node {
 
   /** For the next time. */
   #load(script: Script): void {
-    this.#connection.send("SCRIPT", ["LOAD", script.text]).catch(() => undefined);
+    this.#connection.send("script", ["LOAD", script.text]).catch(() => undefined);
   }
 
   #rouse(silence: Silence, silentMs: number): void {
@@ -197,7 +197,7 @@ export class Node {
     const { epoch } = this.#connection;
     const sentMs = this.#environment.monotonicMs();
     this.#connection
-      .send("PING", [])
+      .send("ping", [])
       .then(
         () => {
           this.#answered(epoch, sentMs);

@@ -1,12 +1,14 @@
+import type { ExecutionError } from "../../src/index.js";
 import { Redis } from "ioredis";
 import { ask, type RedisServer, until } from "../../docker/servers.js";
 
 /** What each server holds under the key; null where it holds nothing. */
 export function valuesOn(servers: readonly RedisServer[], key: string): Promise<(string | null)[]> {
   return Promise.all(
-    servers.map(async ({ port }) =>
-      (await ask(port, ["EXISTS", key])) === "0" ? null : ask(port, ["GET", key]),
-    ),
+    servers.map(async ({ port }) => {
+      const value = await ask(port, ["EVAL", "return redis.call('GET', KEYS[1]) or ''", "1", key]);
+      return value === "" ? null : value;
+    }),
   );
 }
 
@@ -67,12 +69,11 @@ export function defined<T>(value: T | undefined | null): T {
 }
 
 /** The error that the promise rejects with. */
-export async function rejection(promise: Promise<unknown>): Promise<Error & { code?: string }> {
-  try {
-    await promise;
-  } catch (error) {
-    if (error instanceof Error) return error;
-    throw new TypeError(`rejected with no Error: ${String(error)}`);
-  }
-  throw new Error("expected a rejection");
+export async function rejection(promise: Promise<unknown>): Promise<ExecutionError> {
+  const outcome = await promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  if (outcome === undefined) throw new Error("expected a rejection");
+  return outcome as ExecutionError;
 }

@@ -1,0 +1,442 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
+import { Redis } from "ioredis";
+import {
+  ask,
+  type RedisServer,
+  startServer,
+  startServers,
+  stopAll,
+  until,
+} from "../docker/servers.js";
+import { Redlock } from "../src/index.js";
+import {
+  connectAll,
+  defined,
+  disconnectAll,
+  fresh,
+  occupy,
+  type RecordingClient,
+  rejection,
+  untilFree,
+  valuesOn,
+} from "./support/nodes.js";
+import { startProxy, startStubbornServer } from "./support/proxy.js";
+
+/** Long, so that an operation that waits for a faulty node is told apart from a slow machine. */
+const NODE_TIMEOUT_MS = 10_000;
+
+let servers: RedisServer[];
+let clients: RecordingClient[];
+let redlock: Redlock;
+
+beforeAll(async () => {
+  servers = await startServers(5);
+  clients = await connectAll(servers);
+  redlock = new Redlock(clients);
+  await (await redlock.acquire(fresh(), 5000)).release();
+});
+
+afterEach(async () => {
+  for (const server of servers) {
+    if (server.state === "frozen") server.thaw();
+    if (server.state === "ended") await server.restart();
+  }
+  await everyNodeVotes();
+});
+
+afterAll(async () => {
+  disconnectAll(clients);
+  await stopAll(servers);
+});
+
+async function everyNodeVotes(): Promise<void> {
+  await until(
+    async () => {
+      const lock = await redlock.acquire(fresh(), 5000).catch(() => undefined);
+      const stats = await lock?.attempts.at(-1);
+      await lock?.release();
+      return stats?.votesFor.size === servers.length;
+    },
+    20_000,
+    () => "a node does not vote",
+  );
+}
+
+function freeze(count: number): Promise<unknown> {
+  return Promise.all(servers.slice(0, count).map((server) => server.freeze()));
+}
+
+function kill(count: number): Promise<unknown> {
+  return Promise.all(servers.slice(0, count).map((server) => server.kill()));
+}
+
+const faults = [
+  ["hung", freeze],
+  ["dead", kill],
+] as const;
+
+describe.each(faults)("nodes that are %s", (kind, strike) => {
+  test.each([1, 2])("cost nothing where they are %d of five", async (count) => {
+    await strike(count);
+    const start = performance.now();
+    for (let pair = 0; pair < 20; pair++) {
+      const lock = await redlock.acquire(fresh(), 60_000, { nodeTimeout: NODE_TIMEOUT_MS });
+      expect(lock.valid).toBe(true);
+      await lock.extend(60_000);
+      await lock.release();
+    }
+    expect(performance.now() - start).toBeLessThan(NODE_TIMEOUT_MS);
+  });
+
+  test("fail an acquire in time where they are a majority, by name and reason", async () => {
+    await strike(3);
+    const nodeTimeout = 300;
+    const start = performance.now();
+    const error = await rejection(redlock.acquire(fresh(), 60_000, { retryCount: 0, nodeTimeout }));
+    expect(performance.now() - start).toBeLessThan(nodeTimeout + 1000);
+    expect(error.code).toBe("ERR_REDLOCK_QUORUM");
+    for (const { port } of servers.slice(0, 3)) {
+      const why = kind === "hung" ? "no answer" : "(ECONNREFUSED|ECONNRESET|Connection is closed)";
+      expect(error.message).toMatch(new RegExp(`127\\.0\\.0\\.1:${port} ${why}`));
+    }
+    for (const { port } of servers.slice(3)) expect(error.message).not.toContain(String(port));
+  });
+
+  test("fail every call within its budget where they are a majority", async () => {
+    const resource = fresh();
+    const lock = await redlock.acquire(resource, 60_000);
+    await strike(3);
+    const budget = { retryCount: 3, nodeTimeout: 100, retryDelay: 50, retryJitter: 20 };
+    const budgetMs = 4 * (100 + 50 + 20);
+    for (const call of [
+      () => redlock.acquire(fresh(), 60_000, budget),
+      () => redlock.acquire(fresh(), 60_000, { nodeTimeout: 100, acquireTimeout: budgetMs }),
+      () => redlock.extend(lock, 60_000, budget),
+      () => redlock.release(lock, budget),
+      () => redlock.tryAcquire(fresh(), 60_000, budget),
+      () => redlock.using(fresh(), 60_000, budget, () => Promise.resolve()),
+    ]) {
+      const start = performance.now();
+      await rejection(call());
+      expect(performance.now() - start).toBeLessThan(budgetMs + 1000);
+    }
+  });
+
+  test("vote again once they are back", async () => {
+    await strike(3);
+    await rejection(redlock.acquire(fresh(), 2000, { retryCount: 0 }));
+    const waiting = redlock.acquire(fresh(), 2000, { retryCount: -1, retryDelay: 20 });
+    for (const server of servers.slice(0, 3)) {
+      if (kind === "hung") server.thaw();
+      else await server.restart();
+    }
+    await (await waiting).release();
+  });
+
+  test("are not asked again before they are back", async () => {
+    await strike(1);
+    const struck = defined(clients[0]);
+    // Until it is known that the node is down or silent.
+    await until(
+      async () => {
+        const before = struck.sent.length;
+        const lock = await redlock.acquire(fresh(), 5000, { nodeTimeout: 50 });
+        await lock.attempts[0];
+        await lock.release();
+        return struck.sent.length === before;
+      },
+      10_000,
+      () => "the node is asked all the time",
+    );
+    const before = struck.sent.length;
+    for (let pair = 0; pair < 20; pair++) await (await redlock.acquire(fresh(), 5000)).release();
+    expect(struck.sent.slice(before)).toEqual([]);
+  });
+});
+
+describe("releases that a node is owed", () => {
+  test("are sent when a hung node answers again, before any vote is asked of it", async () => {
+    const resource = fresh();
+    await freeze(1);
+    const lock = await redlock.acquire(resource, 60_000, { nodeTimeout: 50 });
+    await Promise.all(lock.attempts);
+    await lock.release();
+    // The frozen node still has to read the first SET.
+    defined(servers[0]).thaw();
+    await untilFree(servers, resource);
+  });
+
+  test("reach a node whose connection was lost with the acquire in flight", async () => {
+    const resource = fresh();
+    const proxy = await startProxy(defined(servers[0]).port);
+    const behind = new Redlock([proxy.url]);
+    await (await behind.acquire(fresh(), 5000)).release();
+    proxy.replyDelayMs = 60_000;
+    const failing = rejection(
+      behind.acquire(resource, 60_000, { retryCount: 0, nodeTimeout: NODE_TIMEOUT_MS }),
+    );
+    await until(
+      async () => (await valuesOn(servers.slice(0, 1), resource))[0] !== null,
+      5000,
+      () => "the key was not set",
+    );
+    proxy.replyDelayMs = 0;
+    proxy.cut();
+    await failing;
+    await untilFree(servers.slice(0, 1), resource);
+    await behind.quit();
+    await proxy.close();
+  });
+
+  test("are kept for the ttl, and not longer", async () => {
+    const proxy = await startProxy(defined(servers[0]).port);
+    const behind = new Redlock([proxy.url]);
+    const lock = await behind.acquire(fresh(), 500);
+    proxy.swallowing = true;
+    await rejection(behind.release(lock, { retryCount: 0, nodeTimeout: 50 }));
+    await until(
+      async () => (await valuesOn(servers.slice(0, 1), defined(lock.resources[0])))[0] === null,
+      5000,
+      () => "the key did not expire",
+    );
+    const { length } = proxy.received;
+    proxy.swallowing = false;
+    proxy.cut();
+    await until(
+      async () => (await behind.tryAcquire(fresh(), 5000).catch(() => null)) !== null,
+      10_000,
+      () => "the node did not come back",
+    );
+    expect(proxy.received.slice(length)).not.toContain(lock.value);
+    await behind.quit();
+    await proxy.close();
+  });
+});
+
+describe("a resent command", () => {
+  test("is no vote: the node may have forgotten what it knew when it was sent first", async () => {
+    const resource = fresh();
+    const proxy = await startProxy(defined(servers[0]).port);
+    // As many callers have it: ioredis resends unfulfilled commands on a new connection.
+    const client = new Redis(proxy.port, "127.0.0.1", { retryStrategy: () => 10 });
+    client.on("error", () => undefined);
+    await client.ping();
+    const behind = new Redlock([client]);
+    proxy.swallowing = true;
+    const failing = rejection(
+      behind.acquire(resource, 60_000, { retryCount: 0, nodeTimeout: NODE_TIMEOUT_MS }),
+    );
+    await until(
+      () => proxy.received.includes(resource),
+      5000,
+      () => "nothing was sent",
+    );
+    proxy.swallowing = false;
+    proxy.cut();
+    expect((await failing).message).toContain("the connection was lost before the answer");
+    await untilFree(servers.slice(0, 1), resource);
+    client.disconnect();
+    await proxy.close();
+  });
+});
+
+describe("a node that answers errors", () => {
+  /** A sixth server, as one of three: the other two can outvote it. */
+  async function withNode(
+    prepare: (server: RedisServer) => Promise<unknown>,
+    expected: string,
+    args: readonly string[] = [],
+  ): Promise<void> {
+    const odd = await startServer({ args });
+    const client = new Redis(odd.port, "127.0.0.1");
+    client.on("error", () => undefined);
+    await client.ping();
+    await prepare(odd);
+    const three = new Redlock([client, ...clients.slice(1, 3)]);
+    const events: string[] = [];
+    three.on("error", (error: Error, node: string) => events.push(`${node} ${error.message}`));
+    const lock = await three.acquire(fresh(), 5000);
+    const { votesAgainst } = await defined(lock.attempts[0]);
+    expect(defined(votesAgainst.get(client)).message).toContain(expected);
+    await lock.release();
+    expect(events.join()).toContain(`127.0.0.1:${odd.port} ${expected}`);
+
+    const alone = new Redlock([client]);
+    const error = await rejection(alone.acquire(fresh(), 5000, { retryCount: 0 }));
+    expect(error.message).toContain(`127.0.0.1:${odd.port} ${expected}`);
+    client.disconnect();
+    await odd.stop();
+  }
+
+  test("is outvoted, and named: READONLY", async () => {
+    await withNode(
+      ({ port }) => ask(port, ["REPLICAOF", "127.0.0.1", String(defined(servers[4]).port)]),
+      "READONLY",
+    );
+  });
+
+  test("is outvoted, and named: OOM", async () => {
+    await withNode(({ port }) => ask(port, ["CONFIG", "SET", "maxmemory", "1"]), "OOM");
+  });
+
+  test("is outvoted, and named: NOAUTH", async () => {
+    const odd = await startServer({ args: ["--requirepass", "secret"] });
+    const client = new Redis(odd.port, "127.0.0.1", { enableReadyCheck: false });
+    client.on("error", () => undefined);
+    const three = new Redlock([client, ...clients.slice(1, 3)]);
+    const lock = await three.acquire(fresh(), 5000);
+    const { votesAgainst } = await defined(lock.attempts[0]);
+    expect(defined(votesAgainst.get(client)).message).toContain("NOAUTH");
+    await lock.release();
+    client.disconnect();
+    await odd.stop();
+  });
+
+  test("is outvoted, and named: LOADING", async () => {
+    const loading = await startStubbornServer("-LOADING Redis is loading the dataset in memory");
+    const client = new Redis(loading.port, "127.0.0.1", { enableReadyCheck: false });
+    client.on("error", () => undefined);
+    const three = new Redlock([client, ...clients.slice(1, 3)]);
+    const lock = await three.acquire(fresh(), 5000);
+    const { votesAgainst } = await defined(lock.attempts[0]);
+    expect(defined(votesAgainst.get(client)).message).toContain("LOADING");
+    await lock.release();
+    client.disconnect();
+    await loading.close();
+  });
+
+  test("gives no password and no arguments away with its error", async () => {
+    const odd = await startServer();
+    await ask(odd.port, ["CONFIG", "SET", "maxmemory", "1"]);
+    const client = new Redis(odd.port, "127.0.0.1");
+    const error = await rejection(new Redlock([client]).acquire(fresh(), 5000, { retryCount: 0 }));
+    const vote = defined((await defined(error.attempts[0])).votesAgainst.get(client));
+    expect(vote.message).toContain("OOM");
+    expect("command" in vote).toBe(false);
+    client.disconnect();
+    await odd.stop();
+  });
+});
+
+describe("a node that accepts connections and says nothing", () => {
+  test("costs nothing once it let one operation time out", async () => {
+    const mute = await startStubbornServer();
+    const three = new Redlock([mute.url, ...clients.slice(1, 3)]);
+    const start = performance.now();
+    for (let pair = 0; pair < 20; pair++) {
+      await (await three.acquire(fresh(), 60_000, { nodeTimeout: NODE_TIMEOUT_MS })).release();
+    }
+    expect(performance.now() - start).toBeLessThan(NODE_TIMEOUT_MS);
+    await three[Symbol.asyncDispose]();
+    await mute.close();
+  });
+
+  test("fails an acquire within its timeout where it is the majority, and then at once", async () => {
+    const mute = await startStubbornServer();
+    const alone = new Redlock([mute.url]);
+    const error = await rejection(
+      alone.acquire(fresh(), 5000, { retryCount: 0, nodeTimeout: 200 }),
+    );
+    expect(error.message).toContain("no answer in 200 ms");
+    const start = performance.now();
+    await rejection(
+      alone.acquire(fresh(), 60_000, { retryCount: 0, nodeTimeout: NODE_TIMEOUT_MS }),
+    );
+    expect(performance.now() - start).toBeLessThan(NODE_TIMEOUT_MS);
+    await alone.quit();
+    await mute.close();
+  });
+});
+
+describe("a node that was never connected yet", () => {
+  test("is awaited: the first call of a new program works", async () => {
+    const urls = servers.map(({ url }) => url);
+    const own = new Redlock(urls);
+    const lock = await own.acquire(fresh(), 5000, { retryCount: 0 });
+    expect(lock.valid).toBe(true);
+    await lock.release();
+    await own.quit();
+  });
+
+  test("is connected where the caller's client is lazy", async () => {
+    const lazy = servers.map(({ port }) => new Redis(port, "127.0.0.1", { lazyConnect: true }));
+    const lock = await new Redlock(lazy).acquire(fresh(), 5000, { retryCount: 0 });
+    expect(lock.valid).toBe(true);
+    await lock.release();
+    disconnectAll(lazy);
+  });
+
+  test("votes against as soon as its connection is refused, not after its timeout", async () => {
+    const gone = await startStubbornServer();
+    await gone.close();
+    const alone = new Redlock([gone.url]);
+    const start = performance.now();
+    const error = await rejection(
+      alone.acquire(fresh(), 60_000, { retryCount: 0, nodeTimeout: NODE_TIMEOUT_MS }),
+    );
+    expect(performance.now() - start).toBeLessThan(NODE_TIMEOUT_MS);
+    expect(error.message).toContain("ECONNREFUSED");
+    await alone.quit();
+  });
+});
+
+describe("an event loop that was blocked", () => {
+  test("for longer than nodeTimeout does not time out the answers that already came", async () => {
+    for (let round = 0; round < 5; round++) {
+      const acquiring = redlock.acquire(fresh(), 60_000, { retryCount: 0, nodeTimeout: 50 });
+      const end = performance.now() + 200;
+      while (performance.now() < end);
+      const lock = await acquiring;
+      expect((await defined(lock.attempts[0])).votesFor.size).toBe(5);
+      await lock.release();
+    }
+  });
+});
+
+describe("a slow node", () => {
+  test("gets three times its recent round trip, and so votes", async () => {
+    const proxy = await startProxy(defined(servers[0]).port);
+    const slow = new Redlock([proxy.url]);
+    await (await slow.acquire(fresh(), 5000)).release();
+    proxy.replyDelayMs = 120;
+    // 5 % of a ttl of 2 s is 100 ms: too short until the node's round trip is known.
+    await until(
+      async () => {
+        const lock = await slow.acquire(fresh(), 2000, { retryCount: 0 }).catch(() => undefined);
+        await lock?.release().catch(() => undefined);
+        return lock !== undefined;
+      },
+      10_000,
+      () => "the node never votes",
+    );
+    await slow.quit();
+    await proxy.close();
+  });
+});
+
+describe("the error event", () => {
+  test("fires for each failed vote, and crashes nobody who does not listen", async () => {
+    const resource = fresh();
+    await occupy(servers.slice(0, 2), resource);
+    const silent = new Redlock(clients);
+    await (await silent.acquire(resource, 5000)).release();
+
+    const heard: string[] = [];
+    const listening = new Redlock(clients);
+    listening.on("error", (error: Error, node: string) => heard.push(`${node} ${error.name}`));
+    const lock = await listening.acquire(resource, 5000);
+    await Promise.all(lock.attempts);
+    await until(
+      () => heard.length === 2,
+      5000,
+      () => heard.join(),
+    );
+    expect(heard.sort()).toEqual(
+      servers
+        .slice(0, 2)
+        .map(({ port }) => `127.0.0.1:${port} ResourceLockedError`)
+        .sort(),
+    );
+    await lock.release();
+  });
+});
