@@ -61,25 +61,29 @@ export const systemEnvironment: Environment = {
   randomValue,
 };
 
-/** Waits; rejects with the signal's reason as soon as it aborts. */
+/** Waits; rejects with a signal's reason as soon as one aborts. */
 export function sleep(
   environment: Environment,
   delayMs: number,
-  signal?: AbortSignal,
+  signals: readonly AbortSignal[],
 ): Promise<void> {
   return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
+    const end = (): void => {
       environment.clearTimer(timer);
+      for (const signal of signals) signal.removeEventListener("abort", onAbort);
+    };
+    const onAbort = (): void => {
+      end();
       // The caller chose the reason; it need not be an Error.
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
-      reject(signal?.reason);
+      reject(signals.find(({ aborted }) => aborted)?.reason);
     };
     const timer = environment.setTimer(() => {
-      signal?.removeEventListener("abort", onAbort);
+      end();
       resolve();
     }, delayMs);
-    if (signal?.aborted) onAbort();
-    else signal?.addEventListener("abort", onAbort, { once: true });
+    for (const signal of signals) signal.addEventListener("abort", onAbort);
+    if (signals.some(({ aborted }) => aborted)) onAbort();
   });
 }
 

@@ -1,4 +1,4 @@
-import { EventEmitter } from "node:events";
+import { EventEmitter, setMaxListeners } from "node:events";
 import pTimeout from "p-timeout";
 import { type Environment, type Instant, pTimeoutTimers, sleep } from "./environment.js";
 import {
@@ -90,7 +90,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   readonly #nodes: readonly Node[];
   readonly #ownNodes: readonly Node[];
   readonly #environment: Environment;
-  #closed = false;
+  readonly #closing = new AbortController();
 
   /**
    * @param nodes one entry an independent Redis: a `redis://` or `rediss://` URL, whose connection the
@@ -118,6 +118,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     this.#nodes = made.map(({ node }) => node);
     this.#ownNodes = made.flatMap(({ node, own }) => (own ? [node] : []));
     this.clients = new Set(this.#nodes.map(({ client }) => client));
+    setMaxListeners(0, this.#closing.signal);
     // Node crashes a process that emits `error` with no listener.
     this.on("error", () => undefined);
   }
@@ -296,7 +297,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
       return (await round.decided()) || undefined;
     };
     if (!wasOpen) {
-      if (!this.#closed) void attempt();
+      if (!this.#closing.signal.aborted) void attempt();
       return new History(start.wallMs);
     }
     const released = await this.#untilGiven(
@@ -422,7 +423,13 @@ export class Redlock extends EventEmitter implements LockIssuer {
   }
 
   async #close(nodes: readonly Node[]): Promise<void> {
-    this.#closed = true;
+    this.#closing.abort(
+      new ExecutionError(
+        "This Redlock was closed by quit() or disposal. Make a new one.",
+        [],
+        "ERR_REDLOCK_CLOSED",
+      ),
+    );
     for (const node of this.#nodes) node.forgetOwed();
     const milliseconds = this.settings.nodeTimeout ?? NODE_TIMEOUT_WITHOUT_TTL_MS;
     const customTimers = pTimeoutTimers(this.#environment);
@@ -445,6 +452,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const names = checkResources(resources, call);
     const resolved = resolveSettings(settings, call, this.settings);
     checkTtl(ttl, call, resolved.driftFactor);
+    // Any number of callers may wait with one signal, such as that of the process's shutdown.
+    if (resolved.signal instanceof EventTarget) setMaxListeners(0, resolved.signal);
     const start = this.#environment.now();
     return {
       resources: names,
@@ -544,12 +553,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   };
 
   #assertOpen(): void {
-    if (!this.#closed) return;
-    throw new ExecutionError(
-      "This Redlock was closed by quit() or disposal. Make a new one.",
-      [],
-      "ERR_REDLOCK_CLOSED",
-    );
+    this.#closing.signal.throwIfAborted();
   }
 
   /**
@@ -562,10 +566,12 @@ export class Redlock extends EventEmitter implements LockIssuer {
     timeLeftMs: () => number,
     signal?: AbortSignal,
   ): Promise<T | undefined> {
+    const closing = this.#closing.signal;
+    const signals = signal === undefined ? [closing] : [closing, signal];
     const pause = async (): Promise<boolean> => {
       const delayMs = this.#retryDelayMs(settings);
       if (delayMs >= timeLeftMs()) return false;
-      await sleep(this.#environment, delayMs, signal);
+      await sleep(this.#environment, delayMs, signals);
       return true;
     };
     const { retryCount } = settings;

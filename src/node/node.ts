@@ -22,6 +22,9 @@ export type Client = RedisClient | NodeAddress;
 /** After this long a silence, a connection of our own is given up for a new one. */
 const LONGEST_SILENCE_MS = 5000;
 
+/** One answer counts for no more than this, or twice the usual: a node that was paused is not a slow node. */
+const UNUSUAL_RTT_MS = 100;
+
 interface Silence {
   readonly epoch: number;
   sinceMs: number;
@@ -142,12 +145,13 @@ export class Node {
     const sentMs = this.#environment.monotonicMs();
     return this.#connection.send(operation.command, operation.args).then(
       (reply) => {
-        this.#answered(epoch, sentMs);
+        this.#answered(epoch);
+        this.#measure(sentMs);
         return reply;
       },
       (error: unknown) => {
         if (isReply(error)) {
-          this.#answered(epoch, sentMs);
+          this.#answered(epoch);
           const { script, always } = operation;
           if (script !== undefined && error.message.startsWith("NOSCRIPT")) {
             if (always || undecided()) return this.perform(inFull(operation, script), undecided);
@@ -161,18 +165,22 @@ export class Node {
   }
 
   /** A command resent on a new connection, by the caller's client, may have met a node that forgot: no vote. */
-  #answered(epoch: number, sentMs: number): void {
-    const nowMs = this.#environment.monotonicMs();
+  #answered(epoch: number): void {
     this.#silence = undefined;
     if (this.#owed.size > 0) this.#pay();
-    if (epoch !== this.#connection.epoch) {
-      throw new NodeError(
-        "the connection was lost before the answer",
-        "ERR_REDLOCK_NODE_DOWN",
-        this.name,
-      );
-    }
-    const rttMs = nowMs - sentMs;
+    if (epoch === this.#connection.epoch) return;
+    throw new NodeError(
+      "the connection was lost before the answer",
+      "ERR_REDLOCK_NODE_DOWN",
+      this.name,
+    );
+  }
+
+  #measure(sentMs: number): void {
+    const rttMs = Math.min(
+      this.#environment.monotonicMs() - sentMs,
+      Math.max(UNUSUAL_RTT_MS, 2 * this.#rttMs),
+    );
     this.#rttMs = this.#rttMs === 0 ? rttMs : this.#rttMs + (rttMs - this.#rttMs) / 8;
   }
 
@@ -195,15 +203,14 @@ export class Node {
     if (this.#probing || this.#connection.state !== "ready") return;
     this.#probing = true;
     const { epoch } = this.#connection;
-    const sentMs = this.#environment.monotonicMs();
     this.#connection
       .send("ping", [])
       .then(
         () => {
-          this.#answered(epoch, sentMs);
+          this.#answered(epoch);
         },
         (error: unknown) => {
-          if (isReply(error)) this.#answered(epoch, sentMs);
+          if (isReply(error)) this.#answered(epoch);
         },
       )
       .catch(() => undefined)
