@@ -166,7 +166,8 @@ export class Round {
         ? this.#perform(ballot)
         : connecting.then(() => {
             // A failed attempt's release may be on its way already: nothing may be sent behind it.
-            if (!this.#undecided()) throw new Abstention(node.name);
+            const { always } = this.#question.operation;
+            if (!always && !this.#undecided()) throw new Abstention(node.name);
             return this.#perform(ballot);
           });
     answer.then(

@@ -41,6 +41,8 @@ export class Node {
   #paying = false;
   #awaitingReturn = false;
   #rttMs = 0;
+  #unanswered = 0;
+  #onIdle: (() => void) | undefined;
 
   constructor(client: Client, connection: Connection, environment: Environment) {
     this.client = client;
@@ -125,8 +127,14 @@ export class Node {
     this.#owed.clear();
   }
 
-  quit(): Promise<void> {
-    return this.#connection.quit();
+  /** Ends the connection once all that was asked is answered. */
+  async quit(): Promise<void> {
+    if (this.#unanswered > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onIdle = resolve;
+      });
+    }
+    await this.#connection.quit();
   }
 
   disconnect(): void {
@@ -143,13 +151,16 @@ export class Node {
     if (this.#owed.size > 0) this.#pay();
     const { epoch } = this.#connection;
     const sentMs = this.#environment.monotonicMs();
+    this.#unanswered += 1;
     return this.#connection.send(operation.command, operation.args).then(
       (reply) => {
+        this.#settled();
         this.#answered(epoch);
         this.#measure(sentMs);
         return reply;
       },
       (error: unknown) => {
+        this.#settled();
         if (isReply(error)) {
           this.#answered(epoch);
           const { script, always } = operation;
@@ -162,6 +173,11 @@ export class Node {
         throw withoutCommand(error);
       },
     );
+  }
+
+  #settled(): void {
+    this.#unanswered -= 1;
+    if (this.#unanswered === 0) this.#onIdle?.();
   }
 
   /** A command resent on a new connection, by the caller's client, may have met a node that forgot: no vote. */
