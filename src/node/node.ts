@@ -42,7 +42,7 @@ export class Node {
   #awaitingReturn = false;
   #rttMs = 0;
   #unanswered = 0;
-  #onIdle: (() => void) | undefined;
+  #onIdle: (() => void)[] = [];
 
   constructor(client: Client, connection: Connection, environment: Environment) {
     this.client = client;
@@ -131,7 +131,7 @@ export class Node {
   async quit(): Promise<void> {
     if (this.#unanswered > 0) {
       await new Promise<void>((resolve) => {
-        this.#onIdle = resolve;
+        this.#onIdle.push(resolve);
       });
     }
     await this.#connection.quit();
@@ -177,7 +177,9 @@ export class Node {
 
   #settled(): void {
     this.#unanswered -= 1;
-    if (this.#unanswered === 0) this.#onIdle?.();
+    if (this.#unanswered > 0 || this.#onIdle.length === 0) return;
+    for (const resolve of this.#onIdle) resolve();
+    this.#onIdle = [];
   }
 
   /** A command resent on a new connection, by the caller's client, may have met a node that forgot: no vote. */
