@@ -36,6 +36,7 @@ export async function inspectNode(
   keys: readonly NamedKey[],
   timeoutMs: number,
   environment: Environment,
+  signal?: AbortSignal,
 ): Promise<NodeInspection> {
   try {
     const refusal = node.refusal();
@@ -52,6 +53,7 @@ export async function inspectNode(
         node.name,
       ),
       customTimers: pTimeoutTimers(environment),
+      ...(signal && { signal }),
     });
     return { node: node.name, ok: true, resources: keys.map(reader(found)) };
   } catch (error) {

@@ -33,8 +33,8 @@ export interface LockParts {
   readonly statedExpirationMs?: number;
 }
 
-/** The lease behind a lock. Throws a TypeError, naming the call, where `lock` is none of this library's. */
-export let leaseOf: (lock: Lock, call: string) => Lease;
+/** What is behind a lock. Throws a TypeError, naming the call, where `lock` is none of this library's. */
+export let partsOf: (lock: Lock, call: string) => LockParts;
 
 /**
  * A lock that was acquired or adopted. `extend` renews this very object; a lock that is lost or
@@ -56,8 +56,8 @@ export class Lock {
   readonly #parts: LockParts;
 
   static {
-    leaseOf = (lock: unknown, call) => {
-      if (typeof lock === "object" && lock !== null && #lease in lock) return lock.#lease;
+    partsOf = (lock: unknown, call) => {
+      if (typeof lock === "object" && lock !== null && #parts in lock) return lock.#parts;
       throw invalidType(
         `${call}() needs a lock that acquire() or adopt() of this copy of redlock-quorum gave. ` +
           "Pass such a lock; for one of another process or copy, adopt(lock.toJSON()) first.",

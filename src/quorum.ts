@@ -39,6 +39,8 @@ interface Ballot {
   readonly timeoutMs: number;
   /** Whether a command may have reached the node. */
   asked: boolean;
+  /** Whether that command is settled: a node may act on one that is not after its time was over. */
+  answered: boolean;
   vote: Vote;
 }
 
@@ -69,6 +71,7 @@ export class Round {
       node,
       timeoutMs: question.nodeTimeoutMs(node),
       asked: false,
+      answered: false,
       vote: undefined,
     }));
     for (const ballot of this.#ballots) this.#ask(ballot);
@@ -149,6 +152,11 @@ export class Round {
     return this.#ballots;
   }
 
+  /** Whether this node was asked and has not answered yet, so that it may still act on it. */
+  isInFlight(node: Node): boolean {
+    return this.#ballots.some((ballot) => ballot.node === node && ballot.asked && !ballot.answered);
+  }
+
   get #complete(): boolean {
     return this.#for + this.#against === this.#ballots.length;
   }
@@ -172,9 +180,11 @@ export class Round {
           });
     answer.then(
       (reply) => {
+        ballot.answered = true;
         this.#count(ballot, this.#judge(reply) ?? "for");
       },
       (error: unknown) => {
+        ballot.answered = true;
         this.#count(ballot, asError(error));
       },
     );

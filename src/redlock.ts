@@ -14,9 +14,10 @@ import { internalsOf, type WithInternals } from "./internals.js";
 import { inspectNode, type NamedKey, type NodeInspection } from "./inspect.js";
 import { Keeper, type RedlockAbortSignal } from "./keeper.js";
 import { Lease } from "./lease.js";
-import { leaseOf, Lock, type LockIssuer, type LockJson } from "./lock.js";
+import { Lock, type LockIssuer, type LockJson, partsOf } from "./lock.js";
 import { makeNodes, type NodeEntry } from "./node/entry.js";
 import type { Client, Node } from "./node/node.js";
+import type { OwedRelease } from "./node/owed.js";
 import {
   acquireOperation,
   appliedTo,
@@ -196,7 +197,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
       return this.#lock(resources, value, ttlMs, Lease.held(this.#environment, term), history);
     }
     const asked = round.ballots.flatMap((ballot) => (ballot.asked ? [ballot.node] : []));
-    this.#releaseOn(asked, keys, value, ttlMs, settings);
+    this.#releaseOn(asked, round, { keys, value }, ttlMs, settings);
     acquisition.code = granted ? "ERR_REDLOCK_VALIDITY" : "ERR_REDLOCK_QUORUM";
     return undefined;
   }
@@ -211,7 +212,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
    *   `ERR_REDLOCK_QUORUM`, `_VALIDITY`, `_CLOSED`; TypeError, RangeError before anything is sent
    */
   async extend(lock: Lock, ttl: number, settings?: Settings): Promise<Lock> {
-    const lease = leaseOf(lock, "extend");
+    const { lease } = partsOf(lock, "extend");
     const resolved = resolveSettings(settings, "extend", this.settings);
     checkTtl(ttl, "extend", resolved.driftFactor);
     this.#assertOpen();
@@ -274,7 +275,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
    *   and nodes that come back before its ttl has passed are still told.
    */
   async release(lock: Lock, settings?: Settings): Promise<ExecutionResult> {
-    const lease = leaseOf(lock, "release");
+    const { lease, history: acquired } = partsOf(lock, "release");
     const resolved = resolveSettings(settings, "release", this.settings);
     const start = this.#environment.now();
     const history = new History(start.wallMs);
@@ -287,8 +288,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const attempt = async (): Promise<true | undefined> => {
       const round = this.#releaseOn(
         this.#nodes,
-        keys,
-        lock.value,
+        acquired.last,
+        { keys, value: lock.value },
         lock.ttl,
         resolved,
         this.#report,
@@ -353,7 +354,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const thresholdMs = extensionThresholdMs(ttl, resolved);
 
     const lock = await this.#acquire(acquisition);
-    const lease = leaseOf(lock, "using");
+    const { lease } = partsOf(lock, "using");
     const keeper = new Keeper(
       {
         lock,
@@ -522,11 +523,11 @@ export class Redlock extends EventEmitter implements LockIssuer {
     );
   }
 
-  /** Asks the nodes to release; those that do not confirm it are owed it. */
+  /** Asks the nodes to release what `acquired` took; those that do not confirm it are owed it. */
   #releaseOn(
     nodes: readonly Node[],
-    keys: readonly string[],
-    value: string,
+    acquired: Round | undefined,
+    release: OwedRelease,
     ttlMs: number,
     settings: ResolvedSettings,
     report?: (error: Error, node: Node) => void,
@@ -534,11 +535,11 @@ export class Redlock extends EventEmitter implements LockIssuer {
     return new Round(
       {
         nodes,
-        operation: releaseOperation(keys, value),
+        operation: releaseOperation(release.keys, release.value),
         judge: () => undefined,
         nodeTimeoutMs: (node) => settings.nodeTimeout ?? node.timeoutMs(ttlMs),
         onRefusal: (error, node) => {
-          node.owe(keys, value, ttlMs);
+          node.owe(release, ttlMs, acquired?.isInFlight(node) ?? false);
           report?.(error, node);
         },
       },
@@ -597,6 +598,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const { settings, history, start, code } = acquisition;
     settings.signal?.throwIfAborted();
     const strangers = await this.#strangeKeys(acquisition);
+    settings.signal?.throwIfAborted();
     return executionError({
       code:
         this.#budgetLeftMs(acquisition) < Infinity && code === "ERR_REDLOCK_QUORUM"
@@ -622,7 +624,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
       const nodeTimeoutMs = settings.nodeTimeout ?? node.timeoutMs(ttlMs);
       const timeoutMs = Math.min(nodeTimeoutMs - round.elapsedMs, this.#budgetLeftMs(acquisition));
       if (!(isRefusal(vote) && isHeld(vote)) || timeoutMs <= 0) return;
-      const found = await inspectNode(node, keys, timeoutMs, this.#environment);
+      const found = await inspectNode(node, keys, timeoutMs, this.#environment, settings.signal);
       const stranger = found.resources.find(({ type }) => type !== "string" && type !== "none");
       if (stranger === undefined) return;
       const which = keys.length > 1 ? ` (${stranger.key})` : "";

@@ -166,6 +166,55 @@ describe("releases that a node is owed", () => {
     await untilFree(servers, resource);
   });
 
+  test("reach a node that hung for longer than the ttl with the acquire in flight", async () => {
+    const [failed, released] = [fresh(), fresh()];
+    const ttl = 3000;
+    await freeze(1);
+    const alone = new Redlock(clients.slice(0, 1));
+    await rejection(alone.acquire(failed, ttl, { retryCount: 0, nodeTimeout: 50 }));
+    const other = new Redlock(clients);
+    const lock = await other.acquire(released, ttl, { nodeTimeout: 50 });
+    await lock.release();
+    const end = performance.now() + ttl + 500;
+    await until(
+      () => performance.now() > end,
+      ttl + 5000,
+      () => "the clock stands still",
+    );
+    defined(servers[0]).thaw();
+    // The server sets the keys only now. The first answer shows that it has.
+    await defined(clients[0]).ping();
+    const start = performance.now();
+    await untilFree(servers, failed);
+    await untilFree(servers, released);
+    expect(performance.now() - start).toBeLessThan(ttl / 2);
+  });
+
+  test("reach a node that the caller's client sends the acquire again, after the ttl", async () => {
+    const resource = fresh();
+    const ttl = 1000;
+    const proxy = await startProxy(defined(servers[0]).port);
+    const client = new Redis(proxy.port, "127.0.0.1", { retryStrategy: () => ttl + 500 });
+    client.on("error", () => undefined);
+    await client.ping();
+    const behind = new Redlock([client]);
+    proxy.swallowing = true;
+    await rejection(behind.acquire(resource, ttl, { retryCount: 0, nodeTimeout: 50 }));
+    proxy.swallowing = false;
+    proxy.cut();
+    await until(
+      () => client.status === "ready" && proxy.received.split(`$3\r\nset\r\n`).length > 2,
+      10_000,
+      () => "the client did not come back",
+    );
+    await client.ping();
+    const start = performance.now();
+    await untilFree(servers.slice(0, 1), resource);
+    expect(performance.now() - start).toBeLessThan(ttl / 2);
+    client.disconnect();
+    await proxy.close();
+  });
+
   test("reach a node whose connection was lost with the acquire in flight", async () => {
     const resource = fresh();
     const proxy = await startProxy(defined(servers[0]).port);

@@ -6,7 +6,7 @@ import { releaseScript } from "../scripts/release.js";
 import type { Script } from "../scripts/script.js";
 import type { Connection } from "./connection.js";
 import type { RedisClient } from "./ioredis.js";
-import { OwedReleases } from "./owed.js";
+import { type OwedRelease, OwedReleases } from "./owed.js";
 
 /** What stands for a node that was given as a URL, in statistics and in `clients`: no credentials. */
 export interface NodeAddress {
@@ -48,7 +48,7 @@ export class Node {
     this.client = client;
     this.#connection = connection;
     this.#environment = environment;
-    this.#owed = new OwedReleases(environment);
+    this.#owed = new OwedReleases(environment, () => this.#unanswered === 0);
   }
 
   get name(): string {
@@ -116,10 +116,15 @@ export class Node {
     this.#probe();
   }
 
-  /** Keeps a release that the node has not confirmed until it is back, or the ttl has passed. */
-  owe(keys: readonly string[], value: string, ttlMs: number): void {
-    this.#owed.add({ keys, value }, ttlMs);
-    this.#payOnReturn();
+  /**
+   * Keeps a release that the node has not confirmed until it is back, or the ttl has passed. Where what
+   * is released is `inFlight` to a node that is silent, the release is sent behind it, on the same
+   * connection: the node may wake up and set the key after the debt was forgotten.
+   */
+  owe(release: OwedRelease, ttlMs: number, inFlight: boolean): void {
+    this.#owed.add(release, ttlMs);
+    if (inFlight && this.#connection.state === "ready") void this.#payOne(release);
+    else this.#payOnReturn();
   }
 
   /** Sends no owed release any more. */
@@ -170,6 +175,7 @@ export class Node {
             throw new Abstention(this.name);
           }
         }
+        if (this.#unanswered === 0 && this.#owed.size > 0) this.#owed.forgetExpired();
         throw withoutCommand(error);
       },
     );
@@ -252,23 +258,25 @@ export class Node {
     );
   }
 
-  /** In full, not by EVALSHA: a fallback after NOSCRIPT would arrive behind the votes. */
   #pay(): void {
     if (this.#paying || this.#connection.state !== "ready") return;
     this.#paying = true;
-    const payments = [...this.#owed].map(async ({ keys, value }) => {
-      const { command, args } = inFull(releaseOperation(keys, value), releaseScript);
-      try {
-        await this.#connection.send(command, args);
-        this.#owed.paid(value);
-      } catch (error) {
-        if (isReply(error)) this.#owed.paid(value);
-      }
-    });
+    const payments = Array.from(this.#owed, (release) => this.#payOne(release));
     void Promise.all(payments).then(() => {
       this.#paying = false;
       if (this.#owed.size > 0) this.#payOnReturn();
     });
+  }
+
+  /** In full, not by EVALSHA: a fallback after NOSCRIPT would arrive behind the votes. */
+  async #payOne({ keys, value }: OwedRelease): Promise<void> {
+    const { command, args } = inFull(releaseOperation(keys, value), releaseScript);
+    try {
+      await this.#connection.send(command, args);
+      this.#owed.paid(value);
+    } catch (error) {
+      if (isReply(error)) this.#owed.paid(value);
+    }
   }
 }
 

@@ -13,10 +13,13 @@ const MOST_OWED = 1000;
 export class OwedReleases {
   readonly #byValue = new Map<string, OwedRelease & { readonly untilMs: number }>();
   readonly #environment: Environment;
+  readonly #mayForget: () => boolean;
   #expiry: { readonly timer: Timer; readonly atMs: number } | undefined;
 
-  constructor(environment: Environment) {
+  /** @param mayForget false while a command is in flight, which may set anew what it is about */
+  constructor(environment: Environment, mayForget: () => boolean) {
     this.#environment = environment;
+    this.#mayForget = mayForget;
   }
 
   get size(): number {
@@ -53,13 +56,15 @@ export class OwedReleases {
     if (this.#expiry !== undefined) this.#environment.clearTimer(this.#expiry.timer);
     const delayMs = Math.ceil(atMs - this.#environment.monotonicMs());
     const timer = this.#environment.setBackgroundTimer(() => {
-      this.#expire();
+      this.#expiry = undefined;
+      this.forgetExpired();
     }, delayMs);
     this.#expiry = { timer, atMs };
   }
 
-  #expire(): void {
-    this.#expiry = undefined;
+  /** Forgets those whose ttl has passed, unless something in flight could bring their keys back. */
+  forgetExpired(): void {
+    if (!this.#mayForget()) return;
     const nowMs = this.#environment.monotonicMs();
     let nextMs = Infinity;
     for (const [value, { untilMs }] of this.#byValue) {
@@ -67,5 +72,6 @@ export class OwedReleases {
       else nextMs = Math.min(nextMs, untilMs);
     }
     if (this.#byValue.size > 0) this.#expireAt(nextMs);
+    else this.clear();
   }
 }
