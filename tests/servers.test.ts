@@ -122,6 +122,7 @@ describe("a real server for the tests", () => {
     const [first, directory = ""] = printed.toString().trim().split(" ");
     const pid = Number(first);
     expect(processHasEnded(pid)).toBe(false);
+    const parentEnded = once(parent, "exit");
     if (how === "exit") parent.stdin.write("now");
     else parent.kill("SIGKILL");
     await until(
@@ -129,6 +130,7 @@ describe("a real server for the tests", () => {
       5_000,
       () => `process ${pid} outlived its parent`,
     );
+    await parentEnded;
     // Nobody is left to remove it after a SIGKILL.
     if (how === "SIGKILL") await rm(directory, { recursive: true });
     expect(existsSync(directory)).toBe(false);
