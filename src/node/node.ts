@@ -123,8 +123,8 @@ export class Node {
    */
   owe(release: OwedRelease, ttlMs: number, inFlight: boolean): void {
     this.#owed.add(release, ttlMs);
-    if (inFlight && this.#connection.state === "ready") void this.#payOne(release);
-    else this.#payOnReturn();
+    if (this.#connection.state !== "ready") this.#payOnReturn();
+    else if (inFlight || this.#silence === undefined) void this.#payOne(release);
   }
 
   /** Sends no owed release any more. */
@@ -176,6 +176,7 @@ export class Node {
           }
         }
         if (this.#unanswered === 0 && this.#owed.size > 0) this.#owed.forgetExpired();
+        this.#payOnReturn();
         throw withoutCommand(error);
       },
     );
@@ -235,6 +236,7 @@ export class Node {
         },
         (error: unknown) => {
           if (isReply(error)) this.#answered(epoch);
+          else this.#payOnReturn();
         },
       )
       .catch(() => undefined)
@@ -244,7 +246,8 @@ export class Node {
   }
 
   #payOnReturn(): void {
-    if (this.#awaitingReturn || this.#connection.state === "ready") return;
+    if (this.#awaitingReturn || this.#owed.size === 0) return;
+    if (this.#connection.state === "ready") return;
     this.#awaitingReturn = true;
     this.#connection.opened().then(
       () => {
@@ -253,7 +256,7 @@ export class Node {
       },
       () => {
         this.#awaitingReturn = false;
-        if (this.#owed.size > 0) this.#payOnReturn();
+        this.#payOnReturn();
       },
     );
   }
@@ -264,7 +267,7 @@ export class Node {
     const payments = Array.from(this.#owed, (release) => this.#payOne(release));
     void Promise.all(payments).then(() => {
       this.#paying = false;
-      if (this.#owed.size > 0) this.#payOnReturn();
+      this.#payOnReturn();
     });
   }
 
@@ -276,6 +279,7 @@ export class Node {
       this.#owed.paid(value);
     } catch (error) {
       if (isReply(error)) this.#owed.paid(value);
+      else this.#payOnReturn();
     }
   }
 }
