@@ -1,0 +1,99 @@
+// Reads what a run wrote down. What cannot be read is a problem, not a crash.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { ClientRecord, NemesisRecord, RegisterLine, RunFacts } from "../records.js";
+
+export interface Log {
+  readonly facts: RunFacts;
+  readonly nemesis: readonly NemesisRecord[];
+  /** By client. */
+  readonly clients: readonly (readonly ClientRecord[])[];
+  /** By key. */
+  readonly registers: ReadonlyMap<string, readonly RegisterLine[]>;
+  readonly problems: readonly string[];
+}
+
+type Fields = Record<string, "string" | "number" | "object">;
+
+const CLIENT_FIELDS: Record<ClientRecord["type"], Fields> = {
+  acquired: { tenure: "string", keys: "object", askedUs: "number", remainingMs: "number" },
+  valid: { tenure: "string", remainingMs: "number" },
+  lost: { tenure: "string", why: "string" },
+  ended: { tenure: "string", how: "string" },
+  refused: { call: "string", askedUs: "number", why: "string" },
+  wrote: { tenure: "string", token: "string", checkedUs: "number", remainingMs: "number" },
+  "held back": { tenure: "string" },
+  probed: { askedUs: "number" },
+  stalled: { sinceUs: "number" },
+  crashed: { why: "string" },
+  done: {},
+};
+const NEMESIS_FIELDS: Record<NemesisRecord["type"], Fields> = {
+  round: { name: "string" },
+  began: { fault: "number", kind: "string", clients: "object" },
+  healed: { fault: "number" },
+  "server stalled": { node: "number", sinceUs: "number" },
+  stalled: { sinceUs: "number" },
+};
+const LINE_FIELDS: Fields = { token: "string", read: "string", count: "number" };
+
+export function readLog(folder: string): Log {
+  const facts = JSON.parse(readFileSync(join(folder, "run.json"), "utf8")) as RunFacts;
+  const problems: string[] = [];
+  const present = new Set(readdirSync(folder));
+  const lines = <T>(name: string, guard: (value: unknown) => value is T): T[] => {
+    if (present.has(name)) return readLines(folder, name, guard, problems);
+    problems.push(`${name} is missing`);
+    return [];
+  };
+  const isClientRecord = (value: unknown): value is ClientRecord => isRecord(value, CLIENT_FIELDS);
+  const isNemesisRecord = (value: unknown): value is NemesisRecord =>
+    isRecord(value, NEMESIS_FIELDS);
+  const isLine = (value: unknown): value is RegisterLine => hasFields(value, LINE_FIELDS);
+  return {
+    facts,
+    nemesis: lines("nemesis.jsonl", isNemesisRecord),
+    clients: Array.from({ length: facts.clientCount }, (_, client) =>
+      lines(`client-${client}.jsonl`, isClientRecord),
+    ),
+    registers: new Map(facts.keys.map((key) => [key, lines(`register-${key}.jsonl`, isLine)])),
+    problems,
+  };
+}
+
+function readLines<T>(
+  folder: string,
+  name: string,
+  guard: (value: unknown) => value is T,
+  problems: string[],
+): T[] {
+  const entries: T[] = [];
+  for (const [index, line] of readFileSync(join(folder, name), "utf8").split("\n").entries()) {
+    if (line === "") continue;
+    const entry = parse(line);
+    if (guard(entry)) entries.push(entry);
+    else problems.push(`${name}:${index + 1} cannot be read: ${line.slice(0, 80)}`);
+  }
+  return entries;
+}
+
+function parse(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}
+
+function isRecord(value: unknown, kinds: Record<string, Fields>): boolean {
+  if (!hasFields(value, { type: "string", atUs: "number" })) return false;
+  const fields = kinds[(value as { type: string }).type];
+  return fields !== undefined && hasFields(value, fields);
+}
+
+function hasFields(value: unknown, fields: Fields): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  const record = value as Record<string, unknown>;
+  return Object.entries(fields).every(([name, kind]) => typeof record[name] === kind);
+}

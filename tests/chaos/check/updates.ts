@@ -1,0 +1,97 @@
+// What became of the guarded resources.
+
+import type { ClientRecord, RegisterLine } from "../records.js";
+import type { Log } from "./log.js";
+import { faultsOf } from "./faults.js";
+import type { Tenure } from "./tenures.js";
+
+type Write = ClientRecord & { type: "wrote" };
+
+export interface LostUpdate {
+  readonly key: string;
+  /** What was lost. */
+  readonly lost: string;
+  /** What was made without it, and took its place. */
+  readonly by: string;
+  /**
+   * The one of the two that landed after its holder's validity, though the holder had looked and had
+   * validity left: the process stood still in between. Undefined where neither did: a broken lock.
+   */
+  readonly stale: string | undefined;
+  /** Whether the nemesis had frozen that holder. */
+  readonly frozen: boolean;
+}
+
+export interface Updates {
+  readonly writes: number;
+  readonly lost: readonly LostUpdate[];
+  /** Writes that landed after their holder's validity, lost update or not. */
+  readonly staleWrites: number;
+  /** Writes that were begun with no validity left, which is the client's own fault. */
+  readonly uncheckedWrites: number;
+  readonly problems: readonly string[];
+}
+
+export function updatesOf(log: Log, tenures: ReadonlyMap<string, Tenure>): Updates {
+  const writes = new Map<string, Write & { client: number }>();
+  for (const [client, records] of log.clients.entries()) {
+    for (const record of records) {
+      if (record.type === "wrote") writes.set(record.token, { ...record, client });
+    }
+  }
+  const isStale = (token: string): boolean => {
+    const write = writes.get(token);
+    if (write === undefined || write.remainingMs <= 0) return false;
+    const lookUntilUs = write.checkedUs + write.remainingMs * 1_000;
+    return write.atUs > Math.max(lookUntilUs, tenures.get(write.tenure)?.validUntilUs ?? 0);
+  };
+  const freezes = faultsOf(log).filter(({ kind }) => kind === "client freeze");
+  const wasFrozen = (token: string): boolean => {
+    const write = writes.get(token);
+    if (write === undefined) return false;
+    return freezes.some(
+      ({ clients, fromUs, toUs }) =>
+        clients.includes(write.client) && fromUs < write.atUs && toUs > write.checkedUs,
+    );
+  };
+  const judged = (pair: { key: string; lost: string; by: string }): LostUpdate => {
+    const stale = [pair.by, pair.lost].find(isStale);
+    return { ...pair, stale, frozen: stale !== undefined && wasFrozen(stale) };
+  };
+  const all = [...writes.values()];
+  return {
+    writes: all.length,
+    lost: [...log.registers].flatMap(([key, lines]) => lostIn(key, lines)).map(judged),
+    staleWrites: all.filter(({ token }) => isStale(token)).length,
+    uncheckedWrites: all.filter(({ remainingMs }) => remainingMs <= 0).length,
+    problems: [...unmatched(log, new Set(writes.keys()))],
+  };
+}
+
+/** A write that was made from another line than the last loses what stands between the two. */
+function lostIn(
+  key: string,
+  lines: readonly RegisterLine[],
+): Omit<LostUpdate, "stale" | "frozen">[] {
+  const position = new Map(lines.map(({ token }, index) => [token, index]));
+  return lines.flatMap(({ token, read }, index) => {
+    const madeFrom = position.get(read) ?? -1;
+    return lines.slice(madeFrom + 1, index).map((lost) => ({ key, lost: lost.token, by: token }));
+  });
+}
+
+/** The clients' logs and the registers tell of the same writes. */
+function* unmatched(log: Log, told: ReadonlySet<string>): Generator<string> {
+  const landed = new Set<string>();
+  for (const [key, lines] of log.registers) {
+    for (const { token, read } of lines) {
+      if (landed.has(token)) yield `register ${key} has ${token} twice`;
+      if (read !== "" && !landed.has(read)) yield `${token} was made from ${read}, which never was`;
+      landed.add(token);
+      if (!told.has(token)) yield `register ${key} has ${token}, of which no client tells`;
+    }
+  }
+  for (const token of told) {
+    if (!landed.has(token)) yield `${token} was written, but is in no register`;
+  }
+}

@@ -1,0 +1,97 @@
+// One client process: several users of one Redlock, and a probe. Started by run.ts.
+
+import { join } from "node:path";
+import { Redlock } from "../../src/index.js";
+import type { ClientOrders, FromClient, ToClient } from "./clients.js";
+import { seeded } from "./random.js";
+import { type ClientRecord, Journal, nowUs, watchForStalls } from "./records.js";
+import { Register } from "./register.js";
+import { Workload } from "./workload.js";
+
+const USERS = 3;
+const COUNT_INTERVAL_MS = 500;
+
+const orders = JSON.parse(process.argv[2] ?? "{}") as ClientOrders;
+const { index, seed, folder, urls, keys, nodeTimeoutMs, broken } = orders;
+const journal = new Journal<ClientRecord>(join(folder, `client-${index}.jsonl`));
+const registers = new Map(keys.map((key) => [key, new Register(folder, key)]));
+const counts = { acquired: 0, writes: 0 };
+let stopping = false;
+
+const redlock = new Redlock(urls, {
+  nodeTimeout: nodeTimeoutMs,
+  retryDelay: 30,
+  retryJitter: 20,
+  // Locks of its own exclude nobody: the negative control.
+  keyPrefix: broken === "no-lock" ? `client-${index}:` : "chaos:",
+});
+
+const workload = new Workload({
+  client: index,
+  redlock,
+  keys,
+  journal,
+  random: seeded(seed, `client ${index}`),
+  unchecked: broken === "no-check",
+  register(key) {
+    const register = registers.get(key);
+    if (register === undefined) throw new Error(`there is no register ${key}`);
+    return register;
+  },
+  handOver(lock) {
+    tell({ type: "hand over", lock });
+  },
+  onAcquired() {
+    counts.acquired++;
+  },
+  onWrite() {
+    counts.writes++;
+  },
+  stopping: () => stopping,
+});
+
+function tell(message: FromClient): void {
+  process.send?.(message, undefined, undefined, () => {
+    // Where the parent has died, so does this process.
+  });
+}
+
+function onCrash(error: unknown): void {
+  const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  journal.add({ type: "crashed", atUs: nowUs(), why });
+  console.error(`client ${index}: ${why}`);
+  process.exit(1);
+}
+
+process.on("uncaughtException", onCrash).on("unhandledRejection", onCrash);
+// Ctrl-C goes to the whole group; the parent stops its clients in order.
+process.on("SIGINT", () => undefined);
+process.on("disconnect", () => process.exit(1));
+const adoptions = new Set<Promise<void>>();
+process.on("message", (message: ToClient) => {
+  if (message.type === "stop") stopping = true;
+  else {
+    const adoption = workload.adopt(message.lock).finally(() => adoptions.delete(adoption));
+    adoptions.add(adoption);
+  }
+});
+
+const unwatch = watchForStalls((sinceUs, atUs) => {
+  journal.add({ type: "stalled", sinceUs, atUs });
+});
+const counter = setInterval(() => {
+  tell({ type: "count", ...counts });
+}, COUNT_INTERVAL_MS);
+
+tell({ type: "ready" });
+await Promise.all([
+  workload.runProbe(),
+  ...Array.from({ length: USERS }, () => workload.runUser()),
+]);
+await Promise.all(adoptions);
+await redlock.quit();
+clearInterval(counter);
+unwatch();
+journal.add({ type: "done", atUs: nowUs() });
+journal.close();
+process.exit(0);

@@ -1,0 +1,170 @@
+// What a run writes down. The checker knows a run by these files alone:
+//
+//   run.json                what was run
+//   nemesis.jsonl           each fault, when it began and when it was healed
+//   client-<n>.jsonl        what each client process believed and did
+//   register-<key>.jsonl    the guarded resources themselves, each line a write, in the order of landing
+//
+// Every time ends in `Us`: microseconds of the machine's monotonic clock, which all processes share.
+
+import { closeSync, openSync, writeSync } from "node:fs";
+
+export interface RunFacts {
+  readonly seed: number;
+  readonly minutes: number;
+  readonly nodeCount: number;
+  readonly clientCount: number;
+  readonly keys: readonly string[];
+  readonly nodeTimeoutMs: number;
+  /** What a client has, after a node is healed, to be connected to it again. */
+  readonly settleMs: number;
+  readonly emptyRestarts: boolean;
+  /** What was broken on purpose, so that the checker must find something; "" in a real run. */
+  readonly broken: string;
+}
+
+export type NodeFaultKind = "kill" | "freeze" | "cut" | "partition" | "mute" | "deaf" | "delay";
+export type FaultKind = NodeFaultKind | "client freeze";
+
+export type NemesisRecord =
+  | { readonly type: "round"; readonly atUs: number; readonly name: string }
+  | {
+      readonly type: "began";
+      readonly atUs: number;
+      readonly fault: number;
+      readonly kind: FaultKind;
+      /** Absent where a client itself is the victim. */
+      readonly node?: number;
+      /** The clients that feel it. */
+      readonly clients: readonly number[];
+      readonly delayMs?: number;
+    }
+  | { readonly type: "healed"; readonly atUs: number; readonly fault: number }
+  /** A server did not answer for a while, whether or not the nemesis was why. */
+  | {
+      readonly type: "server stalled";
+      readonly node: number;
+      readonly sinceUs: number;
+      readonly atUs: number;
+    }
+  /** The process with the proxies in it stood still. */
+  | { readonly type: "stalled"; readonly sinceUs: number; readonly atUs: number };
+
+export type Call = "using" | "acquire" | "tryAcquire" | "adopt";
+
+/** A tenure is one lock in the hands of one client, from its acquisition on. */
+export type ClientRecord =
+  | {
+      readonly type: "acquired";
+      readonly atUs: number;
+      readonly tenure: string;
+      readonly call: Call;
+      readonly keys: readonly string[];
+      readonly askedUs: number;
+      readonly remainingMs: number;
+    }
+  /** What `lock.remaining` said; `atUs` was read before it, so that no pause makes it look longer. */
+  | {
+      readonly type: "valid";
+      readonly atUs: number;
+      readonly tenure: string;
+      readonly remainingMs: number;
+    }
+  /** The library said so. */
+  | {
+      readonly type: "lost";
+      readonly atUs: number;
+      readonly tenure: string;
+      readonly call: Call;
+      readonly why: string;
+    }
+  /** From here on the client does not rely on the lock: about to be released, say. */
+  | {
+      readonly type: "ended";
+      readonly atUs: number;
+      readonly tenure: string;
+      readonly how: "released" | "handed over" | "abandoned";
+    }
+  | {
+      readonly type: "refused";
+      readonly atUs: number;
+      readonly call: Call;
+      readonly askedUs: number;
+      readonly why: string;
+    }
+  | {
+      readonly type: "wrote";
+      /** After the write. */
+      readonly atUs: number;
+      readonly tenure: string;
+      readonly key: string;
+      readonly token: string;
+      /** The last look at the clock and at the lock before the write. */
+      readonly checkedUs: number;
+      readonly remainingMs: number;
+    }
+  /** A write that was not made, since too little validity was left. */
+  | {
+      readonly type: "held back";
+      readonly atUs: number;
+      readonly tenure: string;
+      readonly remainingMs: number;
+    }
+  /** A lock on a resource that is this client's alone, so that only faults can refuse it. */
+  | {
+      readonly type: "probed";
+      readonly atUs: number;
+      readonly askedUs: number;
+      /** Why it was refused, if it was. */
+      readonly why?: string;
+    }
+  /** The process stood still: frozen, or not scheduled. */
+  | { readonly type: "stalled"; readonly sinceUs: number; readonly atUs: number }
+  | { readonly type: "crashed"; readonly atUs: number; readonly why: string }
+  /** The last: every call has ended. */
+  | { readonly type: "done"; readonly atUs: number };
+
+/** One write of a guarded resource. */
+export interface RegisterLine {
+  readonly token: string;
+  /** The token of the line that was the last when the writer read; "" for the first. */
+  readonly read: string;
+  readonly count: number;
+}
+
+export function nowUs(): number {
+  return Number(process.hrtime.bigint() / 1_000n);
+}
+
+/** Appends to one file; what was appended survives the process. */
+export class Journal<Entry> {
+  readonly #file: number;
+
+  constructor(path: string) {
+    this.#file = openSync(path, "a");
+  }
+
+  add(entry: Entry): void {
+    writeSync(this.#file, `${JSON.stringify(entry)}\n`);
+  }
+
+  close(): void {
+    closeSync(this.#file);
+  }
+}
+
+const HEARTBEAT_MS = 10;
+const LONGEST_BEAT_MS = 40;
+
+/** Tells `onStall` of each time in which this process stood still. */
+export function watchForStalls(onStall: (sinceUs: number, atUs: number) => void): () => void {
+  let lastUs = nowUs();
+  const timer = setInterval(() => {
+    const atUs = nowUs();
+    if (atUs - lastUs > LONGEST_BEAT_MS * 1_000) onStall(lastUs, atUs);
+    lastUs = atUs;
+  }, HEARTBEAT_MS).unref();
+  return () => {
+    clearInterval(timer);
+  };
+}

@@ -1,0 +1,193 @@
+// `npm run chaos`: five real Redis servers, client processes that lock, and a nemesis that breaks
+// servers, connections and clients. What the run wrote down is then judged by check.ts.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { parseArgs } from "node:util";
+import { type RedisServer, startServers, stopAll } from "../../docker/servers.js";
+import { ClientProcess } from "./clients.js";
+import { Link } from "./links.js";
+import { nemesis } from "./nemesis.js";
+import { CLIENT_COUNT, NODE_COUNT } from "./plan.js";
+import { Journal, type NemesisRecord, type RunFacts, watchForStalls } from "./records.js";
+import { watchServers } from "./watch.js";
+
+const USAGE = `Usage: npm run chaos -- [--minutes M] [--seed S] [--logs FOLDER] [--empty-restarts] [--break WHAT]
+
+  --minutes M       how long, default 1
+  --seed S          what the nemesis does follows from it, default: drawn
+  --logs FOLDER     where the log is kept, default chaos-logs/<seed>-<time>
+  --empty-restarts  killed servers lose their data: a node may then vote twice, and exclusion breaks
+  --break WHAT      must end with violations: no-lock, where each client locks names of its own, or
+                    no-check, where clients write without a look at their lock
+
+Exits with 0 where the checker found nothing wrong, 1 where it did, 2 for a wrong call.`;
+
+const KEYS = ["a", "b", "c", "d", "e", "f", "g", "h"];
+const BREAKS = ["", "no-lock", "no-check"];
+const NODE_TIMEOUT_MS = 100;
+/** Reconnecting is tried every 500 ms at least; ioredis asks a server that was loading again after 1 s. */
+const SETTLE_MS = 1_200;
+const PROGRESS_INTERVAL_MS = 5_000;
+const DURABLE = ["--appendonly", "yes", "--appendfsync", "always"];
+
+interface Stage {
+  readonly folder: string;
+  readonly facts: RunFacts;
+  servers: RedisServer[];
+  links: Link[][];
+  clients: ClientProcess[];
+}
+
+const interrupted = new AbortController();
+
+async function main(): Promise<number> {
+  const { facts, folder } = parseCall();
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, "run.json"), `${JSON.stringify(facts, undefined, 2)}\n`);
+  console.log(
+    `Chaos of ${facts.minutes} min, seed ${facts.seed}; log: ${relative(process.cwd(), folder)}`,
+  );
+  const stage: Stage = { folder, facts, servers: [], links: [], clients: [] };
+  try {
+    await setUp(stage);
+    await rage(stage);
+  } catch (error) {
+    // What the clients wrote down says what was wrong; so the checker still has its say.
+    if (!interrupted.signal.aborted) console.error(messageOf(error));
+  } finally {
+    await tearDown(stage);
+  }
+  if (interrupted.signal.aborted) {
+    console.error("Interrupted; the log was not judged.");
+    return 130;
+  }
+  return judge(folder);
+}
+
+async function setUp(stage: Stage): Promise<void> {
+  const { facts, folder } = stage;
+  stage.servers = await startServers(NODE_COUNT, { args: DURABLE });
+  stage.links = await Promise.all(
+    Array.from({ length: CLIENT_COUNT }, () =>
+      Promise.all(stage.servers.map(({ port }) => Link.open(port))),
+    ),
+  );
+  const { signal } = interrupted;
+  signal.throwIfAborted();
+  stage.clients = stage.links.map((links, index) => {
+    const { seed, keys, nodeTimeoutMs, broken } = facts;
+    const urls = links.map(({ url }) => url);
+    return new ClientProcess({ index, seed, folder, urls, keys, nodeTimeoutMs, broken });
+  });
+  for (const [index, client] of stage.clients.entries()) {
+    client.onHandOver = (handOver) => stage.clients[(index + 1) % CLIENT_COUNT]?.send(handOver);
+  }
+  await Promise.all(stage.clients.map((client) => client.ready()));
+}
+
+/** Ends when the time is over, all faults are healed, and each client has finished what it did. */
+async function rage({ facts, folder, servers, links, clients }: Stage): Promise<void> {
+  const journal = new Journal<NemesisRecord>(join(folder, "nemesis.jsonl"));
+  const unwatch = watchForStalls((sinceUs, atUs) => {
+    journal.add({ type: "stalled", sinceUs, atUs });
+  });
+  const ports = servers.map(({ port }) => port);
+  const unwatchServers = watchServers(ports, (node, sinceUs, atUs) => {
+    journal.add({ type: "server stalled", node, sinceUs, atUs });
+  });
+  const { settleMs, emptyRestarts, seed, minutes } = facts;
+  const enemy = nemesis({ servers, links, clients, journal, settleMs, emptyRestarts }, seed);
+  const endProgress = startProgress(clients, () => enemy.doing);
+  try {
+    const time = AbortSignal.timeout(Math.round(minutes * 60_000));
+    await enemy.run(AbortSignal.any([interrupted.signal, time]));
+    if (!interrupted.signal.aborted) await Promise.all(clients.map((client) => client.stop()));
+  } finally {
+    endProgress();
+    unwatch();
+    unwatchServers();
+    journal.close();
+  }
+}
+
+function startProgress(clients: readonly ClientProcess[], doing: () => string): () => void {
+  const beganMs = performance.now();
+  const timer = setInterval(() => {
+    const seconds = Math.round((performance.now() - beganMs) / 1_000);
+    const acquired = clients.reduce((sum, client) => sum + client.acquired, 0);
+    const writes = clients.reduce((sum, client) => sum + client.writes, 0);
+    console.log(
+      `${String(seconds).padStart(4)} s  ${acquired} locks, ${writes} writes  ${doing()}`,
+    );
+  }, PROGRESS_INTERVAL_MS);
+  return () => {
+    clearInterval(timer);
+  };
+}
+
+async function tearDown({ servers, links, clients }: Stage): Promise<void> {
+  await Promise.all(clients.map((client) => client.kill()));
+  await Promise.all(links.flat().map((link) => link.close()));
+  await stopAll(servers);
+}
+
+/** A program of its own, which knows nothing but the log. */
+async function judge(folder: string): Promise<number> {
+  const program = join(import.meta.dirname, "check.ts");
+  const checker = spawn(process.execPath, [...process.execArgv, program, folder], {
+    stdio: "inherit",
+  });
+  const [code] = (await once(checker, "exit")) as [number | null];
+  return code ?? 1;
+}
+
+function parseCall(): { facts: RunFacts; folder: string } {
+  try {
+    const { values } = parseArgs({
+      options: {
+        minutes: { type: "string", default: "1" },
+        seed: { type: "string", default: String(Math.floor(Math.random() * 1e6)) },
+        logs: { type: "string" },
+        "empty-restarts": { type: "boolean", default: false },
+        break: { type: "string", default: "" },
+      },
+    });
+    const [minutes, seed] = [Number(values.minutes), Number(values.seed)];
+    if (!(minutes > 0) || !Number.isInteger(seed)) throw new Error("M or S is no such number.");
+    if (!BREAKS.includes(values.break)) throw new Error(`There is no --break ${values.break}.`);
+    const time = new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, "");
+    const home = join(import.meta.dirname, "..", "..", "chaos-logs");
+    return {
+      folder: values.logs ?? join(home, `${seed}-${time}`),
+      facts: {
+        seed,
+        minutes,
+        nodeCount: NODE_COUNT,
+        clientCount: CLIENT_COUNT,
+        keys: KEYS,
+        nodeTimeoutMs: NODE_TIMEOUT_MS,
+        settleMs: SETTLE_MS,
+        emptyRestarts: values["empty-restarts"],
+        broken: values.break,
+      },
+    };
+  } catch (error) {
+    console.error(`${messageOf(error)}\n\n${USAGE}`);
+    process.exit(2);
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+// Not `once`: npm and tsx may each pass the same Ctrl-C on.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+  process.on(signal, () => {
+    interrupted.abort();
+  });
+}
+process.exit(await main());

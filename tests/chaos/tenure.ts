@@ -1,0 +1,100 @@
+// One lock in the hands of this client: what it believes of it, and what it writes under it.
+
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Lock } from "../../src/index.js";
+import { type Call, type ClientRecord, type Journal, nowUs } from "./records.js";
+import type { Register } from "./register.js";
+
+/** Below this the client leaves the write be: it might land too late. */
+const MARGIN_MS = 100;
+
+export interface TenureContext {
+  readonly journal: Journal<ClientRecord>;
+  readonly register: (key: string) => Register;
+  /** For the negative control: write without a look at the lock. */
+  readonly unchecked: boolean;
+  readonly onWrite: () => void;
+}
+
+export class Tenure {
+  readonly #context: TenureContext;
+  readonly #id: string;
+  readonly #lock: Lock;
+  readonly #call: Call;
+  readonly keys: readonly string[];
+  #open = true;
+  #writes = 0;
+
+  constructor(context: TenureContext, id: string, lock: Lock, call: Call, askedUs: number) {
+    this.#context = context;
+    this.#id = id;
+    this.#lock = lock;
+    this.#call = call;
+    this.keys = lock.resources;
+    context.journal.add({
+      type: "acquired",
+      atUs: nowUs(),
+      tenure: id,
+      call,
+      keys: this.keys,
+      askedUs,
+      remainingMs: lock.remaining,
+    });
+  }
+
+  /** Whether the client may still rely on the lock. */
+  get open(): boolean {
+    this.look();
+    return this.#open;
+  }
+
+  /** Writes down what the lock says of itself. */
+  look(): void {
+    if (!this.#open) return;
+    const atUs = nowUs();
+    const remainingMs = this.#lock.remaining;
+    if (remainingMs > 0) this.#note({ type: "valid", atUs, tenure: this.#id, remainingMs });
+    else this.lost("its validity was over");
+  }
+
+  lost(why: string): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#note({ type: "lost", atUs: nowUs(), tenure: this.#id, call: this.#call, why });
+  }
+
+  end(how: "released" | "handed over" | "abandoned"): void {
+    if (!this.#open) return;
+    this.look();
+    this.#open = false;
+    this.#note({ type: "ended", atUs: nowUs(), tenure: this.#id, how });
+  }
+
+  /**
+   * Reads, works, looks whether the lock still holds, and writes. The write is on its way for
+   * `transitMs`, as it would be to a resource elsewhere; what happens then, no look can prevent.
+   */
+  async update(key: string, workMs: number, transitMs: number): Promise<void> {
+    const register = this.#context.register(key);
+    const read = register.read();
+    await sleep(workMs);
+    this.look();
+    const checkedUs = nowUs();
+    const remainingMs = this.#lock.remaining;
+    if (remainingMs < MARGIN_MS && !this.#context.unchecked) {
+      this.#note({ type: "held back", atUs: checkedUs, tenure: this.#id, remainingMs });
+      return;
+    }
+    if (transitMs > 0) await sleep(transitMs);
+    const token = `${this.#id}.${++this.#writes}`;
+    register.write({ token, read: read.token, count: read.count + 1 });
+    const atUs = nowUs();
+    this.#note({ type: "wrote", atUs, tenure: this.#id, key, token, checkedUs, remainingMs });
+    this.#context.onWrite();
+    this.look();
+  }
+
+  #note(entry: ClientRecord): void {
+    this.#context.journal.add(entry);
+  }
+}

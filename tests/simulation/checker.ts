@@ -1,0 +1,408 @@
+import type { Lock } from "../../src/lock.js";
+import type { Host } from "./host.js";
+import type { Library } from "./library.js";
+import type { Link, LinkObserver } from "./link.js";
+import type { SimulatedNode } from "./node.js";
+import type { Entry, Reply } from "./redis.js";
+import type { Actor, World } from "./world.js";
+
+/** Something that must never be. */
+export class Violation extends Error {
+  constructor(
+    /** Which promise is broken, in a word or two. */
+    readonly rule: string,
+    readonly detail: string,
+  ) {
+    super(`${rule}: ${detail}`);
+  }
+}
+
+/** A lock that a program holds, or once held. */
+export interface Tracked {
+  readonly host: Host;
+  readonly lock: Lock;
+  readonly resources: readonly string[];
+  readonly adopted: boolean;
+  nodeTimeoutMs: number;
+  /** By the host's clocks; 0 where it was never held. */
+  monotonicEndMs: number;
+  wallEndMs: number;
+  /** It was seen to be over: lost, or released. */
+  ended: boolean;
+  /** Another host's program works under it now. */
+  handedOver: boolean;
+  /** The program gave it back. */
+  released: boolean;
+  /** Of a `using` whose routine still runs. */
+  signal: AbortSignal | undefined;
+  /** `host.pausedMs` when the end was last moved. */
+  pausedMs: number;
+}
+
+/** One command of the library's to one node, and its answer. */
+interface Ballot {
+  readonly kind: "acquire" | "extend";
+  readonly host: Host;
+  readonly node: SimulatedNode;
+  readonly sentMonotonicMs: number;
+  readonly sentWallMs: number;
+  answeredMs: number | undefined;
+  yes: boolean;
+  sameEpoch: boolean;
+}
+
+const LONG_AGO_MS = -1e15;
+/** A timer is up to 1 ms late, and rounded up. */
+const TIMER_SLACK_MS = 3;
+/** A step of the wall clock is noticed within this. */
+const LONGEST_CHECK_MS = 1000;
+
+/**
+ * What must hold, looked at after every event.
+ *
+ * A client believes in a lock as long as `lock.valid` would say true at this moment. The end of that is
+ * read from the library with the clocks held still, so that the look changes nothing: `remaining` at
+ * monotonic 0 and wall long ago gives the end by the monotonic clock, and the other way round. A paused
+ * client is taken at its clocks' word, too: it might go on at any moment. A dead one believes nothing.
+ */
+export class Checker implements LinkObserver {
+  readonly tracked: Tracked[] = [];
+  readonly #world: World;
+  readonly #library: Library;
+  readonly #quorum: number;
+  #broken: Error | undefined;
+  readonly #ballots = new Map<string, Ballot[]>();
+  /** Who held each resource, in order. */
+  readonly #holders = new Map<string, string[]>();
+
+  constructor(world: World, library: Library, nodeCount: number) {
+    this.#world = world;
+    this.#library = library;
+    this.#quorum = Math.floor(nodeCount / 2) + 1;
+  }
+
+  track(host: Host, lock: Lock, adopted: boolean, nodeTimeoutMs: number): Tracked {
+    const tracked: Tracked = {
+      host,
+      lock,
+      resources: lock.resources,
+      adopted,
+      nodeTimeoutMs,
+      monotonicEndMs: 0,
+      wallEndMs: 0,
+      ended: false,
+      released: false,
+      handedOver: false,
+      signal: undefined,
+      pausedMs: host.turnPausedMs,
+    };
+    this.tracked.push(tracked);
+    this.#refresh(tracked);
+    const wasPaused = host.pausedMs > host.turnPausedMs;
+    if (!adopted && tracked.monotonicEndMs === 0 && !wasPaused) {
+      throw new Violation("validity", `${host.name} was given ${name(tracked)} without validity`);
+    }
+    if (adopted && tracked.monotonicEndMs !== 0) {
+      throw new Violation("adoption", `${host.name} trusts ${name(tracked)} before it extended it`);
+    }
+    return tracked;
+  }
+
+  /** Before a turn: whether a loss should have been told before. */
+  before(actor: Actor): void {
+    for (const tracked of this.tracked) {
+      if (tracked.host === actor) this.checkTold(tracked);
+    }
+  }
+
+  /** After a turn, or a step of a clock. */
+  after(actor: Actor | undefined): void {
+    if (this.#broken !== undefined) throw this.#broken;
+    if (actor === undefined) return;
+    for (const tracked of this.tracked) {
+      if (tracked.host === actor) this.#refresh(tracked);
+    }
+    this.checkHolders();
+  }
+
+  believes({ host, ended, handedOver, monotonicEndMs, wallEndMs }: Tracked): boolean {
+    const { nowMs } = this.#world;
+    return (
+      !host.dead &&
+      !ended &&
+      !handedOver &&
+      host.monotonicAt(nowMs) < monotonicEndMs &&
+      host.wallAt(nowMs) < wallEndMs
+    );
+  }
+
+  checkHolders(): void {
+    for (const tracked of this.tracked) {
+      if (tracked.monotonicEndMs === 0 || !this.believes(tracked)) continue;
+      for (const resource of tracked.resources) this.#checkHolder(resource, tracked);
+    }
+  }
+
+  #checkHolder(resource: string, tracked: Tracked): void {
+    const { value } = tracked.lock;
+    for (const other of this.tracked) {
+      if (other.lock.value === value || !other.resources.includes(resource)) continue;
+      if (this.believes(other)) {
+        throw new Violation(
+          "exclusion",
+          `${tracked.host.name} and ${other.host.name} both hold ${resource}, as ${value} and ${other.lock.value}`,
+        );
+      }
+    }
+    let holders = this.#holders.get(resource);
+    if (holders === undefined) this.#holders.set(resource, (holders = []));
+    if (holders.at(-1) === value) return;
+    if (holders.includes(value)) {
+      throw new Violation(
+        "continuity",
+        `${holders.at(-1) ?? ""} held ${resource} in the middle of the tenure of ${value}`,
+      );
+    }
+    holders.push(value);
+  }
+
+  /** A loss is told no later than the validity ends, but for pauses; a step of the wall clock within a second. */
+  checkTold(tracked: Tracked): void {
+    const { host, signal, ended, monotonicEndMs, wallEndMs } = tracked;
+    if (signal === undefined || signal.aborted || ended) return;
+    const { nowMs } = this.#world;
+    const pausesMs = host.pausedMs - tracked.pausedMs;
+    const sinceEndMs = host.monotonicAt(nowMs) - monotonicEndMs;
+    const sinceWallEndMs = host.wallAt(nowMs) - wallEndMs;
+    const sinceStepMs = nowMs - host.lastStepMs;
+    const stepSlackMs =
+      sinceStepMs > 1.01 * LONGEST_CHECK_MS + TIMER_SLACK_MS + pausesMs ? 0 : Infinity;
+    const wallSlackMs = host.lastStepMs === -Infinity ? 1 + pausesMs : stepSlackMs;
+    const isLate = sinceEndMs > pausesMs || sinceWallEndMs > wallSlackMs;
+    if (isLate) {
+      throw new Violation(
+        "loss in time",
+        `${host.name} was not told that ${name(tracked)} is lost, ${Math.max(sinceEndMs, sinceWallEndMs).toFixed(1)} ms after its end`,
+      );
+    }
+  }
+
+  #refresh(tracked: Tracked): void {
+    const { host, lock } = tracked;
+    const endMs = host.readAt({ monotonicMs: 0, wallMs: LONG_AGO_MS }, () => lock.remaining);
+    if (endMs === 0) {
+      if (tracked.monotonicEndMs !== 0) tracked.ended = true;
+      return;
+    }
+    if (tracked.ended) {
+      throw new Violation("loss is final", `${host.name} has ${name(tracked)} again after its end`);
+    }
+    const wallEndMs = host.readAt({ monotonicMs: LONG_AGO_MS, wallMs: 0 }, () => lock.remaining);
+    if (endMs === tracked.monotonicEndMs && wallEndMs === tracked.wallEndMs) return;
+    const isNew = tracked.monotonicEndMs === 0 && !tracked.adopted;
+    if (
+      tracked.monotonicEndMs !== 0 &&
+      (host.monotonicAt(host.turnStartMs) > tracked.monotonicEndMs ||
+        host.wallAt(host.turnStartMs) > tracked.wallEndMs)
+    ) {
+      throw new Violation("continuity", `${host.name} renewed ${name(tracked)} after its end`);
+    }
+    tracked.monotonicEndMs = endMs;
+    tracked.wallEndMs = wallEndMs;
+    tracked.pausedMs = host.turnPausedMs;
+    this.#checkTerm(tracked, isNew ? "acquire" : "extend");
+  }
+
+  /** Quorum and validity: a majority's yes, in time, to commands sent after the beginning of the term. */
+  #checkTerm(tracked: Tracked, kind: Ballot["kind"]): void {
+    const { host, lock, monotonicEndMs, wallEndMs } = tracked;
+    const driftMs = Math.round(lock.ttl * 0.01) + 2;
+    const sinceMs = monotonicEndMs - lock.ttl + driftMs - 1e-6;
+    const sinceWallMs = wallEndMs - lock.ttl + driftMs;
+    const ballots = this.#of(lock.value, host).filter((ballot) => ballot.kind === kind);
+    const inTerm = ballots.filter(
+      ({ sentMonotonicMs, sentWallMs }) =>
+        sentMonotonicMs >= sinceMs && (sentWallMs >= sinceWallMs || host.lastStepMs > 0),
+    );
+    if (kind === "acquire" && inTerm.length < ballots.length) {
+      throw new Violation(
+        "validity",
+        `${name(tracked)} is valid for longer than its ttl less the drift, counted from the first command`,
+      );
+    }
+    const pausedMs = host.pausedSince(sinceMs);
+    const votes = inTerm.filter(
+      ({ yes, sameEpoch, answeredMs }) =>
+        yes &&
+        sameEpoch &&
+        answeredMs !== undefined &&
+        answeredMs - sinceMs <= tracked.nodeTimeoutMs + TIMER_SLACK_MS + pausedMs * 1.01,
+    );
+    if (new Set(votes.map(({ node }) => node)).size < this.#quorum) {
+      throw new Violation(
+        "quorum",
+        `${name(tracked)} had no ${this.#quorum} votes to ${kind} it within ${tracked.nodeTimeoutMs} ms in its present term`,
+      );
+    }
+  }
+
+  #of(value: string, host: Host): Ballot[] {
+    return this.#ballots.get(value)?.filter((ballot) => ballot.host === host) ?? [];
+  }
+
+  /** How many nodes answered yes to extensions of this value sent since. */
+  extensionVotes(value: string, host: Host, sinceMs: number): number {
+    const votes = this.#of(value, host).filter(
+      ({ kind, yes, sentMonotonicMs }) => kind === "extend" && yes && sentMonotonicMs >= sinceMs,
+    );
+    return new Set(votes.map(({ node }) => node)).size;
+  }
+
+  /** How many nodes kept the value when they last answered an extension. */
+  #lastKept(value: string, host: Host): number {
+    const last = new Map<SimulatedNode, boolean>();
+    for (const { kind, node, yes, answeredMs } of this.#of(value, host)) {
+      if (kind === "extend" && answeredMs !== undefined) last.set(node, yes);
+    }
+    return [...last.values()].filter((yes) => yes).length;
+  }
+
+  /** How many nodes answered an acquisition under this value at all. */
+  answers(value: string, host: Host): number {
+    const answered = this.#of(value, host).filter(({ answeredMs }) => answeredMs !== undefined);
+    return new Set(answered.map(({ node }) => node)).size;
+  }
+
+  onSend(
+    { host, node }: Link,
+    command: string,
+    args: readonly string[],
+  ): ((reply: unknown, sameEpoch: boolean) => void) | undefined {
+    const question = this.#questionOf(command, args);
+    if (question === undefined) return undefined;
+    const { kind, value, keyCount } = question;
+    if (kind === "acquire" && command !== "eval") {
+      // Thrown here, it would be one more answer to the library.
+      try {
+        this.#checkAsked(host, node, value);
+      } catch (error) {
+        this.#broken ??= error as Error;
+      }
+    }
+    const ballot: Ballot = {
+      kind,
+      host,
+      node,
+      sentMonotonicMs: host.monotonicAt(host.timeMs),
+      sentWallMs: host.wallAt(host.timeMs),
+      answeredMs: undefined,
+      yes: false,
+      sameEpoch: false,
+    };
+    const ballots = this.#ballots.get(value);
+    if (ballots === undefined) this.#ballots.set(value, [ballot]);
+    else ballots.push(ballot);
+    return (reply, sameEpoch) => {
+      ballot.answeredMs = host.monotonicAt(host.timeMs);
+      ballot.yes = reply === "OK" || reply === keyCount;
+      ballot.sameEpoch = sameEpoch;
+    };
+  }
+
+  /** One question a node under one value; a key is given again only while the lock is held, after a quorum kept it. */
+  #checkAsked(host: Host, node: SimulatedNode, value: string): void {
+    const owners = this.tracked.filter(
+      (tracked) => tracked.host === host && tracked.lock.value === value,
+    );
+    if (owners.length === 0) {
+      if (this.#of(value, host).some((ballot) => ballot.node === node)) {
+        throw new Violation("own value", `${host.name} asked ${node.name} twice for ${value}`);
+      }
+      return;
+    }
+    const isOpen = owners.some(
+      ({ lock }) => host.readAt({ monotonicMs: 0, wallMs: LONG_AGO_MS }, () => lock.remaining) > 0,
+    );
+    if (!isOpen) {
+      throw new Violation("healing", `${host.name} gave ${value} to ${node.name} after its end`);
+    }
+    if (this.#lastKept(value, host) < this.#quorum) {
+      throw new Violation(
+        "healing",
+        `${host.name} gave ${value} to ${node.name} before a quorum had kept it`,
+      );
+    }
+  }
+
+  #questionOf(
+    command: string,
+    args: readonly string[],
+  ): { kind: Ballot["kind"]; value: string; keyCount: number } | undefined {
+    if (command === "set") return { kind: "acquire", value: args[1] ?? "", keyCount: 1 };
+    const [script = ""] = args;
+    const keyCount = Number(args[1]);
+    const value = args[2 + keyCount] ?? "";
+    const { acquireScript, extendScript } = this.#library;
+    if (script === acquireScript.sha1 || script === acquireScript.text) {
+      return { kind: "acquire", value, keyCount };
+    }
+    if (script === extendScript.sha1 || script === extendScript.text) {
+      return { kind: "extend", value, keyCount };
+    }
+    return undefined;
+  }
+
+  /** On the server: only the owner changes a key, an extension brings no expiry nearer and lies about none. */
+  readonly onExecute = (
+    node: SimulatedNode,
+    command: string,
+    args: readonly string[],
+    run: () => Reply,
+  ): Reply => {
+    if (command !== "set" && command !== "eval" && command !== "evalsha") return run();
+    const keyCount = Number(args[1]);
+    const keys = command === "set" ? args.slice(0, 1) : args.slice(2, 2 + keyCount);
+    const value = command === "set" ? args[1] : args[2 + keyCount];
+    const { redis, clockMs } = node;
+    const before = keys.map((key) => redis.peek(key, clockMs));
+    const reply = run();
+    for (const [index, key] of keys.entries()) {
+      this.#checkChange(node, key, value, before[index], redis.peek(key, clockMs));
+    }
+    const { extendScript } = this.#library;
+    const isExtension = args[0] === extendScript.sha1 || args[0] === extendScript.text;
+    if (isExtension && reply === keyCount && before.some((entry) => entry?.value !== value)) {
+      throw new Violation(
+        "only the owner",
+        `${node.name} granted an extension of ${value ?? ""}, which it did not hold`,
+      );
+    }
+    return reply;
+  };
+
+  #checkChange(
+    node: SimulatedNode,
+    key: string,
+    value: string | undefined,
+    before: Entry | undefined,
+    after: Entry | undefined,
+  ): void {
+    if (before === undefined || before === after) return;
+    if (before.value !== value) {
+      throw new Violation(
+        "only the owner",
+        `a command for ${value ?? ""} changed ${key} of ${before.value} on ${node.name}`,
+      );
+    }
+    if (after !== undefined && after.expiresAtMs < before.expiresAtMs) {
+      throw new Violation(
+        "expiry comes no nearer",
+        `${key} of ${before.value} on ${node.name} by ${before.expiresAtMs - after.expiresAtMs} ms`,
+      );
+    }
+  }
+}
+
+function name({ lock }: Tracked): string {
+  return `the lock ${lock.value} on ${lock.resources.join(", ")}`;
+}

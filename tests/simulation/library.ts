@@ -1,0 +1,22 @@
+import { Redlock } from "../../src/index.js";
+import { internalsKey } from "../../src/internals.js";
+import { acquireScript } from "../../src/scripts/acquire.js";
+import { extendScript } from "../../src/scripts/extend.js";
+import { releaseScript } from "../../src/scripts/release.js";
+
+/** What the simulator needs of the library: this one, or a copy with a planted bug. */
+export interface Library {
+  readonly Redlock: typeof Redlock;
+  readonly internalsKey: typeof internalsKey;
+  readonly acquireScript: typeof acquireScript;
+  readonly extendScript: typeof extendScript;
+  readonly releaseScript: typeof releaseScript;
+}
+
+export const library: Library = {
+  Redlock,
+  internalsKey,
+  acquireScript,
+  extendScript,
+  releaseScript,
+};

@@ -1,0 +1,238 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { build } from "esbuild";
+import { type Library, library as original } from "./library.js";
+import { makePlan } from "./plan.js";
+import { run } from "./run.js";
+
+/** One line of the library, changed so that it breaks a promise. */
+export interface Mutant {
+  readonly name: string;
+  /** Under src. */
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+const m = (name: string, file: string, from: string, to: string): Mutant => ({
+  name,
+  file,
+  from,
+  to,
+});
+
+export const MUTANTS: readonly Mutant[] = [
+  m(
+    "quorum N/2",
+    "quorum.ts",
+    "Math.floor(nodeCount / 2) + 1",
+    "Math.max(1, Math.floor(nodeCount / 2))",
+  ),
+  m("no drift", "validity.ts", "Math.round(ttlMs * driftFactor) + 2", "0 * ttlMs * driftFactor"),
+  m(
+    "start taken after the fan-out",
+    "redlock.ts",
+    "const term: Term = { since, ttlMs, driftMs: driftMs(ttlMs, settings.driftFactor) };\n    if (granted",
+    "const term: Term = { since: this.#environment.now(), ttlMs, driftMs: driftMs(ttlMs, settings.driftFactor) };\n    if (granted",
+  ),
+  m(
+    "wall clock only",
+    "validity.ts",
+    "Math.max(now.monotonicMs - since.monotonicMs, now.wallMs - since.wallMs)",
+    "now.wallMs - since.wallMs",
+  ),
+  m(
+    "monotonic clock only",
+    "validity.ts",
+    "Math.max(now.monotonicMs - since.monotonicMs, now.wallMs - since.wallMs)",
+    "now.monotonicMs - since.monotonicMs",
+  ),
+  m(
+    "validity not checked",
+    "redlock.ts",
+    "if (granted && validityMs(term, this.#environment.now()) > 0) {",
+    "if (granted) {",
+  ),
+  m(
+    "no release after a failed attempt",
+    "redlock.ts",
+    "this.#releaseOn(asked, round, { keys, value }, ttlMs, settings);",
+    "",
+  ),
+  m(
+    "release only where the vote was yes",
+    "redlock.ts",
+    "ballot.asked ? [ballot.node] : []",
+    'ballot.vote === "for" ? [ballot.node] : []',
+  ),
+  m(
+    "one value for all attempts",
+    "redlock.ts",
+    "const value = this.#environment.randomValue();",
+    "const value = ((acquisition as { v?: string }).v ??= this.#environment.randomValue());",
+  ),
+  m(
+    "a late yes counted",
+    "quorum.ts",
+    "if (ballot.vote !== undefined || ballot.timeoutMs > spentMs) continue;",
+    "continue;",
+  ),
+  m(
+    "a resent command's yes counted",
+    "node/node.ts",
+    "if (epoch === this.#connection.epoch) return;",
+    "if (epoch <= this.#connection.epoch) return;",
+  ),
+  m(
+    "healed nodes vote in an extension",
+    "scripts/extend.ts",
+    "for _, key in ipairs(KEYS) do\n  if redis.pcall('GET'",
+    "for _, key in ipairs(KEYS) do\n  redis.call('SET', key, ARGV[1], 'NX', 'PX', ARGV[2])\n  if redis.pcall('GET'",
+  ),
+  m(
+    "healing before a quorum kept",
+    "redlock.ts",
+    "if (await round.decided()) {",
+    "this.#heal(round, keys, lock.value, ttlMs, lease);\n    if (await round.decided()) {",
+  ),
+  m(
+    "a shorter extension shortens the key",
+    "scripts/extend.ts",
+    "left >= 0 and left < tonumber(ARGV[2])",
+    "left >= 0",
+  ),
+  m(
+    "extension without the compare",
+    "scripts/extend.ts",
+    "if redis.pcall('GET', key) ~= ARGV[1] then return 0 end",
+    "",
+  ),
+  m(
+    "an extension decided after the old validity's end",
+    "lease.ts",
+    "if (!this.open || newMs <= 0) return false;",
+    "if (newMs <= 0) return false;",
+  ),
+  m(
+    "abort only when an extension fails",
+    "keeper.ts",
+    "if (untilTryMs <= 0 && !this.#extending) void this.#extend(leftMs / 3);",
+    "if (untilTryMs <= 0 && !this.#extending) return void this.#extend(Infinity);",
+  ),
+  m(
+    "DEL without the compare",
+    "scripts/release.ts",
+    "if redis.pcall('GET', key) == ARGV[1] then deleted = deleted + redis.call('DEL', key) end",
+    "deleted = deleted + redis.call('DEL', key)",
+  ),
+  m(
+    "an adopted lock trusts its expiration",
+    "redlock.ts",
+    "const lease = Lease.adopted(this.#environment);",
+    "const lease = Lease.held(this.#environment, { since: { monotonicMs: this.#environment.monotonicMs(), wallMs: expiration - ttl }, ttlMs: ttl, driftMs: 0 });",
+  ),
+  m("nothing is owed", "node/node.ts", "this.#owed.add(release, ttlMs);", ""),
+  m(
+    "a release does not end the lease",
+    "lease.ts",
+    'if (this.#state !== "lost") this.#state = "released";',
+    "",
+  ),
+  m(
+    "a lost lock made valid again",
+    "lease.ts",
+    'if (this.#state !== "held" || this.#term === undefined) return 0;',
+    "if (this.#term === undefined) return 0;",
+  ),
+  m("using gives no release", "redlock.ts", "await this.#releaseInTime(lock, resolved);", ""),
+  m("no retry budget", "redlock.ts", "if (delayMs >= timeLeftMs()) return false;", ""),
+  m(
+    "a node has for ever to answer",
+    "quorum.ts",
+    "      ballot.node.fellSilent();\n      this.#count(",
+    "      ballot.node.fellSilent();\n      if (ballot.asked) continue;\n      this.#count(",
+  ),
+];
+
+const SOURCE = fileURLToPath(new URL("../../src/", import.meta.url));
+
+/** Bundles a copy of the library with the change in it. Throws where the line is not there, once. */
+export async function mutate({ name, file, from, to }: Mutant): Promise<Library> {
+  const path = resolve(SOURCE, file);
+  const text = await readFile(path, "utf8");
+  if (text.split(from).length !== 2) {
+    throw new Error(
+      `The line of the mutant "${name}" is not once in src/${file}. Bring tests/simulation/mutants.ts up to date.`,
+    );
+  }
+  const directory = await mkdtemp(join(tmpdir(), "redlock-mutant-"));
+  try {
+    const outfile = join(directory, "library.mjs");
+    const { outputFiles } = await build({
+      entryPoints: [fileURLToPath(new URL("./library.ts", import.meta.url))],
+      bundle: true,
+      write: false,
+      platform: "node",
+      format: "esm",
+      target: "node20",
+      plugins: [
+        {
+          name: "mutant",
+          setup: (bundler) => {
+            bundler.onResolve({ filter: /^ioredis$/ }, () => ({
+              path: "ioredis",
+              namespace: "none",
+            }));
+            bundler.onLoad({ filter: /.*/, namespace: "none" }, () => ({
+              contents: "export class Redis {}",
+            }));
+            bundler.onLoad({ filter: /\.ts$/ }, ({ path: loaded }) =>
+              loaded === path
+                ? { contents: text.replace(from, () => to), loader: "ts" }
+                : undefined,
+            );
+          },
+        },
+      ],
+    });
+    await writeFile(outfile, outputFiles[0]?.contents ?? "");
+    const module = (await import(pathToFileURL(outfile).href)) as { library: Library };
+    return module.library;
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
+
+export interface Catch {
+  readonly name: string;
+  /** Undefined where it survived. */
+  readonly seeds: number | undefined;
+  readonly rule: string;
+  readonly traceLines: number;
+}
+
+export async function catchMutant(mutant: Mutant, mostSeeds: number): Promise<Catch> {
+  const library = await mutate(mutant);
+  return new Promise((resolvePromise) => {
+    // Out of the microtasks, which a schedule must be able to run to their end.
+    setImmediate(() => {
+      for (let seed = 1; seed <= mostSeeds; seed++) {
+        const { violation } = run(makePlan(seed), library);
+        if (violation === undefined) continue;
+        // Not the mutant's doing where the library itself fails.
+        if (run(makePlan(seed), original).violation !== undefined) continue;
+        const { trace } = run(makePlan(seed), library, true);
+        resolvePromise({
+          name: mutant.name,
+          seeds: seed,
+          rule: violation.rule,
+          traceLines: trace.length,
+        });
+        return;
+      }
+      resolvePromise({ name: mutant.name, seeds: undefined, rule: "", traceLines: 0 });
+    });
+  });
+}

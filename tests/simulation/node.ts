@@ -1,0 +1,74 @@
+import { RedisModel, type Reply } from "./redis.js";
+import type { World } from "./world.js";
+
+export interface NodeClock {
+  readonly rate: number;
+  readonly offsetMs: number;
+}
+
+/** A Redis server's process and machine. */
+export class SimulatedNode {
+  readonly index: number;
+  readonly name: string;
+  readonly redis = new RedisModel();
+  down = false;
+  /** Counts its starts: what was sent to an earlier one is not read by a later one. */
+  incarnation = 1;
+  /** Told before and after each command. */
+  onExecute:
+    | ((node: SimulatedNode, command: string, args: readonly string[], run: () => Reply) => Reply)
+    | undefined;
+  readonly #world: World;
+  readonly #clock: NodeClock;
+  #pausedUntilMs = 0;
+  #inbox: (() => void)[] = [];
+
+  constructor(world: World, index: number, clock: NodeClock) {
+    this.#world = world;
+    this.index = index;
+    this.name = `node ${index + 1}`;
+    this.#clock = clock;
+  }
+
+  get paused(): boolean {
+    return this.#pausedUntilMs > this.#world.nowMs;
+  }
+
+  /** Its own clock, in whole ms, as Redis reads it. */
+  get clockMs(): number {
+    return Math.floor(1_000_000 + this.#clock.offsetMs + this.#world.nowMs * this.#clock.rate);
+  }
+
+  /** Reads a message now, or when it goes on. */
+  receive(message: () => void): void {
+    if (this.down) return;
+    if (this.paused) this.#inbox.push(message);
+    else message();
+  }
+
+  execute(command: string, args: readonly string[]): Reply {
+    const run = (): Reply => this.redis.execute(command, args, this.clockMs);
+    return this.onExecute === undefined ? run() : this.onExecute(this, command, args, run);
+  }
+
+  pause(ms: number): void {
+    this.#pausedUntilMs = Math.max(this.#pausedUntilMs, this.#world.nowMs + ms);
+    this.#world.at(this.#pausedUntilMs, () => {
+      if (this.paused) return;
+      const inbox = this.#inbox;
+      this.#inbox = [];
+      for (const message of inbox) this.receive(message);
+    });
+  }
+
+  crash(): void {
+    this.down = true;
+    this.#inbox = [];
+  }
+
+  restart(withData: boolean): void {
+    this.down = false;
+    this.incarnation += 1;
+    this.redis.restart(withData);
+  }
+}

@@ -1,0 +1,320 @@
+import type { HostClocks } from "./host.js";
+import type { Direction, Weather } from "./link.js";
+import type { NodeClock } from "./node.js";
+import { Random } from "./random.js";
+
+/** Each clock runs at a rate within this share of true time, so that any two differ by 1 % at most. */
+export const DRIFT_BOUND = 0.005;
+
+export interface CallSettings {
+  readonly retryCount: number;
+  readonly retryDelay: number;
+  readonly retryJitter: number;
+  readonly nodeTimeout?: number;
+  readonly acquireTimeout?: number;
+}
+
+interface Taking {
+  readonly resources: readonly string[];
+  readonly ttlMs: number;
+  readonly settings: CallSettings;
+}
+
+/** What a program does next, after waiting. */
+export type Step = { readonly afterMs: number } & (
+  | ({ readonly kind: "acquire"; readonly cancelAfterMs?: number } & Taking)
+  | ({ readonly kind: "tryAcquire" } & Taking)
+  | ({ readonly kind: "use"; readonly holdMs: number; readonly heedsSignal: boolean } & Taking)
+  | { readonly kind: "extend"; readonly ttlMs: number; readonly settings: CallSettings }
+  | { readonly kind: "release"; readonly settings: CallSettings }
+  | {
+      readonly kind: "handOver";
+      readonly to: number;
+      readonly ttlMs: number;
+      readonly holdMs: number;
+    }
+);
+
+export interface ClientPlan {
+  readonly clocks: HostClocks;
+  /** Whether its connections send again what was unanswered when they broke. */
+  readonly resends: boolean;
+  /** Each runs its steps one after the other, beside the others. */
+  readonly programs: readonly (readonly Step[])[];
+}
+
+export type Fault =
+  | {
+      readonly kind: "pause client";
+      readonly client: number;
+      readonly atMeeting: number;
+      readonly ms: number;
+    }
+  | {
+      readonly kind: "suspend client";
+      readonly client: number;
+      readonly atMs: number;
+      readonly ms: number;
+    }
+  | { readonly kind: "kill client"; readonly client: number; readonly atMs: number }
+  | {
+      readonly kind: "step wall clock";
+      readonly client: number;
+      readonly atMs: number;
+      readonly byMs: number;
+    }
+  | {
+      readonly kind: "pause node";
+      readonly node: number;
+      readonly atMs: number;
+      readonly ms: number;
+    }
+  | {
+      readonly kind: "crash node";
+      readonly node: number;
+      readonly atMs: number;
+      readonly ms: number;
+      readonly withData: boolean;
+    }
+  | (OnLink & {
+      readonly kind: "partition";
+      readonly direction: Direction;
+      readonly resets: boolean;
+    })
+  | (OnLink & { readonly kind: "loss"; readonly direction: Direction })
+  | (OnLink & { readonly kind: "reset" })
+  | (OnLink & { readonly kind: "slow"; readonly extraMs: number });
+
+interface OnLink {
+  readonly client: number;
+  readonly node: number;
+  readonly atMs: number;
+  readonly ms: number;
+}
+
+/** All that happens in a schedule but for the chance in its details, which the seed fixes as well. */
+export interface Plan {
+  readonly seed: number;
+  readonly nodes: readonly NodeClock[];
+  readonly clients: readonly ClientPlan[];
+  readonly weather: Weather;
+  /** Ms that each send and each look at a clock takes. */
+  readonly meetingCostMs: number;
+  readonly faults: readonly Fault[];
+}
+
+const LEAST_STEPS = 10;
+
+export function makePlan(seed: number): Plan {
+  const random = new Random(seed, 1);
+  const maker = new PlanMaker(random);
+  return { seed, ...maker.plan() };
+}
+
+class PlanMaker {
+  readonly #random: Random;
+  /** The ttl that most locks have; all other times are in proportion, so that they meet. */
+  readonly #scaleMs: number;
+  readonly #nodeCount: number;
+  readonly #clientCount: number;
+  readonly #resources: readonly [string, ...string[]];
+  /** Where machines are suspended, wall clocks are not set back: no lease survives both at once. */
+  readonly #suspends: boolean;
+  #longestTtlMs = 0;
+
+  constructor(random: Random) {
+    this.#random = random;
+    this.#scaleMs = random.pick([100, 300, 1000, 1000, 3000, 10_000]);
+    this.#nodeCount = random.pick([3, 3, 3, 3, 5, 5, 5, 1, 2, 4]);
+    this.#clientCount = random.pick([2, 2, 2, 3, 3, 4]);
+    this.#resources = random.pick([["r"], ["r"], ["r"], ["r", "s"]]);
+    this.#suspends = random.chance(0.3);
+  }
+
+  plan(): Omit<Plan, "seed"> {
+    const random = this.#random;
+    const clients = Array.from({ length: this.#clientCount }, (_, index) => this.#client(index));
+    const nodes = Array.from({ length: this.#nodeCount }, () => ({
+      rate: this.#rate(),
+      offsetMs: random.between(0, 100_000),
+    }));
+    const faults = Array.from({ length: random.whole(1, 6) }, () => this.#fault());
+    return {
+      nodes,
+      clients,
+      faults,
+      weather: this.#weather(),
+      meetingCostMs: random.pick([0, 0.01, 0.05]),
+    };
+  }
+
+  #weather(): Weather {
+    const leastMs = this.#random.pick([0.05, 0.2, 1]);
+    return {
+      leastMs,
+      mostMs: leastMs * this.#random.pick([1.5, 3, 10]),
+      straggling: this.#random.pick([0, 0.01, 0.05, 0.15]),
+      straggleMs: this.#scaleMs * this.#random.pick([0.05, 0.2, 1.2]),
+    };
+  }
+
+  /** Mostly at the ends of what is allowed. */
+  #rate(): number {
+    return 1 + DRIFT_BOUND * this.#random.pick([-1, -1, 0, 1, 1, this.#random.between(-1, 1)]);
+  }
+
+  #client(index: number): ClientPlan {
+    const random = this.#random;
+    const least = Math.ceil(LEAST_STEPS / this.#clientCount);
+    const count = random.whole(least, least + 2);
+    const programCount = random.pick([1, 1, 2]);
+    const programs = Array.from({ length: programCount }, (): Step[] => []);
+    for (let step = 0; step < count; step++) {
+      programs[step % programCount]?.push(this.#step(index));
+    }
+    return {
+      clocks: { rate: this.#rate(), wallOffsetMs: random.whole(-60_000, 60_000) },
+      resends: random.chance(0.5),
+      programs,
+    };
+  }
+
+  #step(client: number): Step {
+    const random = this.#random;
+    const afterMs = random.chance(0.5) ? 0 : random.between(0, 0.7 * this.#scaleMs);
+    const settings = this.#settings();
+    const kind: Step["kind"] = random.pick([
+      "acquire",
+      "acquire",
+      "acquire",
+      "tryAcquire",
+      "use",
+      "use",
+      "extend",
+      "extend",
+      "extend",
+      "release",
+      "release",
+      "handOver",
+    ]);
+    switch (kind) {
+      case "acquire":
+        return {
+          kind,
+          afterMs,
+          ...this.#taking(),
+          ...(random.chance(0.15) ? { cancelAfterMs: random.between(0, this.#scaleMs) } : {}),
+        };
+      case "tryAcquire":
+        return { kind, afterMs, ...this.#taking() };
+      case "use": {
+        const holdMs = random.between(0, 3 * this.#scaleMs);
+        return { kind, afterMs, ...this.#taking(), holdMs, heedsSignal: random.chance(0.7) };
+      }
+      case "extend":
+        return { kind, afterMs, ttlMs: this.#ttlMs(), settings };
+      case "release":
+        return { kind, afterMs, settings };
+      case "handOver": {
+        const to = (client + random.whole(1, this.#clientCount - 1)) % this.#clientCount;
+        const holdMs = random.between(0, 0.8 * this.#scaleMs);
+        return { kind, afterMs, to, ttlMs: this.#ttlMs(), holdMs };
+      }
+    }
+  }
+
+  #taking(): Taking {
+    const several = this.#resources.length > 1 && this.#random.chance(0.4);
+    return {
+      resources: several ? this.#resources : [this.#random.pick(this.#resources)],
+      ttlMs: this.#ttlMs(),
+      settings: this.#settings(true),
+    };
+  }
+
+  #ttlMs(): number {
+    const factor = this.#random.pick([1, 1, 1, 0.5, 2, this.#random.chance(0.3) ? 20 : 1]);
+    const ttlMs = Math.round(this.#scaleMs * factor);
+    this.#longestTtlMs = Math.max(this.#longestTtlMs, ttlMs);
+    return ttlMs;
+  }
+
+  #settings(acquiring = false): CallSettings {
+    const random = this.#random;
+    const retryDelay = Math.round(this.#scaleMs * random.pick([0.02, 0.05, 0.1, 0.3]));
+    const nodeTimeout = Math.round(this.#scaleMs * random.pick([0.05, 0.1, 0.3]));
+    return {
+      retryCount: random.pick([0, 2, 5, 10, 20]),
+      retryDelay,
+      retryJitter: Math.round(retryDelay * random.pick([0, 0.5, 1])),
+      ...(random.chance(0.8) ? { nodeTimeout } : {}),
+      ...(acquiring ? this.#waiting() : {}),
+    };
+  }
+
+  #waiting(): Partial<CallSettings> {
+    const random = this.#random;
+    if (random.chance(0.1)) return { retryCount: -1, retryDelay: Math.round(this.#scaleMs * 0.3) };
+    if (random.chance(0.5)) return {};
+    return { acquireTimeout: Math.round(this.#scaleMs * random.pick([0, 0.3, 1, 2.5])) };
+  }
+
+  #fault(): Fault {
+    const random = this.#random;
+    const client = random.below(this.#clientCount);
+    const node = random.below(this.#nodeCount);
+    const atMs = random.between(0, 3 * this.#scaleMs);
+    const ms = this.#scaleMs * random.between(0.05, 2);
+    const direction: Direction = random.pick(["up", "down", "both"]);
+    const link = { client, node, atMs, ms };
+    const kind: Fault["kind"] = random.pick([
+      "pause client",
+      "pause client",
+      "pause client",
+      "suspend client",
+      "kill client",
+      "step wall clock",
+      "pause node",
+      "pause node",
+      "crash node",
+      "crash node",
+      "partition",
+      "partition",
+      "loss",
+      "loss",
+      "reset",
+      "slow",
+    ]);
+    switch (kind) {
+      case "pause client":
+        return { kind, client, atMeeting: random.whole(1, 150), ms };
+      case "suspend client":
+        return this.#suspends
+          ? { kind, client, atMs, ms }
+          : { kind: "pause client", client, atMeeting: random.whole(1, 150), ms };
+      case "kill client":
+        return { kind, client, atMs };
+      case "step wall clock": {
+        const size = this.#scaleMs * random.between(0.1, 3);
+        const back = !this.#suspends && random.chance(0.6);
+        return { kind, client, atMs, byMs: Math.round(back ? -size : size) };
+      }
+      case "pause node":
+        return { kind, node, atMs, ms };
+      case "crash node": {
+        const withData = random.chance(0.6);
+        // Without a restart guard, a node that forgot stays away for the longest ttl.
+        const awayMs = withData ? ms : ms + 1.02 * this.#longestTtlMs + 5;
+        return { kind, node, atMs, ms: awayMs, withData };
+      }
+      case "partition":
+        return { kind, ...link, direction, resets: random.chance(0.5) };
+      case "loss":
+        return { kind, ...link, direction };
+      case "reset":
+        return { kind, ...link };
+      case "slow":
+        return { kind, ...link, extraMs: this.#scaleMs * random.between(0.02, 0.5) };
+    }
+  }
+}

@@ -1,0 +1,592 @@
+import type { NodeEntry } from "../../src/node/entry.js";
+import type { Lock } from "../../src/lock.js";
+import type { Redlock } from "../../src/redlock.js";
+import { Checker, type Tracked, Violation } from "./checker.js";
+import { Host } from "./host.js";
+import type { Library } from "./library.js";
+import { Link } from "./link.js";
+import { SimulatedNode } from "./node.js";
+import type { CallSettings, Fault, Plan, Step } from "./plan.js";
+import { Random } from "./random.js";
+import { World } from "./world.js";
+
+/** What came of a schedule. */
+export interface Outcome {
+  readonly violation: Violation | undefined;
+  readonly events: number;
+  /** What was done and what happened, by name. */
+  readonly counts: ReadonlyMap<string, number>;
+  readonly trace: readonly string[];
+}
+
+/** More than this many events is no end. */
+const MOST_EVENTS = 100_000;
+/** Within this after the last fault and the last call, every node has been told of every release. */
+const SETTLE_MS = 2_500;
+/** A call may be late by this: its timers are, and it may go round the event loop once more. */
+const LATE_MS = 5;
+
+/** Runs a plan on the library. The same plan gives the same outcome, to the last event. */
+export function run(plan: Plan, library: Library, traced = false): Outcome {
+  const simulation = new Simulation(plan, library, traced);
+  const violation = simulation.run();
+  return {
+    violation,
+    events: simulation.world.events,
+    counts: simulation.counts,
+    trace: simulation.world.trace,
+  };
+}
+
+interface Client {
+  readonly host: Host;
+  readonly redlock: Redlock;
+  readonly links: readonly Link[];
+}
+
+class Simulation {
+  readonly world: World;
+  readonly counts = new Map<string, number>();
+  readonly #plan: Plan;
+  readonly #checker: Checker;
+  readonly #nodes: readonly SimulatedNode[];
+  readonly #clients: readonly Client[];
+  readonly #rejections: unknown[] = [];
+  #running = new Map<Host, number>();
+  #faultsLeft = 0;
+  #settling = false;
+  #failure: Error | undefined;
+  /** Adopted values are two hosts': what is left of them may be the other's. */
+  readonly #shared = new Set<string>();
+
+  constructor(plan: Plan, library: Library, traced: boolean) {
+    this.#plan = plan;
+    this.world = new World(traced);
+    this.#checker = new Checker(this.world, library, plan.nodes.length);
+    this.#nodes = plan.nodes.map((clock, index) => new SimulatedNode(this.world, index, clock));
+    for (const node of this.#nodes) node.onExecute = this.#checker.onExecute;
+    this.#clients = plan.clients.map((_, index) => this.#client(index, library));
+    for (const fault of plan.faults) this.#schedule(fault);
+  }
+
+  run(): Violation | undefined {
+    const onRejection = (reason: unknown): void => {
+      this.#rejections.push(reason);
+    };
+    process.on("unhandledRejection", onRejection);
+    try {
+      this.#start();
+      this.world.onBefore = (actor) => {
+        this.#checker.before(actor);
+      };
+      this.world.onAfter = (actor) => {
+        this.#checker.after(actor);
+        this.#raise();
+        this.#settleWhenQuiet();
+      };
+      while (this.world.step()) {
+        if (this.world.events > MOST_EVENTS) {
+          throw new Violation("an end", `not after ${MOST_EVENTS} events`);
+        }
+      }
+      this.#checkEnd();
+      return undefined;
+    } catch (error) {
+      const violation = asViolation(error);
+      this.world.log("VIOLATION", violation.message);
+      return violation;
+    } finally {
+      process.off("unhandledRejection", onRejection);
+    }
+  }
+
+  #count(name: string): void {
+    this.counts.set(name, (this.counts.get(name) ?? 0) + 1);
+  }
+
+  #client(index: number, library: Library): Client {
+    const { seed, clients, nodes, weather, meetingCostMs } = this.#plan;
+    const plan = clients[index];
+    if (plan === undefined) throw new Error("a client without a plan");
+    const host = new Host(
+      this.world,
+      index,
+      new Random(seed, 100 + index),
+      plan.clocks,
+      meetingCostMs,
+    );
+    host.onPause = (ms) => {
+      this.#count("client paused");
+      this.world.log(host.name, `is paused for ${ms.toFixed(1)} ms`, host.timeMs);
+    };
+    const links = this.#nodes.map(
+      (node) =>
+        new Link(
+          this.world,
+          host,
+          node,
+          new Random(seed, 1000 + index * nodes.length + node.index),
+          weather,
+          plan.resends,
+          this.#checker,
+        ),
+    );
+    const checkNode = (entry: NodeEntry) => {
+      const link = links[Number(entry)];
+      if (link === undefined) throw new Error("no such node");
+      const client = { name: link.name, url: `redis://${link.name}` };
+      return { client, own: !plan.resends, connect: () => link };
+    };
+    const redlock = new library.Redlock(
+      links.map((_, node) => String(node)),
+      {
+        [library.internalsKey]: { environment: host.environment, checkNode },
+      },
+    );
+    return { host, redlock, links };
+  }
+
+  #start(): void {
+    for (const [index, client] of this.#clients.entries()) {
+      for (const program of this.#plan.clients[index]?.programs ?? []) {
+        this.#launch(client, 0, () => this.#program(client, program));
+      }
+    }
+  }
+
+  /** Runs something on the client's machine; what it throws ends the simulation. */
+  #launch({ host }: Client, afterMs: number, body: () => Promise<void>): void {
+    this.#running.set(host, (this.#running.get(host) ?? 0) + 1);
+    this.world.after(
+      afterMs,
+      () => {
+        body().then(
+          () => {
+            this.#running.set(host, (this.#running.get(host) ?? 0) - 1);
+          },
+          (error: unknown) => {
+            this.#failure ??= error instanceof Error ? error : new Error(String(error));
+          },
+        );
+      },
+      host,
+    );
+  }
+
+  #raise(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#rejections.length > 0) {
+      throw new Violation("unhandled rejection", String(this.#rejections[0]));
+    }
+  }
+
+  async #program(client: Client, steps: readonly Step[]): Promise<void> {
+    let mine: Tracked | undefined;
+    for (const step of steps) {
+      if (step.afterMs > 0) await client.host.sleep(step.afterMs);
+      mine = await this.#step(client, step, mine);
+    }
+  }
+
+  async #step(client: Client, step: Step, mine: Tracked | undefined): Promise<Tracked | undefined> {
+    switch (step.kind) {
+      case "acquire":
+        return (await this.#acquire(client, step)) ?? mine;
+      case "tryAcquire":
+        return (await this.#tryAcquire(client, step)) ?? mine;
+      case "use":
+        await this.#use(client, step);
+        return mine;
+      case "extend":
+        if (mine !== undefined) await this.#extend(client, mine, step.ttlMs, step.settings);
+        return mine;
+      case "release":
+        if (mine !== undefined) await this.#release(client, mine, step.settings);
+        return mine;
+      case "handOver":
+        if (mine?.lock.valid !== true || mine.released) return mine;
+        this.#handOver(client, mine, step);
+        return undefined;
+    }
+  }
+
+  /** Runs a call and holds it to its budget, which its host's pauses extend. */
+  async #call<T>(
+    { host }: Client,
+    what: string,
+    budgetMs: number,
+    body: () => Promise<T>,
+  ): Promise<T | Error> {
+    const startMs = host.monotonicAt(host.timeMs);
+    const { pausedMs } = host;
+    this.#count(what.split(" ")[0] ?? "");
+    this.world.log(host.name, what, host.timeMs);
+    const outcome = await body().catch((error: unknown) =>
+      error instanceof Error ? error : new Error(String(error)),
+    );
+    const tookMs = host.monotonicAt(host.timeMs) - startMs;
+    const allowedMs = budgetMs + LATE_MS + 1.01 * (host.pausedMs - pausedMs);
+    this.world.log(host.name, `${what}: ${inWords(outcome)}`, host.timeMs);
+    if (tookMs > allowedMs) {
+      throw new Violation(
+        "budget",
+        `${host.name} ${what} took ${tookMs.toFixed(1)} ms, allowed ${allowedMs.toFixed(1)} ms`,
+      );
+    }
+    if (outcome instanceof Error) this.#checkError(what, outcome);
+    return outcome;
+  }
+
+  #checkError(what: string, error: Error): void {
+    if (error instanceof Violation) throw error;
+    const { code } = error as { code?: unknown };
+    const known = typeof code === "string" && code.startsWith("ERR_REDLOCK_");
+    if (!known && error.message !== "cancelled") {
+      throw new Violation("errors", `${what} threw ${error.name}: ${error.message}`);
+    }
+    this.#count(`${what.split(" ")[0] ?? ""} refused: ${known ? code.slice(12) : "cancelled"}`);
+  }
+
+  async #acquire(client: Client, step: Step & { kind: "acquire" }): Promise<Tracked | undefined> {
+    const { resources, ttlMs, settings, cancelAfterMs } = step;
+    const controller = new AbortController();
+    if (cancelAfterMs !== undefined) {
+      this.world.after(
+        cancelAfterMs,
+        () => {
+          this.#count("cancellation");
+          controller.abort(new Error("cancelled"));
+        },
+        client.host,
+      );
+    }
+    const budgetMs = acquireBudgetMs(settings, ttlMs);
+    const outcome = await this.#call(
+      client,
+      `acquire ${resources.join(", ")} for ${ttlMs} ms`,
+      // A look at what the keys hold, for the error's text, is not cut short.
+      Math.min(budgetMs, (cancelAfterMs ?? Infinity) * 1.01 + nodeTimeoutMs(settings, ttlMs)),
+      () => client.redlock.acquire(resources, ttlMs, { ...settings, signal: controller.signal }),
+    );
+    if (outcome instanceof Error) return undefined;
+    this.#count("acquired");
+    return this.#checker.track(client.host, outcome, false, nodeTimeoutMs(settings, ttlMs));
+  }
+
+  async #tryAcquire(
+    client: Client,
+    step: Step & { kind: "tryAcquire" },
+  ): Promise<Tracked | undefined> {
+    const { resources, ttlMs, settings } = step;
+    const boundMs = nodeTimeoutMs(settings, ttlMs);
+    const drawn = client.host.values.length;
+    const outcome = await this.#call(
+      client,
+      `tryAcquire ${resources.join(", ")} for ${ttlMs} ms`,
+      boundMs,
+      () => client.redlock.tryAcquire(resources, ttlMs, settings),
+    );
+    if (outcome instanceof Error) return undefined;
+    if (outcome !== null) {
+      this.#count("acquired");
+      return this.#checker.track(client.host, outcome, false, boundMs);
+    }
+    this.#count("tryAcquire gave null");
+    const values = client.host.values.slice(drawn);
+    const quorum = Math.floor(this.#nodes.length / 2) + 1;
+    if (!values.some((value) => this.#checker.answers(value, client.host) >= quorum)) {
+      throw new Violation("held", `${client.host.name} was told held where no quorum answered`);
+    }
+    return undefined;
+  }
+
+  async #extend(
+    client: Client,
+    tracked: Tracked,
+    ttlMs: number,
+    settings: CallSettings,
+  ): Promise<void> {
+    const { host } = client;
+    const { lock } = tracked;
+    const boundMs = nodeTimeoutMs(settings, ttlMs);
+    tracked.nodeTimeoutMs = Math.max(tracked.nodeTimeoutMs, boundMs);
+    const startMs = host.monotonicAt(host.timeMs);
+    const leftMs = tracked.monotonicEndMs === 0 ? Infinity : tracked.monotonicEndMs - startMs;
+    const budgetMs = Math.min(retryBudgetMs(settings, boundMs), Math.max(0, leftMs) + ttlMs);
+    const outcome = await this.#call(client, `extend ${lock.value} by ${ttlMs} ms`, budgetMs, () =>
+      client.redlock.extend(lock, ttlMs, settings),
+    );
+    if (outcome instanceof Error) return;
+    this.#count("extended");
+    const quorum = Math.floor(this.#nodes.length / 2) + 1;
+    if (this.#checker.extensionVotes(lock.value, host, startMs - 1e-6) < quorum) {
+      throw new Violation("quorum", `${host.name} extended ${lock.value} without a quorum's yes`);
+    }
+  }
+
+  async #release(client: Client, tracked: Tracked, settings: CallSettings): Promise<void> {
+    const { lock } = tracked;
+    const boundMs = nodeTimeoutMs(settings, lock.ttl);
+    tracked.released = true;
+    const outcome = await this.#call(
+      client,
+      `release ${lock.value}`,
+      Math.min(retryBudgetMs(settings, boundMs), lock.ttl + boundMs),
+      () => client.redlock.release(lock, settings),
+    );
+    if (!(outcome instanceof Error)) this.#count("released");
+  }
+
+  async #use(client: Client, step: Step & { kind: "use" }): Promise<void> {
+    const { resources, ttlMs, settings, holdMs, heedsSignal } = step;
+    const { host } = client;
+    const boundMs = nodeTimeoutMs(settings, ttlMs);
+    const startMs = host.monotonicAt(host.timeMs);
+    const { pausedMs } = host;
+    const work = { isLost: false };
+    const routine = async (signal: AbortSignal, lock: Lock): Promise<string> => {
+      this.#count("acquired");
+      const fromMs = host.monotonicAt(host.timeMs);
+      if (
+        fromMs - startMs >
+        acquireBudgetMs(settings, ttlMs) + LATE_MS + 1.01 * (host.pausedMs - pausedMs)
+      ) {
+        throw new Violation("budget", `${host.name} waited too long for using`);
+      }
+      const tracked = this.#checker.track(host, lock, false, boundMs);
+      tracked.signal = signal;
+      await this.#hold(host, signal, holdMs, heedsSignal);
+      this.#checker.checkTold(tracked);
+      work.isLost = signal.aborted;
+      if (work.isLost) this.#count("using: loss told");
+      tracked.signal = undefined;
+      tracked.released = true;
+      return "done";
+    };
+    const outcome = await this.#call(
+      client,
+      `using ${resources.join(", ")} for ${ttlMs} ms, held ${holdMs.toFixed(0)} ms`,
+      acquireBudgetMs(settings, ttlMs) + holdMs * 1.01 + boundMs + LATE_MS,
+      () => client.redlock.using(resources, ttlMs, settings, routine),
+    );
+    if (work.isLost && !(outcome instanceof Error)) {
+      throw new Violation("loss is final", `${host.name}'s using gave a value after its loss`);
+    }
+  }
+
+  /** The work under the lock: some listen to the signal. */
+  #hold(host: Host, signal: AbortSignal, holdMs: number, heedsSignal: boolean): Promise<unknown> {
+    const rest = host.sleep(holdMs);
+    if (!heedsSignal) return rest;
+    const aborted = new Promise((resolve) => {
+      signal.addEventListener("abort", resolve, { once: true });
+    });
+    return Promise.race([rest, aborted]);
+  }
+
+  /** From here on the other works under the lock, and nobody else. */
+  #handOver({ host }: Client, tracked: Tracked, step: Step & { kind: "handOver" }): void {
+    const { lock } = tracked;
+    const target = this.#clients[step.to];
+    if (target === undefined || target.host === host) return;
+    tracked.handedOver = true;
+    this.#shared.add(lock.value);
+    this.#count("hand over");
+    const text = JSON.stringify(lock);
+    this.world.log(host.name, `hands ${lock.value} over to ${target.host.name}`, host.timeMs);
+    this.#launch(target, this.#plan.weather.mostMs, async () => {
+      const settings: CallSettings = { retryCount: 3, retryDelay: 10, retryJitter: 5 };
+      const adopted = target.redlock.adopt(JSON.parse(text) as ReturnType<Lock["toJSON"]>);
+      const tracked = this.#checker.track(target.host, adopted, true, 0);
+      await this.#extend(target, tracked, step.ttlMs, settings);
+      await target.host.sleep(step.holdMs);
+      await this.#release(target, tracked, settings);
+    });
+  }
+
+  #schedule(fault: Fault): void {
+    if (fault.kind === "pause client") {
+      this.#clients[fault.client]?.host.pauses.set(fault.atMeeting, fault.ms);
+      return;
+    }
+    this.#faultsLeft += 1;
+    this.world.at(fault.atMs, () => {
+      this.#count(fault.kind);
+      this.world.log("FAULT", JSON.stringify(fault));
+      const end = this.#begin(fault);
+      this.world.after("ms" in fault ? fault.ms : 0, () => {
+        if ("ms" in fault && fault.ms > 0) this.world.log("FAULT", `over: ${fault.kind}`);
+        end();
+        this.#faultsLeft -= 1;
+      });
+    });
+  }
+
+  /** Gives what ends it. */
+  #begin(fault: Exclude<Fault, { kind: "pause client" }>): () => void {
+    const nothing = (): void => undefined;
+    switch (fault.kind) {
+      case "suspend client":
+        this.#clients[fault.client]?.host.suspend(fault.ms);
+        return nothing;
+      case "kill client":
+        this.#kill(fault.client);
+        return nothing;
+      case "step wall clock":
+        this.#clients[fault.client]?.host.stepWall(fault.byMs);
+        this.#checker.checkHolders();
+        return nothing;
+      case "pause node":
+        this.#nodes[fault.node]?.pause(fault.ms);
+        return nothing;
+      case "crash node":
+        return this.#crash(fault.node, fault.withData);
+      case "partition":
+      case "loss":
+      case "reset":
+      case "slow":
+        return this.#disturb(fault);
+    }
+  }
+
+  #kill(index: number): void {
+    const client = this.#clients[index];
+    // Somebody must be left who can show that nothing stays behind.
+    if (client === undefined || this.#clients.filter(({ host }) => !host.dead).length < 2) return;
+    client.host.dead = true;
+  }
+
+  #crash(index: number, withData: boolean): () => void {
+    const node = this.#nodes[index];
+    if (node === undefined || node.down) return () => undefined;
+    node.crash();
+    for (const { links } of this.#clients) links[index]?.reset();
+    return () => {
+      node.restart(withData);
+    };
+  }
+
+  #disturb(fault: Fault & { kind: "partition" | "loss" | "reset" | "slow" }): () => void {
+    const link = this.#clients[fault.client]?.links[fault.node];
+    if (link === undefined) return () => undefined;
+    switch (fault.kind) {
+      case "partition":
+        link.cut(fault.direction);
+        return () => {
+          if (fault.resets) link.reset();
+          link.heal(fault.direction);
+        };
+      case "loss":
+        link.lose(fault.direction);
+        return () => {
+          link.reset();
+        };
+      case "reset":
+        link.reset();
+        return () => undefined;
+      case "slow":
+        link.extraDelayMs += fault.extraMs;
+        return () => {
+          link.extraDelayMs -= fault.extraMs;
+        };
+    }
+  }
+
+  #isQuiet(): boolean {
+    if (this.#faultsLeft > 0) return false;
+    return this.#clients.every(
+      ({ host }) =>
+        host.dead || (this.#running.get(host) === 0 && host.busyUntilMs <= this.world.nowMs),
+    );
+  }
+
+  /** Once all is done and whole again, nothing that was given back may be left for long. */
+  #settleWhenQuiet(): void {
+    if (this.#settling || !this.#isQuiet()) return;
+    this.#settling = true;
+    this.world.after(SETTLE_MS + this.#plan.weather.straggleMs, () => {
+      this.#checkResidue();
+    });
+  }
+
+  #checkResidue(): void {
+    for (const node of this.#nodes) {
+      const { redis, clockMs } = node;
+      for (const key of redis.keys(clockMs)) {
+        this.#checkLeft(node, key, redis.peek(key, clockMs)?.value ?? "");
+      }
+    }
+  }
+
+  #checkLeft(node: SimulatedNode, key: string, value: string): void {
+    const owner = this.#clients[value.charCodeAt(0) - 97];
+    if (owner === undefined || owner.host.dead || this.#shared.has(value)) return;
+    if (owner.links[node.index]?.strays.has(value) === true) return;
+    const tracked = this.#checker.tracked.find(({ lock }) => lock.value === value);
+    if (tracked?.released === false) return;
+    throw new Violation(
+      "release everywhere",
+      `${key} of ${value}, which ${tracked === undefined ? "was refused" : "was given back"}, is left on ${node.name}`,
+    );
+  }
+
+  #checkEnd(): void {
+    for (const { host, links } of this.#clients) {
+      if (host.dead) continue;
+      if (this.#running.get(host) !== 0)
+        throw new Violation("an end", `${host.name} waits for ever`);
+      if (host.timers.size > 0) {
+        throw new Violation("nothing leaks", `${host.name} has ${host.timers.size} timers left`);
+      }
+      for (const { pending, node } of links) {
+        if (pending > 0) {
+          throw new Violation(
+            "nothing leaks",
+            `${host.name} waits for ${pending} answers of ${node.name}`,
+          );
+        }
+      }
+    }
+    const longestMs = 25 * 10_000 * 1.02;
+    for (const { redis, clockMs, name } of this.#nodes) {
+      const [key] = redis.keys(clockMs + longestMs);
+      if (key !== undefined) throw new Violation("nothing leaks", `${key} stays on ${name}`);
+    }
+  }
+}
+
+/** What the library may give one node at most. */
+function nodeTimeoutMs({ nodeTimeout }: CallSettings, ttlMs: number): number {
+  const usualMs = Math.min(Math.max(Math.round(ttlMs * 0.05), 50), 1000);
+  return nodeTimeout ?? Math.max(usualMs, ttlMs / 3);
+}
+
+function retryBudgetMs(
+  { retryCount, retryDelay, retryJitter }: CallSettings,
+  boundMs: number,
+): number {
+  if (retryCount === -1) return Infinity;
+  // Each wait of each attempt is a timer, and may be late.
+  return (retryCount + 1) * (boundMs + retryDelay + retryJitter + LATE_MS);
+}
+
+function acquireBudgetMs(settings: CallSettings, ttlMs: number): number {
+  const boundMs = nodeTimeoutMs(settings, ttlMs);
+  const { acquireTimeout } = settings;
+  if (acquireTimeout === undefined) return retryBudgetMs(settings, boundMs);
+  return acquireTimeout === 0 ? boundMs : acquireTimeout;
+}
+
+function inWords(outcome: unknown): string {
+  if (outcome instanceof Error) return outcome.message;
+  if (typeof outcome === "object" && outcome !== null && "value" in outcome) {
+    return String(outcome.value);
+  }
+  return outcome === null ? "held" : "done";
+}
+
+function asViolation(error: unknown): Violation {
+  if (error instanceof Violation) return error;
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return new Violation("an exception", text);
+}
