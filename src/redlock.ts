@@ -15,8 +15,9 @@ import { inspectNode, type NamedKey, type NodeInspection } from "./inspect.js";
 import { Keeper, type RedlockAbortSignal } from "./keeper.js";
 import { Lease } from "./lease.js";
 import { Lock, type LockIssuer, type LockJson, partsOf } from "./lock.js";
+import type { Client } from "./node/client.js";
 import { makeNodes, type NodeEntry } from "./node/entry.js";
-import type { Client, Node } from "./node/node.js";
+import type { Node } from "./node/node.js";
 import type { OwedRelease } from "./node/owed.js";
 import {
   acquireOperation,

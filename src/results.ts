@@ -1,4 +1,4 @@
-import type { Client } from "./node/node.js";
+import type { Client } from "./node/client.js";
 
 /** How the nodes voted in one attempt. `votesFor` and `votesAgainst` hold the clients passed in, or for a URL an object without its credentials. */
 export interface ExecutionStats {

@@ -1,8 +1,9 @@
 import type { Environment } from "../environment.js";
 import { invalidType } from "../errors.js";
+import type { Client, RedisClient } from "./client.js";
 import type { Connection } from "./connection.js";
-import { connectionOf, connectTo, isRedisClient, publicUrl, type RedisClient } from "./ioredis.js";
-import { type Client, Node } from "./node.js";
+import { connectionOf, connectTo, isRedisClient, publicUrl } from "./ioredis.js";
+import { Node } from "./node.js";
 
 /** One independent Redis: a `redis://` or `rediss://` URL, or a client that the caller owns. */
 export type NodeEntry = string | RedisClient;

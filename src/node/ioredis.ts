@@ -1,19 +1,8 @@
 import { Redis } from "ioredis";
 import { asError, invalidType } from "../errors.js";
 import type { Argument } from "../operations.js";
+import type { RedisClient } from "./client.js";
 import type { Connection } from "./connection.js";
-
-/** What the library uses of a client. `Redis` and `Cluster` of ioredis 5 and 6 have it. */
-export interface RedisClient {
-  readonly status: string;
-  readonly isCluster?: boolean;
-  call(command: string, ...args: (string | number | Buffer)[]): Promise<unknown>;
-  connect(): Promise<unknown>;
-  quit(): Promise<unknown>;
-  disconnect(): void;
-  on(event: "ready" | "close", listener: () => void): unknown;
-  on(event: "error", listener: (error: Error) => void): unknown;
-}
 
 const METHODS = ["call", "connect", "quit", "disconnect", "on"] as const;
 

@@ -4,20 +4,9 @@ import { Abstention, inShort, inWords, NodeError, withoutCommand } from "../erro
 import { inFull, type Operation, releaseOperation } from "../operations.js";
 import { releaseScript } from "../scripts/release.js";
 import type { Script } from "../scripts/script.js";
+import type { Client } from "./client.js";
 import type { Connection } from "./connection.js";
-import type { RedisClient } from "./ioredis.js";
 import { type OwedRelease, OwedReleases } from "./owed.js";
-
-/** What stands for a node that was given as a URL, in statistics and in `clients`: no credentials. */
-export interface NodeAddress {
-  /** `host:port` */
-  readonly name: string;
-  /** The URL without user name and password. */
-  readonly url: string;
-}
-
-/** What stands for a node in statistics: the client that the caller passed in, or the address of a URL. */
-export type Client = RedisClient | NodeAddress;
 
 /** After this long a silence, a connection of our own is given up for a new one. */
 const LONGEST_SILENCE_MS = 5000;

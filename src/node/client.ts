@@ -1,0 +1,22 @@
+/** What the library uses of a client. `Redis` and `Cluster` of ioredis 5 and 6 have it. */
+export interface RedisClient {
+  readonly status: string;
+  readonly isCluster?: boolean;
+  call(command: string, ...args: (string | number | Buffer)[]): Promise<unknown>;
+  connect(): Promise<unknown>;
+  quit(): Promise<unknown>;
+  disconnect(): void;
+  on(event: "ready" | "close", listener: () => void): unknown;
+  on(event: "error", listener: (error: Error) => void): unknown;
+}
+
+/** What stands for a node that was given as a URL, in statistics and in `clients`: no credentials. */
+export interface NodeAddress {
+  /** `host:port` */
+  readonly name: string;
+  /** The URL without user name and password. */
+  readonly url: string;
+}
+
+/** What stands for a node in statistics: the client that the caller passed in, or the address of a URL. */
+export type Client = RedisClient | NodeAddress;
