@@ -44,11 +44,6 @@ export class Node {
     return this.#connection.name;
   }
 
-  /** How many releases this node is owed. */
-  get owed(): number {
-    return this.#owed.size;
-  }
-
   /**
    * What this node has to answer in where the caller set no `nodeTimeout`: 5 % of the ttl within 50 to
    * 1000 ms, but three times its recent round trip while that is under a third of the ttl.

@@ -198,8 +198,8 @@ export async function mutate({ name, file, from, to }: Mutant): Promise<Library>
       ],
     });
     await writeFile(outfile, outputFiles[0]?.contents ?? "");
-    const module = (await import(pathToFileURL(outfile).href)) as { library: Library };
-    return module.library;
+    const { library } = (await import(pathToFileURL(outfile).href)) as { library: Library };
+    return library;
   } finally {
     await rm(directory, { recursive: true });
   }
