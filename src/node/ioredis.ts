@@ -25,6 +25,8 @@ export function connectTo(url: string): Connection {
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: 0,
     connectTimeout: 1000,
+    // A server that loads its data is asked again after this long, not after its own estimate.
+    maxLoadingRetryTime: 100,
     // A connection that does not end by itself holds up the end of the process for this long.
     disconnectTimeout: 250,
     retryStrategy: (failures) => Math.min(50 * failures, 500),

@@ -12,8 +12,8 @@ const USERS = 3;
 const COUNT_INTERVAL_MS = 500;
 
 const orders = JSON.parse(process.argv[2] ?? "{}") as ClientOrders;
-const { index, seed, folder, urls, keys, nodeTimeoutMs, broken } = orders;
-const journal = new Journal<ClientRecord>(join(folder, `client-${index}.jsonl`));
+const { index, life, seed, folder, urls, keys, nodeTimeoutMs, broken } = orders;
+const journal = new Journal<ClientRecord>(join(folder, `client-${index}-${life}.jsonl`));
 const registers = new Map(keys.map((key) => [key, new Register(folder, key)]));
 const counts = { acquired: 0, writes: 0 };
 let stopping = false;
@@ -28,10 +28,11 @@ const redlock = new Redlock(urls, {
 
 const workload = new Workload({
   client: index,
+  life,
   redlock,
   keys,
   journal,
-  random: seeded(seed, `client ${index}`),
+  random: seeded(seed, `client ${index}-${life}`),
   unchecked: broken === "no-check",
   register(key) {
     const register = registers.get(key);

@@ -12,6 +12,8 @@ const END_TIMEOUT_MS = 15_000;
 /** What a client process is told when it starts. */
 export interface ClientOrders {
   readonly index: number;
+  /** How many of its number were killed before it. */
+  readonly life: number;
   readonly seed: number;
   readonly folder: string;
   readonly urls: readonly string[];
@@ -32,42 +34,43 @@ export type FromClient =
   | { readonly type: "ready" }
   | { readonly type: "count"; readonly acquired: number; readonly writes: number };
 
-export class ClientProcess {
-  acquired = 0;
-  writes = 0;
-  onHandOver: (handOver: HandOver) => void = () => undefined;
-  readonly #child: ChildProcess;
-  readonly #ready: Promise<void>;
-  readonly #ended: Promise<number | null>;
+interface Life {
+  readonly child: ChildProcess;
+  readonly ready: Promise<void>;
+  readonly ended: Promise<number | null>;
+}
 
-  constructor(orders: ClientOrders) {
-    const [file, ...args] = [
-      ...diesWithParent(),
-      process.execPath,
-      ...process.execArgv,
-      PROGRAM,
-      JSON.stringify(orders),
-    ];
-    this.#child = spawn(file, args, { stdio: ["ignore", "inherit", "inherit", "ipc"] });
-    this.#ended = once(this.#child, "exit").then(([code]) => code as number | null);
-    this.#ended.catch(() => undefined);
-    this.#ready = new Promise((resolve) => {
-      this.#child.on("message", (message: FromClient) => {
-        if (message.type === "ready") resolve();
-        else if (message.type === "hand over") this.onHandOver(message);
-        else Object.assign(this, { acquired: message.acquired, writes: message.writes });
-      });
-    });
+/** One client: a process, and after a kill the next one in its place. */
+export class ClientProcess {
+  onHandOver: (handOver: HandOver) => void = () => undefined;
+  readonly #orders: Omit<ClientOrders, "life">;
+  /** What each life so far says that it did. */
+  readonly #counts: { acquired: number; writes: number }[] = [];
+  #life: Life;
+
+  constructor(orders: Omit<ClientOrders, "life">) {
+    this.#orders = orders;
+    this.#life = this.#begin();
+  }
+
+  get acquired(): number {
+    return this.#counts.reduce((sum, { acquired }) => sum + acquired, 0);
+  }
+
+  get writes(): number {
+    return this.#counts.reduce((sum, { writes }) => sum + writes, 0);
   }
 
   get running(): boolean {
-    return this.#child.exitCode === null && this.#child.signalCode === null;
+    const { exitCode, signalCode } = this.#life.child;
+    return exitCode === null && signalCode === null;
   }
 
   async ready(): Promise<void> {
+    const { ready, ended } = this.#life;
     await Promise.race([
-      this.#ready,
-      this.#ended.then((code) => {
+      ready,
+      ended.then((code) => {
         throw new Error(`a client process ended with ${String(code)} before it was ready`);
       }),
       timeout(START_TIMEOUT_MS, "a client process did not get ready"),
@@ -75,15 +78,15 @@ export class ClientProcess {
   }
 
   send(message: ToClient): void {
-    if (this.running) this.#child.send(message, () => undefined);
+    if (this.running) this.#life.child.send(message, () => undefined);
   }
 
   freeze(): void {
-    if (this.running) this.#child.kill("SIGSTOP");
+    if (this.running) this.#life.child.kill("SIGSTOP");
   }
 
   thaw(): void {
-    if (this.running) this.#child.kill("SIGCONT");
+    if (this.running) this.#life.child.kill("SIGCONT");
   }
 
   /** Lets it finish what it does. */
@@ -91,20 +94,44 @@ export class ClientProcess {
     this.thaw();
     this.send({ type: "stop" });
     const code = await Promise.race([
-      this.#ended,
+      this.#life.ended,
       timeout(END_TIMEOUT_MS, "a client process has a call that does not end"),
     ]);
     if (code !== 0) throw new Error(`a client process ended with ${String(code)}`);
   }
 
-  killNow(): void {
-    if (this.running) this.#child.kill("SIGKILL");
+  /** Without a warning; resolves once it is gone. */
+  async kill(): Promise<void> {
+    if (this.running) this.#life.child.kill("SIGKILL");
+    await this.#life.ended;
   }
 
-  /** For the moment in which there is no more to be learnt from it. */
-  async kill(): Promise<void> {
-    this.killNow();
-    await this.#ended;
+  async restart(): Promise<void> {
+    this.#life = this.#begin();
+    await this.ready();
+  }
+
+  #begin(): Life {
+    const counts = { acquired: 0, writes: 0 };
+    const orders: ClientOrders = { ...this.#orders, life: this.#counts.push(counts) - 1 };
+    const [file, ...args] = [
+      ...diesWithParent(),
+      process.execPath,
+      ...process.execArgv,
+      PROGRAM,
+      JSON.stringify(orders),
+    ];
+    const child = spawn(file, args, { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+    const ended = once(child, "exit").then(([code]) => code as number | null);
+    ended.catch(() => undefined);
+    const ready = new Promise<void>((resolve) => {
+      child.on("message", (message: FromClient) => {
+        if (message.type === "ready") resolve();
+        else if (message.type === "hand over") this.onHandOver(message);
+        else Object.assign(counts, { acquired: message.acquired, writes: message.writes });
+      });
+    });
+    return { child, ready, ended };
   }
 }
 

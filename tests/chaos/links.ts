@@ -113,7 +113,11 @@ export class Link {
   }
 
   #reset(): void {
-    for (const socket of this.#sockets) socket.resetAndDestroy();
+    for (const socket of this.#sockets) {
+      // Node 20 never closes a socket that is reset while it is shutting down.
+      if (socket.writableEnded) socket.destroy();
+      else socket.resetAndDestroy();
+    }
   }
 
   #connect(client: net.Socket): void {

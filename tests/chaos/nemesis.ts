@@ -6,9 +6,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { RedisServer } from "../../docker/servers.js";
 import type { ClientProcess } from "./clients.js";
 import { type Link, type LinkFault, NO_FAULT } from "./links.js";
-import { planClientFreeze, planRound, type Strike } from "./plan.js";
+import { planClientStrike, planRound, type Strike } from "./plan.js";
 import { seeded } from "./random.js";
-import { type Journal, type NemesisRecord, nowUs } from "./records.js";
+import { type Journal, type NemesisRecord, nowUs, type RunFacts } from "./records.js";
 
 export interface Battlefield {
   readonly servers: readonly RedisServer[];
@@ -16,7 +16,7 @@ export interface Battlefield {
   readonly links: readonly (readonly Link[])[];
   readonly clients: readonly ClientProcess[];
   readonly journal: Journal<NemesisRecord>;
-  readonly settleMs: number;
+  readonly settleMs: RunFacts["settleMs"];
   readonly emptyRestarts: boolean;
 }
 
@@ -59,13 +59,13 @@ export function nemesis(field: Battlefield, seed: number): Nemesis {
     const fault = { kind, node, clients, ...(kind === "delay" ? { delayMs } : {}) };
     await inflict(fault, forMs, signal, begin, heal);
     // Before another node may fail, the clients are to have this one back.
-    await pause(field.settleMs, signal);
+    await pause(field.settleMs[kind], signal);
   };
 
   const runRounds = async (signal: AbortSignal): Promise<void> => {
     const random = seeded(seed, "rounds");
     while (!signal.aborted) {
-      const { name, lanes } = planRound(random);
+      const { name, lanes } = planRound(random, field.emptyRestarts);
       doing = name;
       record({ type: "round", atUs: nowUs(), name });
       await Promise.all([
@@ -77,25 +77,26 @@ export function nemesis(field: Battlefield, seed: number): Nemesis {
     }
   };
 
-  const runClientFreezes = async (signal: AbortSignal): Promise<void> => {
-    const random = seeded(seed, "client freezes");
+  const runClientStrikes = async (signal: AbortSignal): Promise<void> => {
+    const random = seeded(seed, "client strikes");
     while (!signal.aborted) {
-      const { client: index, afterMs, forMs } = planClientFreeze(random);
+      const { kind, client: index, afterMs, forMs } = planClientStrike(random);
       await pause(afterMs, signal);
       const client = field.clients[index];
       if (client === undefined) continue;
-      const fault = { kind: "client freeze", clients: [index] } as const;
-      await inflict(
-        fault,
-        forMs,
-        signal,
-        () => {
+      const begin = async (): Promise<void> => {
+        if (kind === "client freeze") {
           client.freeze();
-        },
-        () => {
-          client.thaw();
-        },
-      );
+          return;
+        }
+        await client.kill();
+        record({ type: "died", atUs: nowUs(), client: index });
+      };
+      const heal = async (): Promise<void> => {
+        if (kind === "client freeze") client.thaw();
+        else await client.restart();
+      };
+      await inflict({ kind, clients: [index] }, forMs, signal, begin, heal);
     }
   };
 
@@ -104,7 +105,7 @@ export function nemesis(field: Battlefield, seed: number): Nemesis {
       return doing;
     },
     async run(signal) {
-      await Promise.all([runRounds(signal), runClientFreezes(signal)]);
+      await Promise.all([runRounds(signal), runClientStrikes(signal)]);
     },
   };
 }

@@ -2,14 +2,24 @@ import { expect, test } from "@jest/globals";
 import { CLIENT_COUNT, MINORITY, planRound, type Round } from "./plan.js";
 import { seeded } from "./random.js";
 
-function roundsOf(seed: number): Round[] {
+function roundsOf(seed: number, dataLoss = false): Round[] {
   const random = seeded(seed, "rounds");
-  return Array.from({ length: 500 }, () => planRound(random));
+  return Array.from({ length: 500 }, () => planRound(random, dataLoss));
 }
 
 test("one seed gives one plan, another another", () => {
   expect(roundsOf(1)).toEqual(roundsOf(1));
   expect(roundsOf(1)).not.toEqual(roundsOf(2));
+});
+
+test("where servers lose their data, a majority of them often does so at once", () => {
+  const wiped = roundsOf(1, true).filter(({ lanes }) => {
+    const kills = lanes.filter((lane) =>
+      lane.some(({ kind, afterMs }) => kind === "kill" && afterMs === 0),
+    );
+    return kills.length > MINORITY;
+  });
+  expect(wiped.length).toBeGreaterThan(100);
 });
 
 test("outside the declared rounds, no more than a minority fails for any client at once", () => {

@@ -1,7 +1,7 @@
 // What the nemesis will do, drawn from the seed alone: nothing here depends on how a run goes.
 
 import { between, oneOf, type Random, someOf, weighted } from "./random.js";
-import type { NodeFaultKind } from "./records.js";
+import type { ClientFaultKind, NodeFaultKind } from "./records.js";
 
 export const NODE_COUNT = 5;
 export const CLIENT_COUNT = 4;
@@ -10,6 +10,8 @@ export const MINORITY = 2;
 
 /** The longest ttl that a client uses. */
 export const LONGEST_TTL_MS = 1_500;
+
+export const LONGEST_DELAY_MS = 150;
 
 export interface Strike {
   readonly kind: NodeFaultKind;
@@ -29,7 +31,8 @@ export interface Round {
   readonly lanes: readonly (readonly Strike[])[];
 }
 
-export interface ClientFreeze {
+export interface ClientStrike {
+  readonly kind: ClientFaultKind;
   readonly client: number;
   readonly afterMs: number;
   readonly forMs: number;
@@ -48,15 +51,17 @@ const LINK_KINDS = { cut: 2, partition: 2, mute: 1, deaf: 2, delay: 1 };
 const nodes = Array.from({ length: NODE_COUNT }, (_, node) => node);
 const clients = Array.from({ length: CLIENT_COUNT }, (_, client) => client);
 
-export function planRound(random: Random): Round {
-  const name = weighted(random, { minority: 8, split: 3, "majority gone": 2, calm: 1 });
+/** @param dataLoss killed servers come back empty: more rounds in which a majority does so at once */
+export function planRound(random: Random, dataLoss: boolean): Round {
+  const gone = dataLoss ? 10 : 2;
+  const name = weighted(random, { minority: 8, split: 3, "majority gone": gone, calm: 1 });
   switch (name) {
     case "minority":
       return { name, lanes: minorityLanes(random) };
     case "split":
       return { name, lanes: clients.flatMap((client) => splitLanes(random, client)) };
     case "majority gone":
-      return { name, lanes: majorityLanes(random) };
+      return { name, lanes: dataLoss ? wipeLanes(random) : majorityLanes(random) };
     case "calm":
       return { name, lanes: [] };
   }
@@ -89,11 +94,21 @@ function splitLanes(random: Random, client: number): Strike[][] {
 }
 
 function majorityLanes(random: Random): Strike[][] {
-  const forMs = between(random, 400, 2_000);
-  return someOf(random, nodes, between(random, MINORITY + 1, NODE_COUNT)).map((node) => {
-    const kind = weighted(random, { kill: 2, freeze: 3, cut: 1, partition: 1 });
-    return [{ ...strike(random, kind, node, clients), afterMs: 0, forMs }];
-  });
+  const forMs = between(random, 50, 2 * LONGEST_TTL_MS);
+  const draw = (): NodeFaultKind => weighted(random, { kill: 2, freeze: 3, cut: 1, partition: 1 });
+  // Often all for one reason, as in a power failure.
+  const shared = random() < 0.5 ? draw() : undefined;
+  return someOf(random, nodes, between(random, MINORITY + 1, NODE_COUNT)).map((node) => [
+    { ...strike(random, shared ?? draw(), node, clients), afterMs: 0, forMs },
+  ]);
+}
+
+/** For so short a time that locks are held across it. */
+function wipeLanes(random: Random): Strike[][] {
+  const forMs = between(random, 0, 200);
+  return someOf(random, nodes, between(random, MINORITY + 1, NODE_COUNT)).map((node) => [
+    { ...strike(random, "kill", node, clients), afterMs: 0, forMs },
+  ]);
 }
 
 function strike(
@@ -110,17 +125,19 @@ function strike(
     clients: [...victims].sort(),
     afterMs: between(random, 0, 400),
     forMs: kind === "cut" && random() < 0.5 ? 0 : between(random, 100, longestMs),
-    delayMs: between(random, 5, 150),
+    delayMs: between(random, 5, LONGEST_DELAY_MS),
   };
 }
 
-/** Mostly for longer than any ttl. */
-export function planClientFreeze(random: Random): ClientFreeze {
+/** Frozen mostly for longer than any ttl; killed, and another started in its place after `forMs`. */
+export function planClientStrike(random: Random): ClientStrike {
   const client = between(random, 0, CLIENT_COUNT - 1);
   const afterMs = between(random, 200, 2_000);
+  const kind = weighted(random, { "client freeze": 3, "client kill": 1 });
+  if (kind === "client kill") return { kind, client, afterMs, forMs: between(random, 0, 1_000) };
   const forMs =
     random() < 0.8
       ? between(random, LONGEST_TTL_MS + 100, 2 * LONGEST_TTL_MS)
       : between(random, 50, LONGEST_TTL_MS);
-  return { client, afterMs, forMs };
+  return { kind, client, afterMs, forMs };
 }

@@ -2,7 +2,7 @@
 //
 //   run.json                what was run
 //   nemesis.jsonl           each fault, when it began and when it was healed
-//   client-<n>.jsonl        what each client process believed and did
+//   client-<n>-<l>.jsonl    what each client believed and did, in its life l: killed, it begins another
 //   register-<key>.jsonl    the guarded resources themselves, each line a write, in the order of landing
 //
 // Every time ends in `Us`: microseconds of the machine's monotonic clock, which all processes share.
@@ -16,15 +16,16 @@ export interface RunFacts {
   readonly clientCount: number;
   readonly keys: readonly string[];
   readonly nodeTimeoutMs: number;
-  /** What a client has, after a node is healed, to be connected to it again. */
-  readonly settleMs: number;
+  /** After a node is healed, what a client may take to have it back, by what was wrong with it. */
+  readonly settleMs: Readonly<Record<NodeFaultKind, number>>;
   readonly emptyRestarts: boolean;
   /** What was broken on purpose, so that the checker must find something; "" in a real run. */
   readonly broken: string;
 }
 
 export type NodeFaultKind = "kill" | "freeze" | "cut" | "partition" | "mute" | "deaf" | "delay";
-export type FaultKind = NodeFaultKind | "client freeze";
+export type ClientFaultKind = "client freeze" | "client kill";
+export type FaultKind = NodeFaultKind | ClientFaultKind;
 
 export type NemesisRecord =
   | { readonly type: "round"; readonly atUs: number; readonly name: string }
@@ -40,6 +41,8 @@ export type NemesisRecord =
       readonly delayMs?: number;
     }
   | { readonly type: "healed"; readonly atUs: number; readonly fault: number }
+  /** A client process that was killed has ended; the next one of its number begins another life. */
+  | { readonly type: "died"; readonly atUs: number; readonly client: number }
   /** A server did not answer for a while, whether or not the nemesis was why. */
   | {
       readonly type: "server stalled";
@@ -47,7 +50,7 @@ export type NemesisRecord =
       readonly sinceUs: number;
       readonly atUs: number;
     }
-  /** The process with the proxies in it stood still. */
+  /** The event loop of the process with the proxies in it was late. */
   | { readonly type: "stalled"; readonly sinceUs: number; readonly atUs: number };
 
 export type Call = "using" | "acquire" | "tryAcquire" | "adopt";
@@ -78,6 +81,11 @@ export type ClientRecord =
       readonly call: Call;
       readonly why: string;
     }
+  /**
+   * A timer of the client's, due when the validity of a lock of `using` ends, ran and found the signal
+   * aborted. Where the event loop was blocked, it is late by just that.
+   */
+  | { readonly type: "watched"; readonly atUs: number; readonly tenure: string }
   /** From here on the client does not rely on the lock: about to be released, say. */
   | {
       readonly type: "ended";
@@ -118,7 +126,7 @@ export type ClientRecord =
       /** Why it was refused, if it was. */
       readonly why?: string;
     }
-  /** The process stood still: frozen, or not scheduled. */
+  /** The event loop was late: busy, frozen, or not scheduled. */
   | { readonly type: "stalled"; readonly sinceUs: number; readonly atUs: number }
   | { readonly type: "crashed"; readonly atUs: number; readonly why: string }
   /** The last: every call has ended. */
@@ -153,17 +161,18 @@ export class Journal<Entry> {
   }
 }
 
-const HEARTBEAT_MS = 10;
-const LONGEST_BEAT_MS = 40;
+const BEAT_MS = 10;
+/** Less than this is the coarseness of timers. */
+const LEAST_LATENESS_MS = 5;
 
-/** Tells `onStall` of each time in which this process stood still. */
+/** Tells `onStall` of each time in which this process's event loop should have turned and did not. */
 export function watchForStalls(onStall: (sinceUs: number, atUs: number) => void): () => void {
-  let lastUs = nowUs();
+  let dueUs = nowUs() + BEAT_MS * 1_000;
   const timer = setInterval(() => {
     const atUs = nowUs();
-    if (atUs - lastUs > LONGEST_BEAT_MS * 1_000) onStall(lastUs, atUs);
-    lastUs = atUs;
-  }, HEARTBEAT_MS).unref();
+    if (atUs - dueUs > LEAST_LATENESS_MS * 1_000) onStall(dueUs, atUs);
+    dueUs = atUs + BEAT_MS * 1_000;
+  }, BEAT_MS).unref();
   return () => {
     clearInterval(timer);
   };

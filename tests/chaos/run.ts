@@ -10,7 +10,7 @@ import { type RedisServer, startServers, stopAll } from "../../docker/servers.js
 import { ClientProcess } from "./clients.js";
 import { Link } from "./links.js";
 import { nemesis } from "./nemesis.js";
-import { CLIENT_COUNT, NODE_COUNT } from "./plan.js";
+import { CLIENT_COUNT, LONGEST_DELAY_MS, NODE_COUNT } from "./plan.js";
 import { Journal, type NemesisRecord, type RunFacts, watchForStalls } from "./records.js";
 import { watchServers } from "./watch.js";
 
@@ -19,7 +19,8 @@ const USAGE = `Usage: npm run chaos -- [--minutes M] [--seed S] [--logs FOLDER] 
   --minutes M       how long, default 1
   --seed S          what the nemesis does follows from it, default: drawn
   --logs FOLDER     where the log is kept, default chaos-logs/<seed>-<time>
-  --empty-restarts  killed servers lose their data: a node may then vote twice, and exclusion breaks
+  --empty-restarts  killed servers lose their data: a node may then vote twice. What follows from that is
+                    reported, not judged
   --break WHAT      must end with violations: no-lock, where each client locks names of its own, or
                     no-check, where clients write without a look at their lock
 
@@ -28,8 +29,19 @@ Exits with 0 where the checker found nothing wrong, 1 where it did, 2 for a wron
 const KEYS = ["a", "b", "c", "d", "e", "f", "g", "h"];
 const BREAKS = ["", "no-lock", "no-check"];
 const NODE_TIMEOUT_MS = 100;
-/** Reconnecting is tried every 500 ms at least; ioredis asks a server that was loading again after 1 s. */
-const SETTLE_MS = 1_200;
+/** What a client may take to have a node back; see check/faults.ts for when a node is up. */
+const SETTLE_MS = {
+  // Connecting is tried every 500 ms at least; a server that loads its data is asked again after 100 ms.
+  kill: 700,
+  cut: 600,
+  // The library may just have given up the silent connection: 250 ms to end it, 50 to the next.
+  freeze: 400,
+  partition: 400,
+  mute: 400,
+  deaf: 400,
+  // What is on its way still takes this long.
+  delay: LONGEST_DELAY_MS + 50,
+};
 const PROGRESS_INTERVAL_MS = 5_000;
 const DURABLE = ["--appendonly", "yes", "--appendfsync", "always"];
 

@@ -23,6 +23,8 @@ export class Tenure {
   readonly #call: Call;
   readonly keys: readonly string[];
   #open = true;
+  #validUntilUs = 0;
+  #watch: NodeJS.Timeout | undefined;
   #writes = 0;
 
   constructor(context: TenureContext, id: string, lock: Lock, call: Call, askedUs: number) {
@@ -31,15 +33,11 @@ export class Tenure {
     this.#lock = lock;
     this.#call = call;
     this.keys = lock.resources;
-    context.journal.add({
-      type: "acquired",
-      atUs: nowUs(),
-      tenure: id,
-      call,
-      keys: this.keys,
-      askedUs,
-      remainingMs: lock.remaining,
-    });
+    const atUs = nowUs();
+    const { keys } = this;
+    const remainingMs = lock.remaining;
+    this.#note({ type: "acquired", atUs, tenure: id, call, keys, askedUs, remainingMs });
+    this.#validUntilUs = atUs + remainingMs * 1_000;
   }
 
   /** Whether the client may still rely on the lock. */
@@ -53,8 +51,28 @@ export class Tenure {
     if (!this.#open) return;
     const atUs = nowUs();
     const remainingMs = this.#lock.remaining;
-    if (remainingMs > 0) this.#note({ type: "valid", atUs, tenure: this.#id, remainingMs });
-    else this.lost("its validity was over");
+    if (remainingMs > 0) {
+      this.#note({ type: "valid", atUs, tenure: this.#id, remainingMs });
+      this.#validUntilUs = atUs + remainingMs * 1_000;
+    } else this.lost("its validity was over");
+  }
+
+  /**
+   * Notes at the end of the validity that the signal has aborted. It looks at the signal first: a look
+   * at the lock would make it abort. An immediate comes after every timer that is due.
+   */
+  watch(signal: AbortSignal): void {
+    const leftMs = Math.ceil((this.#validUntilUs - nowUs()) / 1_000);
+    this.#watch = setTimeout(() => {
+      setImmediate(() => {
+        if (signal.aborted) {
+          this.#note({ type: "watched", atUs: nowUs(), tenure: this.#id });
+        } else {
+          this.look();
+          if (this.#open) this.watch(signal);
+        }
+      });
+    }, leftMs).unref();
   }
 
   lost(why: string): void {
@@ -67,6 +85,7 @@ export class Tenure {
     if (!this.#open) return;
     this.look();
     this.#open = false;
+    clearTimeout(this.#watch);
     this.#note({ type: "ended", atUs: nowUs(), tenure: this.#id, how });
   }
 

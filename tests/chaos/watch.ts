@@ -5,7 +5,7 @@ import net from "node:net";
 import { nowUs } from "./records.js";
 
 const BEAT_MS = 20;
-const LONGEST_BEAT_MS = 40;
+const LONGEST_BEAT_MS = 20;
 const RECONNECT_MS = 50;
 
 export type OnStall = (node: number, sinceUs: number, atUs: number) => void;

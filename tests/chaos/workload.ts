@@ -2,17 +2,19 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Lock, LockJson, Redlock } from "../../src/index.js";
+import { LONGEST_TTL_MS } from "./plan.js";
 import { between, type Random, someOf, weighted } from "./random.js";
 import { type Call, nowUs } from "./records.js";
 import { Tenure, type TenureContext } from "./tenure.js";
 
-const TTLS_MS = [600, 1_000, 1_500] as const;
+const TTLS_MS = [600, 1_000, LONGEST_TTL_MS] as const;
 const ACQUIRE_TIMEOUT_MS = 3_000;
 const PROBE_TTL_MS = 1_000;
 const PROBE_PAUSE_MS = 20;
 
 export interface WorkloadContext extends TenureContext {
   readonly client: number;
+  readonly life: number;
   readonly redlock: Redlock;
   readonly keys: readonly string[];
   readonly random: Random;
@@ -24,7 +26,7 @@ export interface WorkloadContext extends TenureContext {
 
 const MIX = {
   using: 30,
-  "using for longer than the ttl": 1,
+  "using for longer than the ttl": 3,
   acquire: 20,
   "acquire and extend": 12,
   "acquire several": 6,
@@ -121,6 +123,7 @@ export class Workload {
           signal.addEventListener("abort", () => {
             own.lost(codeOf(signal.reason));
           });
+          own.watch(signal);
           await this.#work(own);
           await this.#linger(own, forMs);
           own.end("released");
@@ -158,16 +161,20 @@ export class Workload {
 
   #begin(lock: Lock, call: Call, askedUs: number): Tenure {
     this.#context.onAcquired();
-    const id = `${this.#context.client}-${++this.#tenures}`;
+    const { client, life } = this.#context;
+    const id = `${client}-${life}-${++this.#tenures}`;
     return new Tenure(this.#context, id, lock, call, askedUs);
   }
 
   async #work(tenure: Tenure): Promise<void> {
-    const { random } = this.#context;
+    const { random, unchecked } = this.#context;
+    const longShare = unchecked ? 0.2 : 0.01;
     for (const key of tenure.keys) {
       const transitMs = { none: 0, short: between(random, 1, 5), long: between(random, 10, 80) };
       const transit = weighted(random, { none: 5, short: 4, long: 1 });
-      await tenure.update(key, between(random, 1, 40), transitMs[transit]);
+      // Now and then longer than the ttl: a lock that is not extended must then not be relied on.
+      const workMs = random() < longShare ? LONGEST_TTL_MS : between(random, 1, 40);
+      await tenure.update(key, workMs, transitMs[transit]);
     }
   }
 

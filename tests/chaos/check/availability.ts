@@ -1,8 +1,14 @@
-// Whether a lock could be had while a majority of nodes was there. Judged by the probes: each client's
-// own resource, which nobody else locks.
+// Whether a lock could be had while a majority of nodes was up. Judged by the probes: each client asks,
+// all the time, for a resource of its own, which nobody else locks.
+//
+// What the log proves to be no waiting for the library is taken off: time without a majority, time in
+// which the client was frozen or dead, and time in which an event loop that had to turn did not. Less
+// than `nodeTimeout` of it is a delay, and its length is taken off the wait. More of it ends whatever
+// attempt was made in it, so that the wait begins anew after it.
 
+import type { FaultKind } from "../records.js";
+import { absences, durationOf, type Fault, faultsOf, stalls, withoutMajority } from "./faults.js";
 import type { Log } from "./log.js";
-import { type Fault, faultsOf, standstill, withoutMajority } from "./faults.js";
 import { lengthMs, type Span, union, without } from "./spans.js";
 
 /** How long a client was without a lock that it could have had. */
@@ -12,12 +18,18 @@ export interface Wait {
   readonly waitMs: number;
 }
 
+export interface Reaction extends Wait {
+  readonly kind: FaultKind;
+}
+
 export interface Availability {
-  /** From each probe's success to the next, without the time in which it could not be. */
+  /** Of all clients together: the time that was not taken off. */
+  readonly judgedMs: number;
+  /** From each probe's success to the next. */
   readonly waits: readonly Wait[];
-  /** From each failure of a minority, as each client feels it, to that client's next success. */
-  readonly reactions: readonly Wait[];
-  /** From the end of each time without a majority to the next success. */
+  /** From the beginning of each failure of a minority, as each client feels it, to its next success. */
+  readonly reactions: readonly Reaction[];
+  /** From the moment at which a majority answered again, connecting included, to the next success. */
   readonly recoveries: readonly Wait[];
   readonly limitMs: number;
 }
@@ -26,6 +38,7 @@ export function availabilityOf(log: Log): Availability {
   const faults = faultsOf(log);
   const clients = log.clients.map((_, client) => clientAvailability(log, faults, client));
   return {
+    judgedMs: clients.reduce((sum, { judgedMs }) => sum + judgedMs, 0),
     waits: clients.flatMap(({ waits }) => waits),
     reactions: clients.flatMap(({ reactions }) => reactions),
     recoveries: clients.flatMap(({ recoveries }) => recoveries),
@@ -38,32 +51,43 @@ function clientAvailability(
   faults: readonly Fault[],
   client: number,
 ): Omit<Availability, "limitMs"> {
-  const lost = withoutMajority(log, faults, client);
-  const excused = union([...lost, ...standstill(log, faults, client)]);
-  const wait = (span: Span): Wait => {
-    // A pause of any kind costs a new attempt: what counts is the longest time without one.
-    const pieces = without(span, excused).map(lengthMs);
-    return { client, fromUs: span.fromUs, waitMs: Math.max(0, ...pieces) };
+  const away = [...absences(faults, client), ...stalls(log, client)];
+  const lasting = (spans: readonly Span[]): Span[] =>
+    spans.filter((span) => lengthMs(span) >= log.facts.nodeTimeoutMs);
+  const waitWithout = (gone: readonly Span[]): ((span: Span) => Wait) => {
+    const breaks = lasting(gone);
+    return (span) => {
+      const pieces = without(span, breaks).map((piece) => totalMs(without(piece, gone)));
+      return { client, fromUs: span.fromUs, waitMs: Math.max(0, ...pieces) };
+    };
   };
+  const gone = union([...withoutMajority(log, faults, client, true), ...away]);
+  const wait = waitWithout(gone);
   const searches = searchesOf(log, client);
   const spanToSuccess = (fromUs: number): Span[] => {
     const next = searches.find(({ toUs }) => toUs > fromUs);
     return next === undefined ? [] : [{ fromUs, toUs: next.toUs }];
   };
+  const breaks = lasting(gone);
   const majorityHeld = (span: Span): boolean =>
-    !lost.some(({ fromUs, toUs }) => fromUs < span.toUs && toUs > span.fromUs);
-  const felt = faults.filter(
-    ({ node, clients, fromUs }) =>
-      node !== undefined && clients.includes(client) && !contains(excused, fromUs),
-  );
+    !breaks.some(({ fromUs, toUs }) => fromUs < span.toUs && toUs > span.fromUs);
+  const felt = faults.filter(({ node, clients }) => node !== undefined && clients.includes(client));
+  const unanswered = withoutMajority(log, faults, client, false);
+  const recovery = waitWithout(union([...unanswered, ...away]));
   return {
+    judgedMs: totalMs(without(durationOf(log), gone)),
     waits: searches.map(wait),
-    reactions: felt
-      .flatMap(({ fromUs }) => spanToSuccess(fromUs))
-      .filter(majorityHeld)
-      .map(wait),
-    recoveries: lost.flatMap(({ toUs }) => spanToSuccess(toUs)).map(wait),
+    reactions: felt.flatMap(({ kind, fromUs }) =>
+      spanToSuccess(fromUs)
+        .filter(majorityHeld)
+        .map((span) => ({ kind, ...wait(span) })),
+    ),
+    recoveries: unanswered.flatMap(({ toUs }) => spanToSuccess(toUs)).map(recovery),
   };
+}
+
+function totalMs(spans: readonly Span[]): number {
+  return spans.reduce((sum, span) => sum + lengthMs(span), 0);
 }
 
 /** Each from one success to the next, the release in between included; the last may have none. */
@@ -81,8 +105,4 @@ function searchesOf(log: Log, client: number): Span[] {
   }
   if (fromUs !== undefined && lastUs > fromUs) searches.push({ fromUs, toUs: lastUs });
   return searches;
-}
-
-function contains(spans: readonly Span[], atUs: number): boolean {
-  return spans.some(({ fromUs, toUs }) => fromUs <= atUs && atUs < toUs);
 }

@@ -1,6 +1,6 @@
 // What the nemesis did, as spans.
 
-import type { FaultKind } from "../records.js";
+import type { ClientFaultKind, FaultKind } from "../records.js";
 import type { Log } from "./log.js";
 import { type Span, union, whereAtLeast } from "./spans.js";
 
@@ -34,16 +34,29 @@ export function durationOf({ clients }: Log): Span {
   return { fromUs, toUs };
 }
 
-/** When too few nodes were there for this client to make a quorum, what it needs to reconnect included. */
-export function withoutMajority(log: Log, faults: readonly Fault[], client: number): Span[] {
+/**
+ * When too few nodes were up for this client to make a quorum. A node is up for a client while it answers
+ * and the client is connected to it; so after a fault it is down for as long as connecting may take.
+ * That is the client library's doing, not the node's: `settle` false leaves it out, so that both can
+ * be told.
+ */
+export function withoutMajority(
+  log: Log,
+  faults: readonly Fault[],
+  client: number,
+  settle: boolean,
+): Span[] {
   const { nodeCount, settleMs } = log.facts;
-  const still = standstill(log, faults, client);
+  const still = union([...stalls(log, client), ...absences(faults, client)]);
   const byNode = Array.from({ length: nodeCount }, (_, node) =>
     union([
       ...serverStalls(log, node),
       ...faults
         .filter((fault) => fault.node === node && fault.clients.includes(client))
-        .map(({ fromUs, toUs }) => ({ fromUs, toUs: afterRunning(toUs, settleMs, still) })),
+        .map(({ kind, fromUs, toUs }) => {
+          const runMs = !settle || isClientFault(kind) ? 0 : settleMs[kind];
+          return { fromUs, toUs: afterRunning(toUs, runMs, still) };
+        }),
     ]),
   );
   const quorum = Math.floor(nodeCount / 2) + 1;
@@ -71,13 +84,23 @@ export function serverStalls({ nemesis }: Log, node: number): Span[] {
   );
 }
 
-/** When this client, or the process with the proxies, stood still. */
-export function standstill(log: Log, faults: readonly Fault[], client: number): Span[] {
-  const stalls = [...log.nemesis, ...(log.clients[client] ?? [])].flatMap((record) =>
+/** When nodes were down and came back without their data: what they had granted, they may grant again. */
+export function dataLosses(log: Log): Span[] {
+  return log.facts.emptyRestarts ? faultsOf(log).filter(({ kind }) => kind === "kill") : [];
+}
+
+/** When the event loop of this client, or of the process with the proxies, was late. */
+export function stalls(log: Log, client: number): Span[] {
+  return [...log.nemesis, ...(log.clients[client] ?? [])].flatMap((record) =>
     record.type === "stalled" ? [{ fromUs: record.sinceUs, toUs: record.atUs }] : [],
   );
-  const freezes = faults.filter(
-    ({ kind, clients }) => kind === "client freeze" && clients.includes(client),
-  );
-  return union([...stalls, ...freezes]);
+}
+
+/** When this client was frozen, or killed and no other in its place. */
+export function absences(faults: readonly Fault[], client: number): Span[] {
+  return faults.filter(({ kind, clients }) => isClientFault(kind) && clients.includes(client));
+}
+
+export function isClientFault(kind: FaultKind): kind is ClientFaultKind {
+  return kind === "client freeze" || kind === "client kill";
 }

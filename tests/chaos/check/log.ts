@@ -7,19 +7,36 @@ import type { ClientRecord, NemesisRecord, RegisterLine, RunFacts } from "../rec
 export interface Log {
   readonly facts: RunFacts;
   readonly nemesis: readonly NemesisRecord[];
-  /** By client. */
+  /** By client, all its lives together. */
   readonly clients: readonly (readonly ClientRecord[])[];
+  /** By client, in order. */
+  readonly lives: readonly (readonly Life[])[];
   /** By key. */
   readonly registers: ReadonlyMap<string, readonly RegisterLine[]>;
   readonly problems: readonly string[];
 }
 
+/** One process. */
+export interface Life {
+  readonly client: number;
+  readonly records: readonly ClientRecord[];
+  /** When it was gone, where it was killed. */
+  readonly diedUs: number | undefined;
+}
+
 type Fields = Record<string, "string" | "number" | "object">;
 
 const CLIENT_FIELDS: Record<ClientRecord["type"], Fields> = {
-  acquired: { tenure: "string", keys: "object", askedUs: "number", remainingMs: "number" },
+  acquired: {
+    tenure: "string",
+    call: "string",
+    keys: "object",
+    askedUs: "number",
+    remainingMs: "number",
+  },
   valid: { tenure: "string", remainingMs: "number" },
-  lost: { tenure: "string", why: "string" },
+  lost: { tenure: "string", call: "string", why: "string" },
+  watched: { tenure: "string" },
   ended: { tenure: "string", how: "string" },
   refused: { call: "string", askedUs: "number", why: "string" },
   wrote: { tenure: "string", token: "string", checkedUs: "number", remainingMs: "number" },
@@ -33,6 +50,7 @@ const NEMESIS_FIELDS: Record<NemesisRecord["type"], Fields> = {
   round: { name: "string" },
   began: { fault: "number", kind: "string", clients: "object" },
   healed: { fault: "number" },
+  died: { client: "number" },
   "server stalled": { node: "number", sinceUs: "number" },
   stalled: { sinceUs: "number" },
 };
@@ -51,12 +69,21 @@ export function readLog(folder: string): Log {
   const isNemesisRecord = (value: unknown): value is NemesisRecord =>
     isRecord(value, NEMESIS_FIELDS);
   const isLine = (value: unknown): value is RegisterLine => hasFields(value, LINE_FIELDS);
+  const nemesis = lines("nemesis.jsonl", isNemesisRecord);
+  const lives = Array.from({ length: facts.clientCount }, (_, client) => {
+    const deaths = nemesis.flatMap((record) =>
+      record.type === "died" && record.client === client ? [record.atUs] : [],
+    );
+    return [...deaths, undefined].map((diedUs, life): Life => {
+      const records = lines(`client-${client}-${life}.jsonl`, isClientRecord);
+      return { client, records, diedUs };
+    });
+  });
   return {
     facts,
-    nemesis: lines("nemesis.jsonl", isNemesisRecord),
-    clients: Array.from({ length: facts.clientCount }, (_, client) =>
-      lines(`client-${client}.jsonl`, isClientRecord),
-    ),
+    nemesis,
+    clients: lives.map((own) => own.flatMap(({ records }) => records)),
+    lives,
     registers: new Map(facts.keys.map((key) => [key, lines(`register-${key}.jsonl`, isLine)])),
     problems,
   };

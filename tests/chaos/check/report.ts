@@ -2,7 +2,14 @@
 
 import type { ClientRecord, FaultKind } from "../records.js";
 import type { Wait } from "./availability.js";
-import { durationOf, type Fault, faultsOf, serverStalls } from "./faults.js";
+import {
+  absences,
+  durationOf,
+  type Fault,
+  faultsOf,
+  isClientFault,
+  serverStalls,
+} from "./faults.js";
 import type { Log } from "./log.js";
 import { lengthMs, type Span, union, without } from "./spans.js";
 import type { Verdict } from "./verdict.js";
@@ -18,7 +25,7 @@ export function reportOf(verdict: Verdict): string {
     "",
     ...callLines(log),
     "",
-    ...faultTable(log),
+    ...faultTable(verdict),
     "",
     ...safetyLines(verdict),
     "",
@@ -62,117 +69,178 @@ function callLines(log: Log): string[] {
   ];
 }
 
-interface Acquisition {
-  readonly atUs: number;
-  readonly latencyMs: number;
-  readonly contended: boolean;
-}
-
-/** Acquisitions by what was faulty, for the client in question, when they were granted. */
-function faultTable(log: Log): string[] {
+/** What became of the calls, by what was faulty for the client in question when they ended. */
+function faultTable({ log, availability }: Verdict): string[] {
   const faults = faultsOf(log);
   const whole = durationOf(log);
-  const kinds = [...new Set(faults.map(({ kind }) => kind))].sort();
   const header = row("fault", [
     "times",
     "s",
     "acquired",
+    "refused",
+    "lost",
     "probes",
-    "probe p50",
-    "probe p99",
-    "max",
+    "refused",
+    "p50 ms",
+    "p99 ms",
+    "next lock",
+    "p50 ms",
+    "max ms",
   ]);
-  const rows = kinds.map((kind) =>
-    faultRow(kind, log, faults.filter((fault) => fault.kind === kind).length, (client) =>
-      spansFelt(faults, kind, client),
+  const rowOf = (
+    name: string,
+    times: number | undefined,
+    spansOf: (client: number) => readonly Span[],
+  ): string => {
+    const next = availability.reactions
+      .filter(({ kind }) => kind === name)
+      .map(({ waitMs }) => waitMs)
+      .sort((a, b) => a - b);
+    return row(name, [
+      times === undefined ? "" : String(times),
+      ...callCells(log, spansOf),
+      next.length === 0 ? "" : String(next.length),
+      ms(percentile(next, 0.5)),
+      ms(next.at(-1) ?? NaN),
+    ]);
+  };
+  const kinds = [...new Set(faults.map(({ kind }) => kind))].sort();
+  const restarts = faults
+    .filter(({ kind }) => kind === "kill")
+    .map(({ toUs }) => ({ fromUs: toUs, toUs: toUs + log.facts.settleMs.kill * 1_000 }));
+  return [
+    header,
+    rowOf("none", undefined, (client) =>
+      without(whole, union(faults.filter(({ clients }) => clients.includes(client)))),
     ),
-  );
-  const none = faultRow("none", log, undefined, (client) =>
-    without(whole, union(faults.filter(({ clients }) => clients.includes(client)))),
-  );
-  return [header, ...rows, none];
+    ...kinds.map((kind) =>
+      rowOf(kind, faults.filter((fault) => fault.kind === kind).length, (client) =>
+        spansFelt(faults, kind, client),
+      ),
+    ),
+    rowOf("restarted", restarts.length, () => union(restarts)),
+    "A client that is frozen or dead does nothing: its rows are what the others do. Restarted is the time",
+    "after a kill in which the clients connect again. Next lock: from a fault's beginning to the probe's",
+    "next success, for each client that feels it and keeps a majority.",
+  ];
 }
 
 function spansFelt(faults: readonly Fault[], kind: FaultKind, client: number): Span[] {
-  // What others do while a client is frozen; what that one does is nothing.
-  const felt = (fault: Fault): boolean =>
-    kind === "client freeze" ? !fault.clients.includes(client) : fault.clients.includes(client);
+  const felt = ({ clients }: Fault): boolean => clients.includes(client) !== isClientFault(kind);
   return union(faults.filter((fault) => fault.kind === kind && felt(fault)));
 }
 
-function faultRow(
-  name: string,
-  log: Log,
-  times: number | undefined,
-  spansOf: (client: number) => readonly Span[],
-): string {
+function callCells(log: Log, spansOf: (client: number) => readonly Span[]): string[] {
   let seconds = 0;
-  const acquisitions: Acquisition[] = [];
-  for (const [client, records] of log.clients.entries()) {
+  const records: ClientRecord[] = [];
+  for (const [client, own] of log.clients.entries()) {
     const spans = spansOf(client);
     seconds += spans.reduce((sum, span) => sum + lengthMs(span), 0) / 1_000;
-    acquisitions.push(...within(acquisitionsOf(records), spans));
+    records.push(...within(own, spans));
   }
-  const probes = acquisitions.filter(({ contended }) => !contended);
-  const sorted = probes.map(({ latencyMs }) => latencyMs).sort((a, b) => a - b);
-  return row(name, [
-    times === undefined ? "" : String(times),
+  const count = (type: ClientRecord["type"]): string =>
+    String(records.filter((record) => record.type === type).length);
+  const probes = records.filter((record) => record.type === "probed");
+  const granted = probes.filter(({ why }) => why === undefined);
+  const sorted = granted.map(({ atUs, askedUs }) => (atUs - askedUs) / 1_000).sort((a, b) => a - b);
+  return [
     (seconds / log.clients.length).toFixed(1),
-    String(acquisitions.length - probes.length),
-    String(probes.length),
+    count("acquired"),
+    count("refused"),
+    count("lost"),
+    String(granted.length),
+    String(probes.length - granted.length),
     ms(percentile(sorted, 0.5)),
     ms(percentile(sorted, 0.99)),
-    ms(sorted.at(-1) ?? NaN),
-  ]);
-}
-
-function acquisitionsOf(records: readonly ClientRecord[]): Acquisition[] {
-  return records.flatMap((record) => {
-    const isProbe = record.type === "probed" && record.why === undefined;
-    if (!isProbe && record.type !== "acquired") return [];
-    const { atUs, askedUs } = record;
-    return [{ atUs, latencyMs: (atUs - askedUs) / 1_000, contended: !isProbe }];
-  });
+  ];
 }
 
 /** Of those in the order of time, the ones in the spans, which are a union. */
-function within(acquisitions: readonly Acquisition[], spans: readonly Span[]): Acquisition[] {
+function within(records: readonly ClientRecord[], spans: readonly Span[]): ClientRecord[] {
   let index = 0;
-  return acquisitions.filter(({ atUs }) => {
+  return records.filter(({ atUs }) => {
     while ((spans[index]?.toUs ?? Infinity) <= atUs) index++;
     return (spans[index]?.fromUs ?? Infinity) <= atUs;
   });
 }
 
-function safetyLines({ overlaps, updates }: Verdict): string[] {
-  const excused = updates.lost.filter(({ stale }) => stale !== undefined);
-  const frozen = excused.filter((update) => update.frozen).length;
+function safetyLines({ log, tenures, overlaps, updates, losses }: Verdict): string[] {
+  const stale = updates.lost.filter((update) => update.stale !== undefined);
+  const frozen = stale.filter((update) => update.frozen).length;
+  const own = updates.lost.filter((update) => update.stale === undefined);
+  const forgotten = own.filter(({ acrossDataLoss }) => acrossDataLoss).length;
+  const forgottenOverlaps = overlaps.filter(({ acrossDataLoss }) => acrossDataLoss).length;
+  const awake = losses.filter((loss) => !loss.frozen);
+  const earlyMs = awake.map(({ lateMs }) => -lateMs).sort((a, b) => a - b);
+  const dataLoss = (count: number): string =>
+    log.facts.emptyRestarts ? `${count} more after a node came back empty` : "";
   return [
-    line("Overlaps", overlaps.length),
+    line("Overlaps", overlaps.length - forgottenOverlaps, dataLoss(forgottenOverlaps)),
     line("Writes", updates.writes),
-    line("Lost updates", updates.lost.length - excused.length),
+    line("Lost updates", own.length - forgotten, dataLoss(forgotten)),
     line(
       "  by holders that stood still past their validity",
-      excused.length,
+      stale.length,
       `${frozen} frozen by the nemesis; no lease prevents these, fencing does`,
     ),
     line("Writes that landed past the validity", updates.staleWrites),
-    line("Writes begun past the validity", updates.uncheckedWrites),
+    line("Writes begun past the validity", updates.unchecked.length),
+    line(
+      "Losses said by `using`",
+      losses.length,
+      `${losses.length - awake.length} to frozen clients`,
+    ),
+    line(
+      "  to the others, before the end of the validity",
+      `p50 ${ms(percentile(earlyMs, 0.5))}, least ${ms(earlyMs[0] ?? NaN)} ms`,
+      `a late event loop excused ${ms(longest(awake.map(({ allowedMs }) => allowedMs)))} ms at most`,
+    ),
+    ...deathLines(tenures),
+  ];
+}
+
+/** How soon the resources of holders that were killed found their next one. */
+function deathLines(tenures: Verdict["tenures"]): string[] {
+  const all = [...tenures.values()].sort((a, b) => a.fromUs - b.fromUs);
+  const dead = all.filter(({ life, endUs }) => endUs === life.diedUs);
+  const waitsMs = dead
+    .flatMap(({ keys, endUs, validUntilUs }) =>
+      keys.flatMap((key) => {
+        const next = all.find((other) => other.fromUs > endUs && other.keys.includes(key));
+        const waited = next !== undefined && next.askedUs < validUntilUs;
+        return waited ? [(next.fromUs - validUntilUs) / 1_000] : [];
+      }),
+    )
+    .sort((a, b) => a - b);
+  return [
+    line("Locks that died with their holders", dead.length),
+    line(
+      "  from the end of the validity to a waiting holder",
+      `p50 ${ms(percentile(waitsMs, 0.5))}, max ${ms(waitsMs.at(-1) ?? NaN)} ms`,
+      `${waitsMs.length} times`,
+    ),
   ];
 }
 
 function availabilityLines({ log, availability }: Verdict): string[] {
-  const { waits, reactions, recoveries, limitMs } = availability;
-  const stalls = [...log.nemesis, ...log.clients.flat()].flatMap((record) =>
-    record.type === "stalled" ? [(record.atUs - record.sinceUs) / 1_000] : [],
-  );
+  const { judgedMs, waits, reactions, recoveries, limitMs } = availability;
+  const clientMs = lengthMs(durationOf(log)) * log.clients.length;
   const own = ownStallsMs(log);
+  const late = ownLatenessMs(log);
   return [
-    line("Longest unavailability with a majority up", `${ms(longest(waits))} ms`),
+    line(
+      "Time in which a client had to get locks",
+      `${((100 * judgedMs) / clientMs).toFixed(1)} %`,
+      "else no majority was up, it was frozen or dead, or an event loop was late",
+    ),
+    line(
+      "Longest unavailability with a majority up",
+      `${ms(longest(waits.map(({ waitMs }) => waitMs)))} ms`,
+    ),
     distribution("Next lock after a minority's failure", reactions, limitMs),
-    distribution("Next lock after a majority was back", recoveries, limitMs),
+    distribution("Next lock after a majority answers again", recoveries, limitMs),
     line("Standstills of servers not by the nemesis", own.length, longestOf(own)),
-    line("Standstills of clients and proxies", stalls.length, longestOf(stalls)),
+    line("Late event loops not by the nemesis", late.length, longestOf(late)),
   ];
 }
 
@@ -189,8 +257,26 @@ function ownStallsMs(log: Log): number[] {
     .map(lengthMs);
 }
 
+/** How late the event loops of clients and proxies were while nobody froze or killed them. */
+function ownLatenessMs(log: Log): number[] {
+  const faults = faultsOf(log);
+  const ofProxies = log.nemesis.flatMap((record) =>
+    record.type === "stalled" ? [(record.atUs - record.sinceUs) / 1_000] : [],
+  );
+  const ofClients = log.clients.flatMap((records, client) => {
+    const away = absences(faults, client);
+    return records.flatMap((record) => {
+      if (record.type !== "stalled") return [];
+      const { sinceUs, atUs } = record;
+      const excused = away.some(({ fromUs, toUs }) => fromUs < atUs && toUs > sinceUs);
+      return excused ? [] : [(atUs - sinceUs) / 1_000];
+    });
+  });
+  return [...ofProxies, ...ofClients];
+}
+
 function longestOf(lengthsMs: readonly number[]): string {
-  return `the longest ${ms(lengthsMs.reduce((most, length) => Math.max(most, length), 0))} ms`;
+  return `the longest ${ms(longest(lengthsMs))} ms`;
 }
 
 function distribution(name: string, waits: readonly Wait[], limitMs: number): string {
@@ -200,8 +286,8 @@ function distribution(name: string, waits: readonly Wait[], limitMs: number): st
   return line(name, figures, `${sorted.length} times, ${late} over ${limitMs} ms`);
 }
 
-function longest(waits: readonly Wait[]): number {
-  return waits.reduce((most, { waitMs }) => Math.max(most, waitMs), 0);
+function longest(lengthsMs: readonly number[]): number {
+  return lengthsMs.reduce((most, length) => Math.max(most, length), 0);
 }
 
 function tally(names: readonly string[]): string {
@@ -227,5 +313,5 @@ function line(name: string, value: number | string, detail = ""): string {
 }
 
 function row(name: string, cells: readonly string[]): string {
-  return name.padEnd(14) + cells.map((cell) => cell.padStart(11)).join("");
+  return name.padEnd(14) + cells.map((cell) => cell.padStart(10)).join("");
 }

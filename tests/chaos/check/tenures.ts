@@ -1,16 +1,19 @@
 // Who believed to hold what, and when.
 
-import type { ClientRecord } from "../records.js";
-import type { Log } from "./log.js";
+import type { Call, ClientRecord } from "../records.js";
+import type { Life, Log } from "./log.js";
+import type { Span } from "./spans.js";
 
 export interface Tenure {
   readonly id: string;
-  readonly client: number;
+  readonly life: Life;
+  readonly call: Call;
   readonly keys: readonly string[];
+  readonly askedUs: number;
   readonly fromUs: number;
   /** The latest end of validity that the library ever told the client. */
   validUntilUs: number;
-  /** That, or when the client gave the lock up or was told of its loss, if that was sooner. */
+  /** That, or when the client gave the lock up, was told of its loss, or was dead, if that was sooner. */
   endUs: number;
 }
 
@@ -19,24 +22,27 @@ export interface Overlap {
   readonly first: Tenure;
   readonly second: Tenure;
   readonly lengthMs: number;
+  /** A node lost its data while the first was held, so that it could vote again. */
+  readonly acrossDataLoss: boolean;
 }
 
 export function tenuresOf(log: Log): Map<string, Tenure> {
   const tenures = new Map<string, Tenure>();
-  for (const [client, records] of log.clients.entries()) {
-    for (const record of records) take(tenures, client, record);
+  for (const life of log.lives.flat()) {
+    for (const record of life.records) take(tenures, life, record);
   }
   for (const tenure of tenures.values()) {
-    tenure.endUs = Math.min(tenure.endUs, tenure.validUntilUs);
+    const { endUs, validUntilUs, life } = tenure;
+    tenure.endUs = Math.min(endUs, validUntilUs, life.diedUs ?? Infinity);
   }
   return tenures;
 }
 
-function take(tenures: Map<string, Tenure>, client: number, record: ClientRecord): void {
+function take(tenures: Map<string, Tenure>, life: Life, record: ClientRecord): void {
   if (record.type === "acquired") {
-    const { tenure: id, keys, atUs } = record;
+    const { tenure: id, call, keys, askedUs, atUs } = record;
     const validUntilUs = atUs + record.remainingMs * 1_000;
-    tenures.set(id, { id, client, keys, fromUs: atUs, validUntilUs, endUs: Infinity });
+    tenures.set(id, { id, life, call, keys, askedUs, fromUs: atUs, validUntilUs, endUs: Infinity });
   } else if (record.type === "valid") {
     const tenure = tenures.get(record.tenure);
     if (tenure === undefined) return;
@@ -49,7 +55,7 @@ function take(tenures: Map<string, Tenure>, client: number, record: ClientRecord
 }
 
 /** Each tenure that began while another one, of the same key, had validity left. */
-export function overlapsOf(tenures: Iterable<Tenure>): Overlap[] {
+export function overlapsOf(tenures: Iterable<Tenure>, losses: readonly Span[]): Overlap[] {
   const byKey = new Map<string, Tenure[]>();
   for (const tenure of tenures) {
     if (tenure.endUs <= tenure.fromUs) continue;
@@ -59,17 +65,24 @@ export function overlapsOf(tenures: Iterable<Tenure>): Overlap[] {
       else own.push(tenure);
     }
   }
-  return [...byKey].flatMap(([key, own]) => overlapsIn(key, own));
+  return [...byKey].flatMap(([key, own]) => overlapsIn(key, own, losses));
 }
 
-function overlapsIn(key: string, tenures: readonly Tenure[]): Overlap[] {
+/** Whether a node lost its data between the beginnings of the two. */
+export function isAcross(losses: readonly Span[], a: Tenure, b: Tenure): boolean {
+  const [firstUs, secondUs] = [Math.min(a.fromUs, b.fromUs), Math.max(a.fromUs, b.fromUs)];
+  return losses.some(({ fromUs, toUs }) => fromUs < secondUs && toUs > firstUs);
+}
+
+function overlapsIn(key: string, tenures: readonly Tenure[], losses: readonly Span[]): Overlap[] {
   const overlaps: Overlap[] = [];
   let running: Tenure[] = [];
   for (const second of [...tenures].sort((a, b) => a.fromUs - b.fromUs)) {
     running = running.filter(({ endUs }) => endUs > second.fromUs);
     for (const first of running) {
       const lengthMs = (Math.min(first.endUs, second.endUs) - second.fromUs) / 1_000;
-      overlaps.push({ key, first, second, lengthMs });
+      const acrossDataLoss = isAcross(losses, first, second);
+      overlaps.push({ key, first, second, lengthMs, acrossDataLoss });
     }
     running.push(second);
   }

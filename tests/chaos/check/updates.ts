@@ -1,9 +1,10 @@
 // What became of the guarded resources.
 
 import type { ClientRecord, RegisterLine } from "../records.js";
-import type { Log } from "./log.js";
 import { faultsOf } from "./faults.js";
-import type { Tenure } from "./tenures.js";
+import type { Life, Log } from "./log.js";
+import type { Span } from "./spans.js";
+import { isAcross, type Tenure } from "./tenures.js";
 
 type Write = ClientRecord & { type: "wrote" };
 
@@ -20,6 +21,8 @@ export interface LostUpdate {
   readonly stale: string | undefined;
   /** Whether the nemesis had frozen that holder. */
   readonly frozen: boolean;
+  /** A node lost its data between the two acquisitions, so that it could vote again. */
+  readonly acrossDataLoss: boolean;
 }
 
 export interface Updates {
@@ -27,12 +30,16 @@ export interface Updates {
   readonly lost: readonly LostUpdate[];
   /** Writes that landed after their holder's validity, lost update or not. */
   readonly staleWrites: number;
-  /** Writes that were begun with no validity left, which is the client's own fault. */
-  readonly uncheckedWrites: number;
+  /** The writes that were begun with no validity left, which is the client's own fault. */
+  readonly unchecked: readonly string[];
   readonly problems: readonly string[];
 }
 
-export function updatesOf(log: Log, tenures: ReadonlyMap<string, Tenure>): Updates {
+export function updatesOf(
+  log: Log,
+  tenures: ReadonlyMap<string, Tenure>,
+  losses: readonly Span[],
+): Updates {
   const writes = new Map<string, Write & { client: number }>();
   for (const [client, records] of log.clients.entries()) {
     for (const record of records) {
@@ -56,15 +63,21 @@ export function updatesOf(log: Log, tenures: ReadonlyMap<string, Tenure>): Updat
   };
   const judged = (pair: { key: string; lost: string; by: string }): LostUpdate => {
     const stale = [pair.by, pair.lost].find(isStale);
-    return { ...pair, stale, frozen: stale !== undefined && wasFrozen(stale) };
+    const [a, b] = [pair.lost, pair.by].map((token) => tenures.get(tenureOf(token)));
+    return {
+      ...pair,
+      stale,
+      frozen: stale !== undefined && wasFrozen(stale),
+      acrossDataLoss: a !== undefined && b !== undefined && isAcross(losses, a, b),
+    };
   };
   const all = [...writes.values()];
   return {
     writes: all.length,
     lost: [...log.registers].flatMap(([key, lines]) => lostIn(key, lines)).map(judged),
     staleWrites: all.filter(({ token }) => isStale(token)).length,
-    uncheckedWrites: all.filter(({ remainingMs }) => remainingMs <= 0).length,
-    problems: [...unmatched(log, new Set(writes.keys()))],
+    unchecked: all.filter(({ remainingMs }) => remainingMs <= 0).map(({ token }) => token),
+    problems: [...unmatched(log, tenures, new Set(writes.keys()))],
   };
 }
 
@@ -72,7 +85,7 @@ export function updatesOf(log: Log, tenures: ReadonlyMap<string, Tenure>): Updat
 function lostIn(
   key: string,
   lines: readonly RegisterLine[],
-): Omit<LostUpdate, "stale" | "frozen">[] {
+): Pick<LostUpdate, "key" | "lost" | "by">[] {
   const position = new Map(lines.map(({ token }, index) => [token, index]));
   return lines.flatMap(({ token, read }, index) => {
     const madeFrom = position.get(read) ?? -1;
@@ -80,18 +93,35 @@ function lostIn(
   });
 }
 
-/** The clients' logs and the registers tell of the same writes. */
-function* unmatched(log: Log, told: ReadonlySet<string>): Generator<string> {
+/**
+ * The clients' logs and the registers tell of the same writes, but for one that a client was killed
+ * over before it could tell.
+ */
+function* unmatched(
+  log: Log,
+  tenures: ReadonlyMap<string, Tenure>,
+  told: ReadonlySet<string>,
+): Generator<string> {
   const landed = new Set<string>();
+  const cutShort = new Set<Life>();
   for (const [key, lines] of log.registers) {
     for (const { token, read } of lines) {
       if (landed.has(token)) yield `register ${key} has ${token} twice`;
       if (read !== "" && !landed.has(read)) yield `${token} was made from ${read}, which never was`;
       landed.add(token);
-      if (!told.has(token)) yield `register ${key} has ${token}, of which no client tells`;
+      if (told.has(token)) continue;
+      const life = tenures.get(tenureOf(token))?.life;
+      if (life?.diedUs === undefined || cutShort.has(life)) {
+        yield `register ${key} has ${token}, of which no client tells`;
+      } else cutShort.add(life);
     }
   }
   for (const token of told) {
     if (!landed.has(token)) yield `${token} was written, but is in no register`;
   }
+}
+
+/** A token is its tenure and a number. */
+export function tenureOf(token: string): string {
+  return token.slice(0, token.lastIndexOf("."));
 }

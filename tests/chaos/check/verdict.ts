@@ -1,7 +1,9 @@
 // What a run must not have done.
 
 import { type Availability, availabilityOf } from "./availability.js";
+import { dataLosses } from "./faults.js";
 import { readLog, type Log } from "./log.js";
+import { type Loss, lossesOf } from "./losses.js";
 import { type Overlap, overlapsOf, type Tenure, tenuresOf } from "./tenures.js";
 import { type Updates, updatesOf } from "./updates.js";
 
@@ -11,6 +13,7 @@ export interface Verdict {
   readonly overlaps: readonly Overlap[];
   readonly updates: Updates;
   readonly availability: Availability;
+  readonly losses: readonly Loss[];
   /** In words; none where all was well. */
   readonly violations: readonly string[];
 }
@@ -21,28 +24,41 @@ export function judgeFolder(folder: string): Verdict {
 
 export function judge(log: Log): Verdict {
   const tenures = tenuresOf(log);
-  const overlaps = overlapsOf(tenures.values());
-  const updates = updatesOf(log, tenures);
+  const forgotten = dataLosses(log);
+  const overlaps = overlapsOf(tenures.values(), forgotten);
+  const updates = updatesOf(log, tenures, forgotten);
   const availability = availabilityOf(log);
+  const losses = lossesOf(log, tenures);
   const violations = [
     ...log.problems,
     ...updates.problems,
     ...unfinished(log),
-    ...overlaps.map(
-      ({ key, first, second, lengthMs }) =>
-        `overlap on ${key}: ${second.id} began at ${second.fromUs} us, while ${first.id} had validity; ` +
-        `${lengthMs.toFixed(1)} ms together`,
-    ),
+    // Of nodes that forget, Redlock promises nothing: what follows is counted, not judged.
+    ...overlaps
+      .filter(({ acrossDataLoss }) => !acrossDataLoss)
+      .map(
+        ({ key, first, second, lengthMs }) =>
+          `overlap on ${key}: ${second.id} began at ${second.fromUs} us, while ${first.id} had validity; ` +
+          `${lengthMs.toFixed(1)} ms together`,
+      ),
     ...updates.lost
-      .filter(({ stale }) => stale === undefined)
+      .filter(({ stale, acrossDataLoss }) => stale === undefined && !acrossDataLoss)
       .map(({ key, lost, by }) => `lost update on ${key}: ${by} was made without ${lost}`),
+    ...updates.unchecked.map((token) => `${token} was written with no validity left`),
+    ...losses
+      .filter(({ lateMs, allowedMs }) => lateMs > allowedMs)
+      .map(
+        ({ tenure, lateMs }) =>
+          `the loss of ${tenure.id} was said ${lateMs.toFixed(1)} ms after its validity's end, ` +
+          "though the event loop had turned in between",
+      ),
     ...availabilityViolations(availability, tenures.size),
   ];
-  return { log, tenures, overlaps, updates, availability, violations };
+  return { log, tenures, overlaps, updates, availability, losses, violations };
 }
 
 function availabilityViolations(
-  { waits, reactions, recoveries, limitMs }: Availability,
+  { waits, reactions, limitMs }: Availability,
   acquisitions: number,
 ): string[] {
   if (waits.length === 0 || acquisitions === 0) return ["nothing was ever acquired"];
@@ -57,17 +73,16 @@ function availabilityViolations(
   return [
     ...late("while a majority was up, from the last one", waits),
     ...late("after a minority's failure", reactions),
-    ...late("after a majority was back", recoveries),
   ];
 }
 
-/** A client whose last record is not `done` has a call that never ended, or died. */
+/** A life that was not killed and whose last record is not `done` has a call that never ended. */
 function unfinished(log: Log): string[] {
-  return log.clients.flatMap((records, client) => {
+  return log.lives.flat().flatMap(({ client, records, diedUs }) => {
     const crashes = records.flatMap((record) =>
       record.type === "crashed" ? [`client ${client} crashed: ${record.why}`] : [],
     );
-    if (records.at(-1)?.type === "done") return crashes;
+    if (diedUs !== undefined || records.at(-1)?.type === "done") return crashes;
     return [...crashes, `client ${client} did not end by itself: a call of its has no end`];
   });
 }
