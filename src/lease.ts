@@ -12,6 +12,8 @@ export class Lease {
   #state: "adopted" | "held" | "lost" | "released";
   #term: Term | undefined;
   #lossCause: Error | undefined;
+  /** Of all extensions that were tried: one that failed may have moved a key's expiry. */
+  longestTtlMs = 0;
   /** Told once, at the moment of the loss. */
   onLoss: (() => void) | undefined;
 

@@ -198,7 +198,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
       return this.#lock(resources, value, ttlMs, Lease.held(this.#environment, term), history);
     }
     const asked = round.ballots.flatMap((ballot) => (ballot.asked ? [ballot.node] : []));
-    this.#releaseOn(asked, round, { keys, value }, ttlMs, settings);
+    this.#releaseOn(asked, round, { keys, value, ttlMs }, ttlMs, settings);
     acquisition.code = granted ? "ERR_REDLOCK_VALIDITY" : "ERR_REDLOCK_QUORUM";
     return undefined;
   }
@@ -235,6 +235,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const keys = this.#keysOf(lock.resources);
     const since = this.#environment.now();
     const operation = extendOperation(keys, lock.value, ttlMs);
+    lease.longestTtlMs = Math.max(lease.longestTtlMs, ttlMs);
     const leftMs = lease.adopted ? Infinity : lease.remainingMs;
     const round = this.#ask(operation, keys.length, extension, Math.min(limitMs, leftMs));
     history.add(round);
@@ -290,7 +291,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
       const round = this.#releaseOn(
         this.#nodes,
         acquired.last,
-        { keys, value: lock.value },
+        { keys, value: lock.value, ttlMs: Math.max(lock.ttl, lease.longestTtlMs) },
         lock.ttl,
         resolved,
         this.#report,
@@ -385,7 +386,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   async #releaseInTime(lock: Lock, settings: ResolvedSettings): Promise<void> {
     const milliseconds =
       settings.nodeTimeout ?? Math.max(...this.#nodes.map((node) => node.timeoutMs(lock.ttl)));
-    await pTimeout(this.release(lock, { retryCount: 0 }), {
+    await pTimeout(this.release(lock, { retryCount: 0, nodeTimeout: settings.nodeTimeout }), {
       milliseconds,
       customTimers: pTimeoutTimers(this.#environment),
     }).catch(() => undefined);
@@ -540,7 +541,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
         judge: () => undefined,
         nodeTimeoutMs: (node) => settings.nodeTimeout ?? node.timeoutMs(ttlMs),
         onRefusal: (error, node) => {
-          node.owe(release, ttlMs, acquired?.isInFlight(node) ?? false);
+          node.owe(release, acquired?.isInFlight(node) ?? false);
           report?.(error, node);
         },
       },

@@ -25,10 +25,12 @@ export class Node {
   readonly #connection: Connection;
   readonly #environment: Environment;
   readonly #owed: OwedReleases;
+  /** Values whose owed release is on its way. */
+  readonly #inPayment = new Set<string>();
   #silence: Silence | undefined;
   #probing = false;
-  #paying = false;
   #awaitingReturn = false;
+  #keepsOwed = true;
   #rttMs = 0;
   #unanswered = 0;
   #onIdle: (() => void)[] = [];
@@ -105,14 +107,15 @@ export class Node {
    * is released is `inFlight` to a node that is silent, the release is sent behind it, on the same
    * connection: the node may wake up and set the key after the debt was forgotten.
    */
-  owe(release: OwedRelease, ttlMs: number, inFlight: boolean): void {
-    this.#owed.add(release, ttlMs);
+  owe(release: OwedRelease, inFlight: boolean): void {
+    if (this.#keepsOwed) this.#owed.add(release);
     if (this.#connection.state !== "ready") this.#payOnReturn();
     else if (inFlight || this.#silence === undefined) void this.#payOne(release);
   }
 
-  /** Sends no owed release any more. */
+  /** Keeps no owed release any more. */
   forgetOwed(): void {
+    this.#keepsOwed = false;
     this.#owed.clear();
   }
 
@@ -159,7 +162,7 @@ export class Node {
             throw new Abstention(this.name);
           }
         }
-        if (this.#unanswered === 0 && this.#owed.size > 0) this.#owed.forgetExpired();
+        if (this.#unanswered === 0) this.#owed.prolong();
         this.#payOnReturn();
         throw withoutCommand(error);
       },
@@ -246,24 +249,24 @@ export class Node {
   }
 
   #pay(): void {
-    if (this.#paying || this.#connection.state !== "ready") return;
-    this.#paying = true;
-    const payments = Array.from(this.#owed, (release) => this.#payOne(release));
-    void Promise.all(payments).then(() => {
-      this.#paying = false;
-      this.#payOnReturn();
-    });
+    if (this.#connection.state !== "ready") return;
+    for (const release of this.#owed) {
+      if (!this.#inPayment.has(release.value)) void this.#payOne(release);
+    }
   }
 
   /** In full, not by EVALSHA: a fallback after NOSCRIPT would arrive behind the votes. */
   async #payOne({ keys, value }: OwedRelease): Promise<void> {
     const { command, args } = inFull(releaseOperation(keys, value), releaseScript);
+    this.#inPayment.add(value);
     try {
       await this.#connection.send(command, args);
       this.#owed.paid(value);
     } catch (error) {
       if (isReply(error)) this.#owed.paid(value);
       else this.#payOnReturn();
+    } finally {
+      this.#inPayment.delete(value);
     }
   }
 }

@@ -4,6 +4,8 @@ import type { Environment, Timer } from "../environment.js";
 export interface OwedRelease {
   readonly keys: readonly string[];
   readonly value: string;
+  /** For how long, at most, a command may have set the keys. */
+  readonly ttlMs: number;
 }
 
 /** Beyond this many the ttl alone frees the oldest. */
@@ -26,8 +28,8 @@ export class OwedReleases {
     return this.#byValue.size;
   }
 
-  add(release: OwedRelease, ttlMs: number): void {
-    const untilMs = this.#environment.monotonicMs() + ttlMs;
+  add(release: OwedRelease): void {
+    const untilMs = this.#environment.monotonicMs() + release.ttlMs;
     this.#byValue.delete(release.value);
     this.#byValue.set(release.value, { ...release, untilMs });
     if (this.#byValue.size > MOST_OWED) {
@@ -57,13 +59,18 @@ export class OwedReleases {
     const delayMs = Math.ceil(atMs - this.#environment.monotonicMs());
     const timer = this.#environment.setBackgroundTimer(() => {
       this.#expiry = undefined;
-      this.forgetExpired();
+      this.#forgetExpired();
     }, delayMs);
     this.#expiry = { timer, atMs };
   }
 
+  /** What was in flight when the connection broke may have run until then: each counts from now. */
+  prolong(): void {
+    for (const release of [...this.#byValue.values()]) this.add(release);
+  }
+
   /** Forgets those whose ttl has passed, unless something in flight could bring their keys back. */
-  forgetExpired(): void {
+  #forgetExpired(): void {
     if (!this.#mayForget()) return;
     const nowMs = this.#environment.monotonicMs();
     let nextMs = Infinity;

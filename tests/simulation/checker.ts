@@ -23,7 +23,9 @@ export interface Tracked {
   readonly lock: Lock;
   readonly resources: readonly string[];
   readonly adopted: boolean;
+  /** The node's time to answer: at most, and at least. */
   nodeTimeoutMs: number;
+  surelyMs: number;
   /** By the host's clocks; 0 where it was never held. */
   monotonicEndMs: number;
   wallEndMs: number;
@@ -41,12 +43,17 @@ export interface Tracked {
 
 /** One command of the library's to one node, and its answer. */
 interface Ballot {
-  readonly kind: "acquire" | "extend";
+  readonly kind: "acquire" | "extend" | "release";
   readonly host: Host;
   readonly node: SimulatedNode;
   readonly sentMonotonicMs: number;
   readonly sentWallMs: number;
+  /** The host's turn in which all nodes were asked; undefined for the payment of an owed release. */
+  readonly round: number | undefined;
+  /** The node did not know the script, so that it is sent again in full. */
+  unknownScript: boolean;
   answeredMs: number | undefined;
+  answeredTurn: number;
   yes: boolean;
   sameEpoch: boolean;
 }
@@ -69,6 +76,7 @@ export class Checker implements LinkObserver {
   readonly tracked: Tracked[] = [];
   readonly #world: World;
   readonly #library: Library;
+  readonly #nodeCount: number;
   readonly #quorum: number;
   #broken: Error | undefined;
   readonly #ballots = new Map<string, Ballot[]>();
@@ -78,16 +86,24 @@ export class Checker implements LinkObserver {
   constructor(world: World, library: Library, nodeCount: number) {
     this.#world = world;
     this.#library = library;
+    this.#nodeCount = nodeCount;
     this.#quorum = Math.floor(nodeCount / 2) + 1;
   }
 
-  track(host: Host, lock: Lock, adopted: boolean, nodeTimeoutMs: number): Tracked {
+  track(
+    host: Host,
+    lock: Lock,
+    adopted: boolean,
+    { mostMs, leastMs }: { readonly mostMs: number; readonly leastMs: number },
+    isLossTold = false,
+  ): Tracked {
     const tracked: Tracked = {
       host,
       lock,
       resources: lock.resources,
       adopted,
-      nodeTimeoutMs,
+      nodeTimeoutMs: mostMs,
+      surelyMs: leastMs,
       monotonicEndMs: 0,
       wallEndMs: 0,
       ended: false,
@@ -97,9 +113,9 @@ export class Checker implements LinkObserver {
       pausedMs: host.turnPausedMs,
     };
     this.tracked.push(tracked);
-    this.#refresh(tracked);
+    this.refresh(tracked);
     const wasPaused = host.pausedMs > host.turnPausedMs;
-    if (!adopted && tracked.monotonicEndMs === 0 && !wasPaused) {
+    if (!adopted && tracked.monotonicEndMs === 0 && !wasPaused && !isLossTold) {
       throw new Violation("validity", `${host.name} was given ${name(tracked)} without validity`);
     }
     if (adopted && tracked.monotonicEndMs !== 0) {
@@ -120,7 +136,7 @@ export class Checker implements LinkObserver {
     if (this.#broken !== undefined) throw this.#broken;
     if (actor === undefined) return;
     for (const tracked of this.tracked) {
-      if (tracked.host === actor) this.#refresh(tracked);
+      if (tracked.host === actor) this.refresh(tracked);
     }
     this.checkHolders();
   }
@@ -175,9 +191,8 @@ export class Checker implements LinkObserver {
     const sinceEndMs = host.monotonicAt(nowMs) - monotonicEndMs;
     const sinceWallEndMs = host.wallAt(nowMs) - wallEndMs;
     const sinceStepMs = nowMs - host.lastStepMs;
-    const stepSlackMs =
-      sinceStepMs > 1.01 * LONGEST_CHECK_MS + TIMER_SLACK_MS + pausesMs ? 0 : Infinity;
-    const wallSlackMs = host.lastStepMs === -Infinity ? 1 + pausesMs : stepSlackMs;
+    const isStepNoticed = sinceStepMs > 1.01 * LONGEST_CHECK_MS + TIMER_SLACK_MS + pausesMs;
+    const wallSlackMs = isStepNoticed ? 1 + pausesMs : Infinity;
     const isLate = sinceEndMs > pausesMs || sinceWallEndMs > wallSlackMs;
     if (isLate) {
       throw new Violation(
@@ -187,7 +202,7 @@ export class Checker implements LinkObserver {
     }
   }
 
-  #refresh(tracked: Tracked): void {
+  refresh(tracked: Tracked): void {
     const { host, lock } = tracked;
     const endMs = host.readAt({ monotonicMs: 0, wallMs: LONG_AGO_MS }, () => lock.remaining);
     if (endMs === 0) {
@@ -244,6 +259,48 @@ export class Checker implements LinkObserver {
         `${name(tracked)} had no ${this.#quorum} votes to ${kind} it within ${tracked.nodeTimeoutMs} ms in its present term`,
       );
     }
+    // After a pause two rounds may begin at one moment.
+    const last = Math.max(...inTerm.map(({ round = 0 }) => round));
+    const earlier = votes.filter(
+      ({ answeredMs = Infinity, answeredTurn, round }) =>
+        (kind === "acquire" || round === last) &&
+        answeredTurn < host.turn &&
+        answeredMs - sinceMs < tracked.surelyMs,
+    );
+    this.#checkMajoritySpeed(earlier, this.#quorum, `to ${kind} ${name(tracked)}`);
+  }
+
+  /** Nothing is waited for once the majority has decided. */
+  #checkMajoritySpeed(earlier: readonly Ballot[], enough: number, what: string): void {
+    const nodes = new Set(earlier.map(({ node }) => node.name));
+    if (nodes.size >= enough) {
+      throw new Violation(
+        "majority speed",
+        `${[...nodes].join(", ")} had decided before that ${what}`,
+      );
+    }
+  }
+
+  /** As a call ends: whether enough nodes had answered its last round in an earlier turn. */
+  checkPrompt(
+    value: string,
+    host: Host,
+    kind: "extend" | "release",
+    startMs: number,
+    surelyMs: number,
+  ): void {
+    const ballots = this.#of(value, host).filter(
+      (ballot) => ballot.kind === kind && ballot.sentMonotonicMs >= startMs,
+    );
+    const last = Math.max(...ballots.map(({ round = 0 }) => round));
+    const inRound = ballots.filter(({ round }) => round === last);
+    const untilMs = surelyMs + Math.min(...inRound.map(({ sentMonotonicMs }) => sentMonotonicMs));
+    const earlier = inRound.filter(
+      ({ answeredMs = Infinity, answeredTurn, yes, sameEpoch }) =>
+        answeredTurn < host.turn && (kind === "extend" ? !yes : sameEpoch && answeredMs < untilMs),
+    );
+    const enough = kind === "extend" ? this.#nodeCount - this.#quorum + 1 : this.#quorum;
+    this.#checkMajoritySpeed(earlier, enough, `to ${kind} ${value}`);
   }
 
   #of(value: string, host: Host): Ballot[] {
@@ -269,7 +326,9 @@ export class Checker implements LinkObserver {
 
   /** How many nodes answered an acquisition under this value at all. */
   answers(value: string, host: Host): number {
-    const answered = this.#of(value, host).filter(({ answeredMs }) => answeredMs !== undefined);
+    const answered = this.#of(value, host).filter(
+      ({ kind, answeredMs }) => kind === "acquire" && answeredMs !== undefined,
+    );
     return new Set(answered.map(({ node }) => node)).size;
   }
 
@@ -281,21 +340,28 @@ export class Checker implements LinkObserver {
     const question = this.#questionOf(command, args);
     if (question === undefined) return undefined;
     const { kind, value, keyCount } = question;
-    if (kind === "acquire" && command !== "eval") {
-      // Thrown here, it would be one more answer to the library.
-      try {
-        this.#checkAsked(host, node, value);
-      } catch (error) {
-        this.#broken ??= error as Error;
-      }
+    // Thrown here, it would be one more answer to the library.
+    try {
+      if (kind === "acquire" && command !== "eval") this.#checkAsked(host, node, value);
+      if (kind === "release" && command !== "eval") this.#checkRefused(host, value);
+    } catch (error) {
+      this.#broken ??= error as Error;
     }
+    const sent = this.#of(value, host);
+    const unknown = sent.find(
+      (ballot) => ballot.unknownScript && ballot.kind === kind && ballot.node === node,
+    );
+    if (command === "eval" && unknown !== undefined) unknown.unknownScript = false;
     const ballot: Ballot = {
       kind,
       host,
       node,
       sentMonotonicMs: host.monotonicAt(host.timeMs),
       sentWallMs: host.wallAt(host.timeMs),
+      round: command === "eval" ? unknown?.round : host.turn,
+      unknownScript: false,
       answeredMs: undefined,
+      answeredTurn: Infinity,
       yes: false,
       sameEpoch: false,
     };
@@ -303,6 +369,12 @@ export class Checker implements LinkObserver {
     if (ballots === undefined) this.#ballots.set(value, [ballot]);
     else ballots.push(ballot);
     return (reply, sameEpoch) => {
+      if (reply instanceof Error && reply.message.startsWith("NOSCRIPT")) {
+        // Sent again on a new connection it is no vote, and what follows it is a debt.
+        ballot.unknownScript = sameEpoch;
+        return;
+      }
+      ballot.answeredTurn = host.turn;
       ballot.answeredMs = host.monotonicAt(host.timeMs);
       ballot.yes = reply === "OK" || reply === keyCount;
       ballot.sameEpoch = sameEpoch;
@@ -334,6 +406,19 @@ export class Checker implements LinkObserver {
     }
   }
 
+  /** A failed attempt is released, at the latest, when its failure is certain. */
+  #checkRefused(host: Host, value: string): void {
+    const ballots = this.#of(value, host);
+    if (ballots.some(({ kind }) => kind === "release")) return;
+    if (this.tracked.some(({ lock }) => lock.value === value)) return;
+    const earlier = ballots.filter(({ yes, answeredTurn }) => !yes && answeredTurn < host.turn);
+    this.#checkMajoritySpeed(
+      earlier,
+      this.#nodeCount - this.#quorum + 1,
+      `to refuse ${value}, when it was released`,
+    );
+  }
+
   #questionOf(
     command: string,
     args: readonly string[],
@@ -342,7 +427,10 @@ export class Checker implements LinkObserver {
     const [script = ""] = args;
     const keyCount = Number(args[1]);
     const value = args[2 + keyCount] ?? "";
-    const { acquireScript, extendScript } = this.#library;
+    const { acquireScript, extendScript, releaseScript } = this.#library;
+    if (script === releaseScript.sha1 || script === releaseScript.text) {
+      return { kind: "release", value, keyCount };
+    }
     if (script === acquireScript.sha1 || script === acquireScript.text) {
       return { kind: "acquire", value, keyCount };
     }

@@ -22,11 +22,15 @@ export class Host implements Actor {
   readonly name: string;
   readonly environment: Environment;
   dead = false;
+  /** Programs on it that have not ended. */
+  running = 0;
   busyUntilMs = 0;
   /** How often the library met its surroundings: pauses are planned by this count. */
   meetings = 0;
   /** Ms of every pause and suspension, planned or over. */
   pausedMs = 0;
+  /** Counts its turns. */
+  turn = 0;
   turnStartMs = 0;
   /** `pausedMs` when the turn began. */
   turnPausedMs = 0;
@@ -72,6 +76,7 @@ export class Host implements Actor {
   }
 
   beginTurn(nowMs: number): void {
+    this.turn += 1;
     this.turnStartMs = nowMs;
     this.turnPausedMs = this.pausedMs;
     this.#logicalMs = nowMs;

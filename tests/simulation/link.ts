@@ -37,6 +37,8 @@ export interface LinkObserver {
   ): ((reply: unknown, sameEpoch: boolean) => void) | undefined;
 }
 
+/** As the hosts draw them. */
+const VALUE = /^[a-z]\d+$/;
 const CONNECT_TIMEOUT_MS = 1000;
 /** ioredis's default `maxRetriesPerRequest`. */
 const MOST_RECONNECTIONS = 20;
@@ -55,13 +57,26 @@ export class Link implements Connection {
   failure: Error | undefined;
   readonly renew?: () => void;
   extraDelayMs = 0;
-  /** Values of commands that a server read after their connection, or their ttl, had ended. */
+  /** After how many commands sent it is reset. */
+  readonly resets = new Set<number>();
+  onReset: (() => void) | undefined;
+  onResend: (() => void) | undefined;
+  /**
+   * Values of commands that a server read from a connection that had ended, where the release came
+   * earlier, on the next one, or was owed no more when that was made. No client can undo these.
+   */
   readonly strays = new Set<string>();
   readonly #world: World;
   readonly #random: Random;
   readonly #weather: Weather;
   readonly #resends: boolean;
   readonly #observer: LinkObserver;
+  #sent = 0;
+  /** The connection by which a value's last command came. */
+  readonly #generationOf = new Map<string, number>();
+  #lostFrom = -1;
+  /** Of values that came by a connection that had ended. */
+  readonly #owedUntilMs = new Map<string, number>();
   #generation = 0;
   #attempt = 0;
   #failures = 0;
@@ -108,6 +123,11 @@ export class Link implements Connection {
   /** Commands without an answer. */
   get pending(): number {
     return this.#inFlight.length + this.#unsent.length;
+  }
+
+  /** All that was asked is answered, and it is open, or ended. */
+  get isSettled(): boolean {
+    return this.pending === 0 && (this.state === "ready" || this.#ended);
   }
 
   send(command: string, args: readonly Argument[]): Promise<unknown> {
@@ -180,7 +200,12 @@ export class Link implements Connection {
     this.#inFlight.push(pending);
     const generation = this.#generation;
     const { incarnation } = this.node;
-    this.#log(`→ ${this.node.name}: ${inShort(pending)}`);
+    if (this.#world.traced) this.#log(`→ ${this.node.name}: ${inShort(pending)}`);
+    this.#sent += 1;
+    if (this.resets.has(this.#sent)) {
+      this.onReset?.();
+      this.reset();
+    }
     this.#lastUpMs = Math.max(this.#lastUpMs, this.host.timeMs + this.#delayMs());
     const arrive = (): void => {
       if (this.#cutUp > 0) this.#held.push(arrive);
@@ -195,13 +220,9 @@ export class Link implements Connection {
 
   #execute(generation: number, pending: Pending): void {
     const isStray = generation !== this.#generation;
-    // What was sent before a reset may have reached the server's socket, or not.
-    if (isStray && this.#random.chance(0.5)) return;
-    // Read after its ttl, a SET outlives the release that its node was owed for so long.
-    const waitedMs = this.#world.nowMs - pending.sentMs;
-    if (isStray || waitedMs > 0.9 * Number(pending.args.at(-1))) {
-      for (const arg of pending.args) this.strays.add(arg);
-    }
+    if (isStray && !this.#isReadAfterReset(generation, pending)) return;
+    const value = pending.args.find((arg) => VALUE.test(arg));
+    if (value !== undefined && !isStray) this.#generationOf.set(value, generation);
     const reply = this.#replyOf(pending);
     if (this.#world.traced) {
       this.#world.log(
@@ -223,6 +244,22 @@ export class Link implements Connection {
     this.#world.at(this.#lastDownMs, arrive, this.host);
   }
 
+  /** What was sent before a reset may have reached the server's socket, up to some command. */
+  #isReadAfterReset(generation: number, { args, sentMs }: Pending): boolean {
+    if (this.#lostFrom === generation || this.#random.chance(0.5)) {
+      this.#lostFrom = generation;
+      return false;
+    }
+    const value = args.find((arg) => VALUE.test(arg));
+    if (value === undefined) return true;
+    const ttlMs = Number(args.at(-1));
+    const isOvertaken = (this.#generationOf.get(value) ?? 0) > generation;
+    const owedUntilMs = sentMs + 0.98 * ttlMs;
+    if (isOvertaken || this.#world.nowMs > owedUntilMs) this.strays.add(value);
+    else this.#owedUntilMs.set(value, owedUntilMs);
+    return true;
+  }
+
   #replyOf({ command, args }: Pending): Reply | Error {
     try {
       return this.node.execute(command, args);
@@ -239,9 +276,11 @@ export class Link implements Connection {
       throw new Error("the simulated connection mixed up its replies");
     }
     const { pending, reply } = next;
-    this.#log(
-      `← ${this.node.name}: ${reply instanceof Error ? reply.message : JSON.stringify(reply)} to ${inShort(pending)}`,
-    );
+    if (this.#world.traced) {
+      this.#log(
+        `← ${this.node.name}: ${reply instanceof Error ? reply.message : JSON.stringify(reply)} to ${inShort(pending)}`,
+      );
+    }
     pending.onAnswer?.(reply, pending.epoch === this.epoch);
     if (reply instanceof Error) pending.reject(reply);
     else pending.resolve(reply);
@@ -330,9 +369,15 @@ export class Link implements Connection {
     this.epoch += 1;
     this.#generation += 1;
     this.#log(`is connected to ${this.node.name}`);
+    for (const [value, untilMs] of this.#owedUntilMs) {
+      if (this.#world.nowMs > untilMs) this.strays.add(value);
+    }
     const unsent = this.#unsent;
     this.#unsent = [];
-    for (const pending of unsent) this.#transmit(pending);
+    for (const pending of unsent) {
+      if (pending.epoch > 0 && pending.epoch < this.epoch) this.onResend?.();
+      this.#transmit(pending);
+    }
     const waiters = this.#waiters;
     this.#waiters = [];
     for (const { resolve } of waiters) resolve();

@@ -5,11 +5,11 @@
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { hunt, newTally, shrink, type Tally } from "./hunt.js";
+import { hunt, meanEvents, medianEvents, newTally, shrink, type Tally, total } from "./hunt.js";
 import { library } from "./library.js";
 import { catchMutant, MUTANTS } from "./mutants.js";
 import { makePlan } from "./plan.js";
-import { run } from "./run.js";
+import { FAULT_MARK, run } from "./run.js";
 
 const { values: options } = parseArgs({
   options: {
@@ -49,7 +49,9 @@ async function work(job: number, jobs: number, report: (tally: Tally) => void): 
   for (let from = first + job * CHUNK; from < last; from += jobs * CHUNK) {
     if (performance.now() > endMs) break;
     const seeds = Array.from({ length: Math.min(CHUNK, last - from) }, (_, index) => from + index);
-    await turn(() => hunt(seeds, library, tally));
+    await turn(() => {
+      hunt(seeds, library, tally);
+    });
     report(tally);
   }
   return tally;
@@ -60,12 +62,19 @@ async function huntWithAll(): Promise<boolean> {
   const startMs = performance.now();
   const tallies = new Map<number, Tally>();
   let shownMs = startMs;
+  const known = new Set<number>();
   const report = (job: number, tally: Tally): void => {
     tallies.set(job, tally);
+    for (const { seed, what } of tally.violations) {
+      if (!known.has(seed)) console.log(`seed ${seed}: ${what}`);
+      known.add(seed);
+    }
     if (performance.now() - shownMs < 5000) return;
     shownMs = performance.now();
-    const done = [...tallies.values()].reduce((sum, { schedules }) => sum + schedules, 0);
-    console.log(`${done} schedules, ${rate(done, startMs)} a second`);
+    const { schedules, violations } = total([...tallies.values()]);
+    console.log(
+      `${schedules} schedules, ${rate(schedules, startMs)} a second, ${violations.length} violations`,
+    );
   };
   await Promise.all(
     Array.from({ length: jobs }, (_, job) =>
@@ -100,26 +109,24 @@ function rate(schedules: number, startMs: number): string {
   return ((1000 * schedules) / (performance.now() - startMs)).toFixed(0);
 }
 
-function summarize(tallies: readonly Tally[], startMs: number): boolean {
-  const total = newTally();
-  for (const { schedules, events, counts, violations } of tallies) {
-    total.schedules += schedules;
-    total.events += events;
-    total.violations.push(...violations);
-    for (const [name, count] of Object.entries(counts)) {
-      total.counts[name] = (total.counts[name] ?? 0) + count;
-    }
-  }
+async function summarize(tallies: readonly Tally[], startMs: number): Promise<boolean> {
+  const sum = total(tallies);
   console.log(
-    `${total.schedules} schedules, ${rate(total.schedules, startMs)} a second, ` +
-      `${(total.events / total.schedules).toFixed(0)} events each in the mean`,
+    `${sum.schedules} schedules, ${rate(sum.schedules, startMs)} a second; ` +
+      `events in each: ${meanEvents(sum).toFixed(0)} in the mean, ${medianEvents(sum)} in the median`,
   );
-  for (const [name, count] of Object.entries(total.counts).sort(([, a], [, b]) => b - a)) {
+  const counts = Object.entries(sum.counts).sort(([, a], [, b]) => b - a);
+  const isFault = ([name]: [string, number]): boolean => name.startsWith(FAULT_MARK);
+  for (const [name, count] of [
+    ...counts.filter((each) => !isFault(each)),
+    ...counts.filter(isFault),
+  ]) {
     console.log(`${String(count).padStart(12)}  ${name}`);
   }
-  console.log(`${total.violations.length} violations`);
-  for (const { seed, what } of total.violations) console.log(`seed ${seed}: ${what}`);
-  return total.violations.length === 0;
+  console.log(`${sum.violations.length} violations`);
+  const [first] = sum.violations;
+  if (first === undefined) return true;
+  return replay(first.seed);
 }
 
 async function replay(seed: number): Promise<boolean> {
@@ -132,7 +139,7 @@ async function replay(seed: number): Promise<boolean> {
     return true;
   }
   const { plan: smallest, outcome } = await turn(() => shrink(plan, library));
-  console.log(JSON.stringify(smallest, undefined, 2));
+  console.log(JSON.stringify(smallest));
   console.log(outcome.trace.join("\n"));
   console.log(
     `seed ${seed}: ${outcome.violation?.message ?? ""}\n` +

@@ -4,7 +4,8 @@ import { join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
 import { type Library, library as original } from "./library.js";
-import { makePlan } from "./plan.js";
+import { shrink } from "./hunt.js";
+import { makePlan, type Plan } from "./plan.js";
 import { run } from "./run.js";
 
 /** One line of the library, changed so that it breaks a promise. */
@@ -58,7 +59,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "no release after a failed attempt",
     "redlock.ts",
-    "this.#releaseOn(asked, round, { keys, value }, ttlMs, settings);",
+    "this.#releaseOn(asked, round, { keys, value, ttlMs }, ttlMs, settings);",
     "",
   ),
   m(
@@ -76,8 +77,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a late yes counted",
     "quorum.ts",
-    "if (ballot.vote !== undefined || ballot.timeoutMs > spentMs) continue;",
-    "continue;",
+    "timeoutMs: question.nodeTimeoutMs(node),",
+    "timeoutMs: 1.5 * question.nodeTimeoutMs(node),",
   ),
   m(
     "a resent command's yes counted",
@@ -133,7 +134,7 @@ export const MUTANTS: readonly Mutant[] = [
     "const lease = Lease.adopted(this.#environment);",
     "const lease = Lease.held(this.#environment, { since: { monotonicMs: this.#environment.monotonicMs(), wallMs: expiration - ttl }, ttlMs: ttl, driftMs: 0 });",
   ),
-  m("nothing is owed", "node/node.ts", "this.#owed.add(release, ttlMs);", ""),
+  m("nothing is owed", "node/node.ts", "if (this.#keepsOwed) this.#owed.add(release);", ""),
   m(
     "a release does not end the lease",
     "lease.ts",
@@ -153,6 +154,58 @@ export const MUTANTS: readonly Mutant[] = [
     "quorum.ts",
     "      ballot.node.fellSilent();\n      this.#count(",
     "      ballot.node.fellSilent();\n      if (ballot.asked) continue;\n      this.#count(",
+  ),
+  m(
+    "a vote counted twice",
+    "quorum.ts",
+    "if (ballot.vote !== undefined) return;",
+    "if (ballot.vote !== undefined && ballot.vote === vote) return;",
+  ),
+  m(
+    "a majority's answers are not enough",
+    "quorum.ts",
+    "if (this.#for >= this.#quorum) this.#verdict ??= true;",
+    "if (this.#for >= this.#quorum && this.#complete) this.#verdict ??= true;",
+  ),
+  m(
+    "an impossible majority is waited for",
+    "quorum.ts",
+    "else if (!this.#canStillBe(this.#against)) this.#verdict ??= false;",
+    "else if (this.#complete) this.#verdict ??= false;",
+  ),
+  m(
+    "the loss is not said early enough for a late timer",
+    "keeper.ts",
+    "return Math.min(Math.max(2, ttlMs / 100), 10);",
+    "return 0 * ttlMs;",
+  ),
+];
+
+/** Bugs that the simulator found, put back. Each has the plan that shows it, under regressions. */
+export const FOUND: readonly Mutant[] = [
+  m(
+    "using releases under another nodeTimeout",
+    "redlock.ts",
+    "{ retryCount: 0, nodeTimeout: settings.nodeTimeout }",
+    "{ retryCount: 0 }",
+  ),
+  m(
+    "no debt is paid beside another",
+    "node/node.ts",
+    'if (this.#connection.state !== "ready") return;\n    for',
+    'if (this.#connection.state !== "ready" || this.#inPayment.size > 0) return;\n    for',
+  ),
+  m(
+    "a closed Redlock keeps debts",
+    "node/node.ts",
+    "if (this.#keepsOwed) this.#owed.add",
+    "this.#owed.add",
+  ),
+  m(
+    "an abort does not end the look at the keys",
+    "redlock.ts",
+    "const found = await inspectNode(node, keys, timeoutMs, this.#environment, settings.signal);",
+    "const found = await inspectNode(node, keys, timeoutMs, this.#environment);",
   ),
 ];
 
@@ -209,6 +262,8 @@ export interface Catch {
   readonly name: string;
   /** Undefined where it survived. */
   readonly seeds: number | undefined;
+  /** Shrunk. */
+  readonly plan: Plan | undefined;
   readonly rule: string;
   readonly traceLines: number;
 }
@@ -219,20 +274,26 @@ export async function catchMutant(mutant: Mutant, mostSeeds: number): Promise<Ca
     // Out of the microtasks, which a schedule must be able to run to their end.
     setImmediate(() => {
       for (let seed = 1; seed <= mostSeeds; seed++) {
-        const { violation } = run(makePlan(seed), library);
-        if (violation === undefined) continue;
+        if (run(makePlan(seed), library).violation === undefined) continue;
         // Not the mutant's doing where the library itself fails.
         if (run(makePlan(seed), original).violation !== undefined) continue;
-        const { trace } = run(makePlan(seed), library, true);
+        const { plan, outcome } = shrink(makePlan(seed), library);
         resolvePromise({
           name: mutant.name,
           seeds: seed,
-          rule: violation.rule,
-          traceLines: trace.length,
+          plan,
+          rule: outcome.violation?.rule ?? "",
+          traceLines: outcome.trace.length,
         });
         return;
       }
-      resolvePromise({ name: mutant.name, seeds: undefined, rule: "", traceLines: 0 });
+      resolvePromise({
+        name: mutant.name,
+        seeds: undefined,
+        plan: undefined,
+        rule: "",
+        traceLines: 0,
+      });
     });
   });
 }

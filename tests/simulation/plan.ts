@@ -20,7 +20,7 @@ interface Taking {
   readonly settings: CallSettings;
 }
 
-/** What a program does next, after waiting. */
+/** What a program does next, after waiting. Without a lock, it inspects where it is to extend, release or hand over. */
 export type Step = { readonly afterMs: number } & (
   | ({ readonly kind: "acquire"; readonly cancelAfterMs?: number } & Taking)
   | ({ readonly kind: "tryAcquire" } & Taking)
@@ -33,6 +33,7 @@ export type Step = { readonly afterMs: number } & (
       readonly ttlMs: number;
       readonly holdMs: number;
     }
+  | { readonly kind: "close"; readonly how: "quit" | "dispose" }
 );
 
 export interface ClientPlan {
@@ -82,8 +83,14 @@ export type Fault =
       readonly resets: boolean;
     })
   | (OnLink & { readonly kind: "loss"; readonly direction: Direction })
-  | (OnLink & { readonly kind: "reset" })
-  | (OnLink & { readonly kind: "slow"; readonly extraMs: number });
+  | (OnLink & { readonly kind: "slow"; readonly extraMs: number })
+  | {
+      readonly kind: "reset";
+      readonly client: number;
+      readonly node: number;
+      /** Just after this many commands were sent on the connection, so that one is in flight. */
+      readonly atSend: number;
+    };
 
 interface OnLink {
   readonly client: number;
@@ -105,6 +112,42 @@ export interface Plan {
 
 const LEAST_STEPS = 10;
 
+const TAKING_STEPS = ["acquire", "acquire", "acquire", "tryAcquire", "use", "use"] as const;
+const STEPS = [
+  "acquire",
+  "use",
+  "extend",
+  "extend",
+  "extend",
+  "release",
+  "release",
+  "handOver",
+] as const;
+
+const CERTAIN_FAULTS = [
+  "step wall clock",
+  "pause node",
+  "pause node",
+  "crash node",
+  "crash node",
+  "partition",
+  "partition",
+  "loss",
+  "loss",
+  "slow",
+] as const;
+
+const FAULTS = [
+  ...CERTAIN_FAULTS,
+  "pause client",
+  "pause client",
+  "pause client",
+  "suspend client",
+  "kill client",
+  "reset",
+  "reset",
+] as const;
+
 export function makePlan(seed: number): Plan {
   const random = new Random(seed, 1);
   const maker = new PlanMaker(random);
@@ -120,15 +163,17 @@ class PlanMaker {
   readonly #resources: readonly [string, ...string[]];
   /** Where machines are suspended, wall clocks are not set back: no lease survives both at once. */
   readonly #suspends: boolean;
+  readonly #weather: Weather;
   #longestTtlMs = 0;
 
   constructor(random: Random) {
     this.#random = random;
     this.#scaleMs = random.pick([100, 300, 1000, 1000, 3000, 10_000]);
-    this.#nodeCount = random.pick([3, 3, 3, 3, 5, 5, 5, 1, 2, 4]);
+    this.#nodeCount = random.pick([3, 3, 3, 3, 3, 5, 5, 1, 2, 4]);
     this.#clientCount = random.pick([2, 2, 2, 3, 3, 4]);
     this.#resources = random.pick([["r"], ["r"], ["r"], ["r", "s"]]);
     this.#suspends = random.chance(0.3);
+    this.#weather = this.#makeWeather();
   }
 
   plan(): Omit<Plan, "seed"> {
@@ -138,17 +183,19 @@ class PlanMaker {
       rate: this.#rate(),
       offsetMs: random.between(0, 100_000),
     }));
-    const faults = Array.from({ length: random.whole(1, 6) }, () => this.#fault());
+    const faults = Array.from({ length: random.whole(1, 6) }, (_, index) =>
+      this.#fault(index === 0),
+    );
     return {
       nodes,
       clients,
       faults,
-      weather: this.#weather(),
+      weather: this.#weather,
       meetingCostMs: random.pick([0, 0.01, 0.05]),
     };
   }
 
-  #weather(): Weather {
+  #makeWeather(): Weather {
     const leastMs = this.#random.pick([0.05, 0.2, 1]);
     return {
       leastMs,
@@ -166,12 +213,14 @@ class PlanMaker {
   #client(index: number): ClientPlan {
     const random = this.#random;
     const least = Math.ceil(LEAST_STEPS / this.#clientCount);
-    const count = random.whole(least, least + 2);
+    const count = least + random.pick([0, 0, 1]);
     const programCount = random.pick([1, 1, 2]);
     const programs = Array.from({ length: programCount }, (): Step[] => []);
     for (let step = 0; step < count; step++) {
-      programs[step % programCount]?.push(this.#step(index));
+      const program = programs[step % programCount];
+      program?.push(this.#step(index, program.at(-1)?.kind));
     }
+    if (random.chance(0.06)) this.#close(random.pick([programs[0] ?? [], ...programs]));
     return {
       clocks: { rate: this.#rate(), wallOffsetMs: random.whole(-60_000, 60_000) },
       resends: random.chance(0.5),
@@ -179,24 +228,20 @@ class PlanMaker {
     };
   }
 
-  #step(client: number): Step {
+  /** Puts the end of the client's Redlock among the later steps. */
+  #close(program: Step[]): void {
+    const at = this.#random.whole(Math.ceil(program.length / 2), program.length);
+    const afterMs = this.#random.between(0, 0.7 * this.#scaleMs);
+    const how = this.#random.pick(["quit", "dispose"]);
+    program.splice(at, 0, { kind: "close", afterMs, how });
+  }
+
+  #step(client: number, last: Step["kind"] | undefined): Step {
     const random = this.#random;
     const afterMs = random.chance(0.5) ? 0 : random.between(0, 0.7 * this.#scaleMs);
     const settings = this.#settings();
-    const kind: Step["kind"] = random.pick([
-      "acquire",
-      "acquire",
-      "acquire",
-      "tryAcquire",
-      "use",
-      "use",
-      "extend",
-      "extend",
-      "extend",
-      "release",
-      "release",
-      "handOver",
-    ]);
+    const mayHold = last === "acquire" || last === "tryAcquire" || last === "extend";
+    const kind = mayHold ? random.pick(STEPS) : random.pick(TAKING_STEPS);
     switch (kind) {
       case "acquire":
         return {
@@ -233,7 +278,7 @@ class PlanMaker {
   }
 
   #ttlMs(): number {
-    const factor = this.#random.pick([1, 1, 1, 0.5, 2, this.#random.chance(0.3) ? 20 : 1]);
+    const factor = this.#random.pick([1, 1, 1, 0.5, 2, this.#random.chance(0.3) ? 6 : 1]);
     const ttlMs = Math.round(this.#scaleMs * factor);
     this.#longestTtlMs = Math.max(this.#longestTtlMs, ttlMs);
     return ttlMs;
@@ -241,10 +286,10 @@ class PlanMaker {
 
   #settings(acquiring = false): CallSettings {
     const random = this.#random;
-    const retryDelay = Math.round(this.#scaleMs * random.pick([0.02, 0.05, 0.1, 0.3]));
+    const retryDelay = Math.round(this.#scaleMs * random.pick([0.05, 0.15, 0.4]));
     const nodeTimeout = Math.round(this.#scaleMs * random.pick([0.05, 0.1, 0.3]));
     return {
-      retryCount: random.pick([0, 2, 5, 10, 20]),
+      retryCount: random.pick([0, 0, 1, 2, 5]),
       retryDelay,
       retryJitter: Math.round(retryDelay * random.pick([0, 0.5, 1])),
       ...(random.chance(0.8) ? { nodeTimeout } : {}),
@@ -254,37 +299,31 @@ class PlanMaker {
 
   #waiting(): Partial<CallSettings> {
     const random = this.#random;
-    if (random.chance(0.1)) return { retryCount: -1, retryDelay: Math.round(this.#scaleMs * 0.3) };
+    if (random.chance(0.05)) return this.#endless();
     if (random.chance(0.5)) return {};
-    return { acquireTimeout: Math.round(this.#scaleMs * random.pick([0, 0.3, 1, 2.5])) };
+    return { acquireTimeout: Math.round(this.#scaleMs * random.pick([0, 0.3, 0.7, 1.5])) };
   }
 
-  #fault(): Fault {
+  /** Such a wait must end, so the nodes must be able to answer in time. */
+  #endless(): Partial<CallSettings> {
+    const roundTripMs = 2 * this.#weather.mostMs;
+    return {
+      retryCount: -1,
+      retryDelay: Math.round(this.#scaleMs * 0.3),
+      nodeTimeout: Math.ceil(Math.max(2 * roundTripMs, 0.3 * this.#scaleMs)),
+    };
+  }
+
+  /** The one that surely happens is one whose time comes, whatever the clients do. */
+  #fault(surely: boolean): Fault {
     const random = this.#random;
     const client = random.below(this.#clientCount);
     const node = random.below(this.#nodeCount);
-    const atMs = random.between(0, 3 * this.#scaleMs);
+    const atMs = random.between(0, (surely ? 1 : 3) * this.#scaleMs);
     const ms = this.#scaleMs * random.between(0.05, 2);
     const direction: Direction = random.pick(["up", "down", "both"]);
     const link = { client, node, atMs, ms };
-    const kind: Fault["kind"] = random.pick([
-      "pause client",
-      "pause client",
-      "pause client",
-      "suspend client",
-      "kill client",
-      "step wall clock",
-      "pause node",
-      "pause node",
-      "crash node",
-      "crash node",
-      "partition",
-      "partition",
-      "loss",
-      "loss",
-      "reset",
-      "slow",
-    ]);
+    const kind: Fault["kind"] = surely ? random.pick(CERTAIN_FAULTS) : random.pick(FAULTS);
     switch (kind) {
       case "pause client":
         return { kind, client, atMeeting: random.whole(1, 150), ms };
@@ -312,7 +351,7 @@ class PlanMaker {
       case "loss":
         return { kind, ...link, direction };
       case "reset":
-        return { kind, ...link };
+        return { kind, client, node, atSend: random.whole(1, 20) };
       case "slow":
         return { kind, ...link, extraMs: this.#scaleMs * random.between(0.02, 0.5) };
     }

@@ -4,7 +4,7 @@ import type { Redlock } from "../../src/redlock.js";
 import { Checker, type Tracked, Violation } from "./checker.js";
 import { Host } from "./host.js";
 import type { Library } from "./library.js";
-import { Link } from "./link.js";
+import { type Direction, Link } from "./link.js";
 import { SimulatedNode } from "./node.js";
 import type { CallSettings, Fault, Plan, Step } from "./plan.js";
 import { Random } from "./random.js";
@@ -21,8 +21,21 @@ export interface Outcome {
 
 /** More than this many events is no end. */
 const MOST_EVENTS = 100_000;
-/** Within this after the last fault and the last call, every node has been told of every release. */
-const SETTLE_MS = 2_500;
+/** How often it is looked whether every connection is open again and every command answered. */
+const SETTLE_MS = 100;
+/** After the last fault and the last call, they are within this. */
+const LONGEST_SETTLING_MS = 60_000;
+/** So many attempts find a majority that answers, if there is one, however messages straggle. */
+const ENOUGH_ATTEMPTS = 300;
+/** What a count's name begins with where it counts a fault. */
+export const FAULT_MARK = "fault: ";
+const WAYS: Record<Direction, string> = {
+  up: "requests",
+  down: "replies",
+  both: "both",
+};
+/** The library's own, for calls without a ttl. */
+const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
 /** A call may be late by this: its timers are, and it may go round the event loop once more. */
 const LATE_MS = 5;
 
@@ -42,6 +55,8 @@ interface Client {
   readonly host: Host;
   readonly redlock: Redlock;
   readonly links: readonly Link[];
+  /** Whether it began to close its Redlock. */
+  closed: boolean;
 }
 
 class Simulation {
@@ -52,9 +67,11 @@ class Simulation {
   readonly #nodes: readonly SimulatedNode[];
   readonly #clients: readonly Client[];
   readonly #rejections: unknown[] = [];
-  #running = new Map<Host, number>();
   #faultsLeft = 0;
-  #settling = false;
+  #settlingFromMs: number | undefined;
+  readonly #longestWaitMs: number;
+  readonly #longestTtlMs: number;
+  readonly #longestNodeTimeoutMs: number;
   #failure: Error | undefined;
   /** Adopted values are two hosts': what is left of them may be the other's. */
   readonly #shared = new Set<string>();
@@ -67,6 +84,15 @@ class Simulation {
     for (const node of this.#nodes) node.onExecute = this.#checker.onExecute;
     this.#clients = plan.clients.map((_, index) => this.#client(index, library));
     for (const fault of plan.faults) this.#schedule(fault);
+    const steps = plan.clients.flatMap(({ programs }) => programs.flat());
+    this.#longestTtlMs = Math.max(0, ...steps.map((step) => ("ttlMs" in step ? step.ttlMs : 0)));
+    this.#longestNodeTimeoutMs = Math.max(
+      NODE_TIMEOUT_WITHOUT_TTL_MS,
+      ...steps.map((step) =>
+        "settings" in step ? nodeTimesMs(step.settings, this.#longestTtlMs).mostMs : 0,
+      ),
+    );
+    this.#longestWaitMs = longestWaitMs(plan);
   }
 
   run(): Violation | undefined {
@@ -116,7 +142,7 @@ class Simulation {
       meetingCostMs,
     );
     host.onPause = (ms) => {
-      this.#count("client paused");
+      this.#count(`${FAULT_MARK}pause or suspension of a client`);
       this.world.log(host.name, `is paused for ${ms.toFixed(1)} ms`, host.timeMs);
     };
     const links = this.#nodes.map(
@@ -137,13 +163,18 @@ class Simulation {
       const client = { name: link.name, url: `redis://${link.name}` };
       return { client, own: !plan.resends, connect: () => link };
     };
+    for (const link of links) {
+      link.onResend = () => {
+        this.#count(`${FAULT_MARK}command sent again on a new connection`);
+      };
+    }
     const redlock = new library.Redlock(
       links.map((_, node) => String(node)),
       {
         [library.internalsKey]: { environment: host.environment, checkNode },
       },
     );
-    return { host, redlock, links };
+    return { host, redlock, links, closed: false };
   }
 
   #start(): void {
@@ -156,13 +187,14 @@ class Simulation {
 
   /** Runs something on the client's machine; what it throws ends the simulation. */
   #launch({ host }: Client, afterMs: number, body: () => Promise<void>): void {
-    this.#running.set(host, (this.#running.get(host) ?? 0) + 1);
+    if (host.dead) return;
+    host.running += 1;
     this.world.after(
       afterMs,
       () => {
         body().then(
           () => {
-            this.#running.set(host, (this.#running.get(host) ?? 0) - 1);
+            host.running -= 1;
           },
           (error: unknown) => {
             this.#failure ??= error instanceof Error ? error : new Error(String(error));
@@ -198,25 +230,34 @@ class Simulation {
         await this.#use(client, step);
         return mine;
       case "extend":
-        if (mine !== undefined) await this.#extend(client, mine, step.ttlMs, step.settings);
+        if (mine === undefined) await this.#inspect(client);
+        else await this.#extend(client, mine, step.ttlMs, step.settings);
         return mine;
       case "release":
-        if (mine !== undefined) await this.#release(client, mine, step.settings);
+        if (mine === undefined) await this.#inspect(client);
+        else await this.#release(client, mine, step.settings);
         return mine;
       case "handOver":
-        if (mine?.lock.valid !== true || mine.released) return mine;
-        this.#handOver(client, mine, step);
-        return undefined;
+        if (mine?.lock.valid === true && !mine.released) {
+          this.#handOver(client, mine, step);
+          return undefined;
+        }
+        await this.#inspect(client);
+        return mine;
+      case "close":
+        await this.#close(client, step.how);
+        return mine;
     }
   }
 
   /** Runs a call and holds it to its budget, which its host's pauses extend. */
   async #call<T>(
-    { host }: Client,
+    client: Client,
     what: string,
     budgetMs: number,
     body: () => Promise<T>,
   ): Promise<T | Error> {
+    const { host } = client;
     const startMs = host.monotonicAt(host.timeMs);
     const { pausedMs } = host;
     this.#count(what.split(" ")[0] ?? "");
@@ -233,18 +274,30 @@ class Simulation {
         `${host.name} ${what} took ${tookMs.toFixed(1)} ms, allowed ${allowedMs.toFixed(1)} ms`,
       );
     }
-    if (outcome instanceof Error) this.#checkError(what, outcome);
+    if (outcome instanceof Error) this.#checkError(client, what, outcome);
     return outcome;
   }
 
-  #checkError(what: string, error: Error): void {
+  #checkError({ closed }: Client, what: string, error: Error): void {
     if (error instanceof Violation) throw error;
     const { code } = error as { code?: unknown };
-    const known = typeof code === "string" && code.startsWith("ERR_REDLOCK_");
+    const known =
+      typeof code === "string" &&
+      code.startsWith("ERR_REDLOCK_") &&
+      (closed || code !== "ERR_REDLOCK_CLOSED");
     if (!known && error.message !== "cancelled") {
       throw new Violation("errors", `${what} threw ${error.name}: ${error.message}`);
     }
     this.#count(`${what.split(" ")[0] ?? ""} refused: ${known ? code.slice(12) : "cancelled"}`);
+  }
+
+  #acquireBudgetMs(settings: CallSettings, ttlMs: number): number {
+    const { mostMs } = nodeTimesMs(settings, ttlMs);
+    const { acquireTimeout, retryCount } = settings;
+    if (acquireTimeout === undefined) {
+      return retryCount === -1 ? this.#longestWaitMs : retryBudgetMs(settings, mostMs);
+    }
+    return acquireTimeout === 0 ? mostMs : acquireTimeout;
   }
 
   async #acquire(client: Client, step: Step & { kind: "acquire" }): Promise<Tracked | undefined> {
@@ -260,17 +313,43 @@ class Simulation {
         client.host,
       );
     }
-    const budgetMs = acquireBudgetMs(settings, ttlMs);
-    const outcome = await this.#call(
-      client,
-      `acquire ${resources.join(", ")} for ${ttlMs} ms`,
-      // A look at what the keys hold, for the error's text, is not cut short.
-      Math.min(budgetMs, (cancelAfterMs ?? Infinity) * 1.01 + nodeTimeoutMs(settings, ttlMs)),
-      () => client.redlock.acquire(resources, ttlMs, { ...settings, signal: controller.signal }),
+    const outcome = await this.#taking(client, () =>
+      this.#call(
+        client,
+        `acquire ${resources.join(", ")} for ${ttlMs} ms`,
+        Math.min(this.#acquireBudgetMs(settings, ttlMs), (cancelAfterMs ?? Infinity) * 1.01),
+        () => client.redlock.acquire(resources, ttlMs, { ...settings, signal: controller.signal }),
+      ),
     );
     if (outcome instanceof Error) return undefined;
     this.#count("acquired");
-    return this.#checker.track(client.host, outcome, false, nodeTimeoutMs(settings, ttlMs));
+    return this.#checker.track(client.host, outcome, false, nodeTimesMs(settings, ttlMs));
+  }
+
+  /** A call that begins on a closed Redlock is refused for that. */
+  async #taking<T>(client: Client, call: () => Promise<T | Error>): Promise<T | Error> {
+    const { closed } = client;
+    const outcome = await call();
+    if (closed && (outcome as { code?: unknown } | null)?.code !== "ERR_REDLOCK_CLOSED") {
+      throw new Violation(
+        "closed",
+        `${client.host.name} was given ${inWords(outcome)} after its end`,
+      );
+    }
+    return outcome;
+  }
+
+  async #inspect(client: Client): Promise<void> {
+    await this.#call(client, "inspect", NODE_TIMEOUT_WITHOUT_TTL_MS, () =>
+      client.redlock.inspect("r"),
+    );
+  }
+
+  async #close(client: Client, how: "quit" | "dispose"): Promise<void> {
+    client.closed = true;
+    await this.#call(client, how, NODE_TIMEOUT_WITHOUT_TTL_MS, () =>
+      how === "quit" ? client.redlock.quit() : client.redlock[Symbol.asyncDispose](),
+    );
   }
 
   async #tryAcquire(
@@ -278,18 +357,17 @@ class Simulation {
     step: Step & { kind: "tryAcquire" },
   ): Promise<Tracked | undefined> {
     const { resources, ttlMs, settings } = step;
-    const boundMs = nodeTimeoutMs(settings, ttlMs);
     const drawn = client.host.values.length;
-    const outcome = await this.#call(
-      client,
-      `tryAcquire ${resources.join(", ")} for ${ttlMs} ms`,
-      boundMs,
-      () => client.redlock.tryAcquire(resources, ttlMs, settings),
+    const timesMs = nodeTimesMs(settings, ttlMs);
+    const outcome = await this.#taking(client, () =>
+      this.#call(client, `tryAcquire ${resources.join(", ")} for ${ttlMs} ms`, timesMs.mostMs, () =>
+        client.redlock.tryAcquire(resources, ttlMs, settings),
+      ),
     );
     if (outcome instanceof Error) return undefined;
     if (outcome !== null) {
       this.#count("acquired");
-      return this.#checker.track(client.host, outcome, false, boundMs);
+      return this.#checker.track(client.host, outcome, false, timesMs);
     }
     this.#count("tryAcquire gave null");
     const values = client.host.values.slice(drawn);
@@ -308,15 +386,20 @@ class Simulation {
   ): Promise<void> {
     const { host } = client;
     const { lock } = tracked;
-    const boundMs = nodeTimeoutMs(settings, ttlMs);
-    tracked.nodeTimeoutMs = Math.max(tracked.nodeTimeoutMs, boundMs);
+    const { mostMs, leastMs } = nodeTimesMs(settings, ttlMs);
+    tracked.nodeTimeoutMs = Math.max(tracked.nodeTimeoutMs, mostMs);
+    tracked.surelyMs = Math.min(tracked.surelyMs, leastMs);
+    this.#checker.refresh(tracked);
     const startMs = host.monotonicAt(host.timeMs);
     const leftMs = tracked.monotonicEndMs === 0 ? Infinity : tracked.monotonicEndMs - startMs;
-    const budgetMs = Math.min(retryBudgetMs(settings, boundMs), Math.max(0, leftMs) + ttlMs);
+    const budgetMs = Math.min(retryBudgetMs(settings, mostMs), Math.max(0, leftMs) + ttlMs);
     const outcome = await this.#call(client, `extend ${lock.value} by ${ttlMs} ms`, budgetMs, () =>
       client.redlock.extend(lock, ttlMs, settings),
     );
-    if (outcome instanceof Error) return;
+    if (outcome instanceof Error) {
+      this.#checker.checkPrompt(lock.value, host, "extend", startMs, 0);
+      return;
+    }
     this.#count("extended");
     const quorum = Math.floor(this.#nodes.length / 2) + 1;
     if (this.#checker.extensionVotes(lock.value, host, startMs - 1e-6) < quorum) {
@@ -325,35 +408,37 @@ class Simulation {
   }
 
   async #release(client: Client, tracked: Tracked, settings: CallSettings): Promise<void> {
+    const { host } = client;
     const { lock } = tracked;
-    const boundMs = nodeTimeoutMs(settings, lock.ttl);
+    const { mostMs, leastMs } = nodeTimesMs(settings, lock.ttl);
+    const startMs = host.monotonicAt(host.timeMs);
     tracked.released = true;
     const outcome = await this.#call(
       client,
       `release ${lock.value}`,
-      Math.min(retryBudgetMs(settings, boundMs), lock.ttl + boundMs),
+      Math.min(retryBudgetMs(settings, mostMs), lock.ttl + mostMs),
       () => client.redlock.release(lock, settings),
     );
+    this.#checker.checkPrompt(lock.value, host, "release", startMs, leastMs);
     if (!(outcome instanceof Error)) this.#count("released");
   }
 
   async #use(client: Client, step: Step & { kind: "use" }): Promise<void> {
     const { resources, ttlMs, settings, holdMs, heedsSignal } = step;
     const { host } = client;
-    const boundMs = nodeTimeoutMs(settings, ttlMs);
+    const timesMs = nodeTimesMs(settings, ttlMs);
+    const budgetMs = this.#acquireBudgetMs(settings, ttlMs);
     const startMs = host.monotonicAt(host.timeMs);
     const { pausedMs } = host;
-    const work = { isLost: false };
+    const work: { isLost: boolean; lock?: Lock } = { isLost: false };
     const routine = async (signal: AbortSignal, lock: Lock): Promise<string> => {
       this.#count("acquired");
       const fromMs = host.monotonicAt(host.timeMs);
-      if (
-        fromMs - startMs >
-        acquireBudgetMs(settings, ttlMs) + LATE_MS + 1.01 * (host.pausedMs - pausedMs)
-      ) {
+      if (fromMs - startMs > budgetMs + LATE_MS + 1.01 * (host.pausedMs - pausedMs)) {
         throw new Violation("budget", `${host.name} waited too long for using`);
       }
-      const tracked = this.#checker.track(host, lock, false, boundMs);
+      const tracked = this.#checker.track(host, lock, false, timesMs, signal.aborted);
+      work.lock = lock;
       tracked.signal = signal;
       await this.#hold(host, signal, holdMs, heedsSignal);
       this.#checker.checkTold(tracked);
@@ -363,12 +448,17 @@ class Simulation {
       tracked.released = true;
       return "done";
     };
-    const outcome = await this.#call(
-      client,
-      `using ${resources.join(", ")} for ${ttlMs} ms, held ${holdMs.toFixed(0)} ms`,
-      acquireBudgetMs(settings, ttlMs) + holdMs * 1.01 + boundMs + LATE_MS,
-      () => client.redlock.using(resources, ttlMs, settings, routine),
+    const outcome = await this.#taking(client, () =>
+      this.#call(
+        client,
+        `using ${resources.join(", ")} for ${ttlMs} ms, held ${holdMs.toFixed(0)} ms`,
+        budgetMs + holdMs * 1.01 + timesMs.mostMs + LATE_MS,
+        () => client.redlock.using(resources, ttlMs, settings, routine),
+      ),
     );
+    if (work.lock !== undefined) {
+      this.#checker.checkPrompt(work.lock.value, host, "release", startMs, timesMs.leastMs);
+    }
     if (work.isLost && !(outcome instanceof Error)) {
       throw new Violation("loss is final", `${host.name}'s using gave a value after its loss`);
     }
@@ -397,7 +487,10 @@ class Simulation {
     this.#launch(target, this.#plan.weather.mostMs, async () => {
       const settings: CallSettings = { retryCount: 3, retryDelay: 10, retryJitter: 5 };
       const adopted = target.redlock.adopt(JSON.parse(text) as ReturnType<Lock["toJSON"]>);
-      const tracked = this.#checker.track(target.host, adopted, true, 0);
+      const tracked = this.#checker.track(target.host, adopted, true, {
+        mostMs: 0,
+        leastMs: Infinity,
+      });
       await this.#extend(target, tracked, step.ttlMs, settings);
       await target.host.sleep(step.holdMs);
       await this.#release(target, tracked, settings);
@@ -409,9 +502,20 @@ class Simulation {
       this.#clients[fault.client]?.host.pauses.set(fault.atMeeting, fault.ms);
       return;
     }
+    if (fault.kind === "reset") {
+      const link = this.#clients[fault.client]?.links[fault.node];
+      if (link !== undefined) {
+        link.resets.add(fault.atSend);
+        link.onReset = () => {
+          this.#count(`${FAULT_MARK}reset of a connection with a command in flight`);
+          this.world.log("FAULT", JSON.stringify(fault));
+        };
+      }
+      return;
+    }
     this.#faultsLeft += 1;
     this.world.at(fault.atMs, () => {
-      this.#count(fault.kind);
+      this.#count(inDetail(fault));
       this.world.log("FAULT", JSON.stringify(fault));
       const end = this.#begin(fault);
       this.world.after("ms" in fault ? fault.ms : 0, () => {
@@ -423,7 +527,7 @@ class Simulation {
   }
 
   /** Gives what ends it. */
-  #begin(fault: Exclude<Fault, { kind: "pause client" }>): () => void {
+  #begin(fault: Exclude<Fault, { kind: "pause client" | "reset" }>): () => void {
     const nothing = (): void => undefined;
     switch (fault.kind) {
       case "suspend client":
@@ -443,7 +547,6 @@ class Simulation {
         return this.#crash(fault.node, fault.withData);
       case "partition":
       case "loss":
-      case "reset":
       case "slow":
         return this.#disturb(fault);
     }
@@ -466,7 +569,7 @@ class Simulation {
     };
   }
 
-  #disturb(fault: Fault & { kind: "partition" | "loss" | "reset" | "slow" }): () => void {
+  #disturb(fault: Fault & { kind: "partition" | "loss" | "slow" }): () => void {
     const link = this.#clients[fault.client]?.links[fault.node];
     if (link === undefined) return () => undefined;
     switch (fault.kind) {
@@ -481,9 +584,6 @@ class Simulation {
         return () => {
           link.reset();
         };
-      case "reset":
-        link.reset();
-        return () => undefined;
       case "slow":
         link.extraDelayMs += fault.extraMs;
         return () => {
@@ -495,21 +595,43 @@ class Simulation {
   #isQuiet(): boolean {
     if (this.#faultsLeft > 0) return false;
     return this.#clients.every(
-      ({ host }) =>
-        host.dead || (this.#running.get(host) === 0 && host.busyUntilMs <= this.world.nowMs),
+      ({ host }) => host.dead || (host.running === 0 && host.busyUntilMs <= this.world.nowMs),
     );
   }
 
-  /** Once all is done and whole again, nothing that was given back may be left for long. */
   #settleWhenQuiet(): void {
-    if (this.#settling || !this.#isQuiet()) return;
-    this.#settling = true;
-    this.world.after(SETTLE_MS + this.#plan.weather.straggleMs, () => {
-      this.#checkResidue();
-    });
+    if (this.#settlingFromMs !== undefined || !this.#isQuiet()) return;
+    this.#settlingFromMs = this.world.nowMs;
+    this.world.after(SETTLE_MS, this.#settle);
   }
 
+  /** Once all is done and whole again, nothing that was given back may be left for long. */
+  readonly #settle = (): void => {
+    const isSettled = this.#clients.every(
+      ({ host, links }) => host.dead || links.every(({ isSettled }) => isSettled),
+    );
+    if (isSettled) {
+      this.#checkResidue();
+      return;
+    }
+    const settlingMs = this.world.nowMs - (this.#settlingFromMs ?? 0);
+    if (settlingMs > LONGEST_SETTLING_MS) {
+      throw new Violation(
+        "nothing leaks",
+        "connections are closed or commands unanswered for ever",
+      );
+    }
+    this.world.after(SETTLE_MS, this.#settle);
+  };
+
   #checkResidue(): void {
+    this.world.after(1.01 * this.#longestNodeTimeoutMs + LATE_MS, () => {
+      for (const { host } of this.#clients) {
+        if (!host.dead && host.timers.size > 0) {
+          throw new Violation("nothing leaks", `${host.name} has ${host.timers.size} timers left`);
+        }
+      }
+    });
     for (const node of this.#nodes) {
       const { redis, clockMs } = node;
       for (const key of redis.keys(clockMs)) {
@@ -520,7 +642,7 @@ class Simulation {
 
   #checkLeft(node: SimulatedNode, key: string, value: string): void {
     const owner = this.#clients[value.charCodeAt(0) - 97];
-    if (owner === undefined || owner.host.dead || this.#shared.has(value)) return;
+    if (owner === undefined || owner.host.dead || owner.closed || this.#shared.has(value)) return;
     if (owner.links[node.index]?.strays.has(value) === true) return;
     const tracked = this.#checker.tracked.find(({ lock }) => lock.value === value);
     if (tracked?.released === false) return;
@@ -533,11 +655,7 @@ class Simulation {
   #checkEnd(): void {
     for (const { host, links } of this.#clients) {
       if (host.dead) continue;
-      if (this.#running.get(host) !== 0)
-        throw new Violation("an end", `${host.name} waits for ever`);
-      if (host.timers.size > 0) {
-        throw new Violation("nothing leaks", `${host.name} has ${host.timers.size} timers left`);
-      }
+      if (host.running !== 0) throw new Violation("an end", `${host.name} waits for ever`);
       for (const { pending, node } of links) {
         if (pending > 0) {
           throw new Violation(
@@ -547,7 +665,7 @@ class Simulation {
         }
       }
     }
-    const longestMs = 25 * 10_000 * 1.02;
+    const longestMs = 1.02 * this.#longestTtlMs;
     for (const { redis, clockMs, name } of this.#nodes) {
       const [key] = redis.keys(clockMs + longestMs);
       if (key !== undefined) throw new Violation("nothing leaks", `${key} stays on ${name}`);
@@ -555,26 +673,51 @@ class Simulation {
   }
 }
 
-/** What the library may give one node at most. */
-function nodeTimeoutMs({ nodeTimeout }: CallSettings, ttlMs: number): number {
+/** What the library gives one node, at most and at least. */
+function nodeTimesMs(
+  { nodeTimeout }: CallSettings,
+  ttlMs: number,
+): { readonly mostMs: number; readonly leastMs: number } {
   const usualMs = Math.min(Math.max(Math.round(ttlMs * 0.05), 50), 1000);
-  return nodeTimeout ?? Math.max(usualMs, ttlMs / 3);
+  return {
+    mostMs: nodeTimeout ?? Math.max(usualMs, ttlMs / 3),
+    leastMs: nodeTimeout ?? usualMs,
+  };
+}
+
+/** As long as all calls and faults take that have an end, one after the other, and then enough attempts. */
+function longestWaitMs({ clients, faults }: Plan): number {
+  const faultsMs = Math.max(
+    0,
+    ...faults.map((fault) => ("atMs" in fault ? fault.atMs : 0) + ("ms" in fault ? fault.ms : 0)),
+  );
+  let sumMs = faultsMs;
+  for (const step of clients.flatMap(({ programs }) => programs.flat())) {
+    sumMs += step.afterMs + ("holdMs" in step ? step.holdMs : 0);
+    if ("ttlMs" in step) sumMs += 2 * step.ttlMs;
+    if (!("settings" in step)) continue;
+    const { settings } = step;
+    const ttlMs = "ttlMs" in step ? step.ttlMs : 0;
+    const retryCount = settings.retryCount === -1 ? ENOUGH_ATTEMPTS : settings.retryCount;
+    sumMs += retryBudgetMs({ ...settings, retryCount }, nodeTimesMs(settings, ttlMs).mostMs);
+  }
+  return 1.02 * sumMs;
 }
 
 function retryBudgetMs(
   { retryCount, retryDelay, retryJitter }: CallSettings,
   boundMs: number,
 ): number {
-  if (retryCount === -1) return Infinity;
   // Each wait of each attempt is a timer, and may be late.
   return (retryCount + 1) * (boundMs + retryDelay + retryJitter + LATE_MS);
 }
 
-function acquireBudgetMs(settings: CallSettings, ttlMs: number): number {
-  const boundMs = nodeTimeoutMs(settings, ttlMs);
-  const { acquireTimeout } = settings;
-  if (acquireTimeout === undefined) return retryBudgetMs(settings, boundMs);
-  return acquireTimeout === 0 ? boundMs : acquireTimeout;
+/** Under what name a fault is counted. */
+function inDetail(fault: Fault): string {
+  const name = `${FAULT_MARK}${fault.kind}`;
+  if (fault.kind === "crash node") return `${name}, ${fault.withData ? "data kept" : "data lost"}`;
+  if (fault.kind === "step wall clock") return `${name} ${fault.byMs < 0 ? "back" : "forward"}`;
+  return "direction" in fault ? `${name}, of ${WAYS[fault.direction]}` : name;
 }
 
 function inWords(outcome: unknown): string {

@@ -1,16 +1,18 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
 import { promisify } from "node:util";
 import { describe, expect, it } from "@jest/globals";
-import { library } from "./library.js";
-import { makePlan } from "./plan.js";
+import { type Library, library } from "./library.js";
+import { catchMutant, FOUND, MUTANTS, mutate } from "./mutants.js";
+import { makePlan, type Plan } from "./plan.js";
 import { type Outcome, run } from "./run.js";
 
 /** Out of the microtasks, which a schedule must be able to run to their end. */
-function replay(seed: number): Promise<Outcome> {
+function replay(plan: Plan, of: Library = library): Promise<Outcome> {
   return new Promise((resolve) => {
     setImmediate(() => {
-      resolve(run(makePlan(seed), library, true));
+      resolve(run(plan, of, true));
     });
   });
 }
@@ -19,9 +21,26 @@ function hashOf({ trace }: Outcome): string {
   return createHash("sha1").update(trace.join("\n")).digest("hex");
 }
 
+/** A plan that showed a bug of the library, which is fixed. */
+interface Regression {
+  /** As in `FOUND`. */
+  readonly name: string;
+  readonly rule: string;
+  readonly plan: Plan;
+}
+
+const folder = new URL("regressions/", import.meta.url);
+const regressions = readdirSync(folder).map(
+  (file) => JSON.parse(readFileSync(new URL(file, folder), "utf8")) as Regression,
+);
+
 describe("the simulator", () => {
   it("gives the same trace for the same seed, and another for another", async () => {
-    const [first, again, other] = [await replay(7), await replay(7), await replay(8)];
+    const [first, again, other] = [
+      await replay(makePlan(7)),
+      await replay(makePlan(7)),
+      await replay(makePlan(8)),
+    ];
     expect(first.trace.length).toBeGreaterThan(20);
     expect(hashOf(again)).toBe(hashOf(first));
     expect(hashOf(other)).not.toBe(hashOf(first));
@@ -33,16 +52,61 @@ describe("the simulator", () => {
       env: { ...process.env, NODE_OPTIONS: "" },
       maxBuffer: 2 ** 26,
     });
-    const { trace } = await replay(7);
+    const { trace } = await replay(makePlan(7));
     expect(stdout).toContain(trace.join("\n"));
-  }, 30_000);
+  }, 60_000);
 
   it("finds no violation in the first 200 schedules", async () => {
     for (let seed = 1; seed <= 200; seed++) {
-      expect({ seed, violation: (await replay(seed)).violation?.message }).toEqual({
+      expect({ seed, violation: (await replay(makePlan(seed))).violation?.message }).toEqual({
         seed,
         violation: undefined,
       });
     }
   }, 60_000);
+
+  it("has two clients, ten operations and a fault in each schedule", () => {
+    for (let seed = 1; seed <= 1000; seed++) {
+      const { clients, faults } = makePlan(seed);
+      expect(clients.length).toBeGreaterThanOrEqual(2);
+      expect(clients.flatMap(({ programs }) => programs.flat()).length).toBeGreaterThanOrEqual(10);
+      expect(faults.length).toBeGreaterThanOrEqual(1);
+    }
+  });
+
+  it.each(
+    [
+      "quorum N/2",
+      "no drift",
+      "one value for all attempts",
+      "DEL without the compare",
+      "a shorter extension shortens the key",
+      "a majority's answers are not enough",
+    ].map((name) => [name]),
+  )(
+    "catches the planted bug: %s",
+    async (name) => {
+      const mutant = MUTANTS.find((each) => each.name === name);
+      if (mutant === undefined) throw new Error(`there is no mutant ${name}`);
+      expect((await catchMutant(mutant, 50)).seeds).toBeGreaterThan(0);
+    },
+    60_000,
+  );
+
+  it("has a plan for each bug that it found", () => {
+    expect(regressions.map(({ name }) => name).sort()).toEqual(
+      FOUND.map(({ name }) => name).sort(),
+    );
+  });
+
+  it.each(regressions.map((regression) => [regression.name, regression] as const))(
+    "finds again, where it is put back: %s",
+    async (name, { rule, plan }) => {
+      expect((await replay(plan)).violation).toBeUndefined();
+      const bug = FOUND.find((each) => each.name === name);
+      if (bug === undefined) throw new Error(`there is no such bug: ${name}`);
+      expect((await replay(plan, await mutate(bug))).violation?.rule).toBe(rule);
+    },
+    60_000,
+  );
 });

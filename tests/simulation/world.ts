@@ -91,8 +91,10 @@ export class World {
       this.onBefore?.(actor);
     }
     next.run();
-    drain();
-    actor?.endTurn();
+    if (actor !== undefined) {
+      drain();
+      actor.endTurn();
+    }
     this.onAfter?.(actor);
     return true;
   }

@@ -1,0 +1,44 @@
+import type { Library } from "../library.js";
+import { PAIRS } from "./pairs.js";
+import { type Found, search } from "./search.js";
+import type { Bounds } from "./system.js";
+
+/** Bounds in place of the pairs' own. */
+type Given = { readonly [name in "deliveries" | "faults" | "timers"]?: string | undefined };
+
+/** Searches every pair of programs and says what it did; false where something was violated. */
+export function explore(library: Library, given: Given = {}): Promise<boolean> {
+  // Nobody reads the stacks of the errors that a schedule is full of, and they cost half its time.
+  Error.stackTraceLimit = 0;
+  // Out of the microtasks, which a schedule must be able to run to their end.
+  return new Promise((resolve) => {
+    setImmediate(() => {
+      let isClean = true;
+      for (const pair of PAIRS) {
+        const bounds: Bounds = {
+          deliveries: Number(given.deliveries ?? pair.bounds.deliveries),
+          faults: Number(given.faults ?? pair.bounds.faults),
+          timers: Number(given.timers ?? pair.bounds.timers),
+        };
+        const found = search(pair.programs, library, bounds);
+        console.log(`${pair.name}\n${inWords(bounds, found)}`);
+        isClean &&= found.violation === undefined;
+      }
+      resolve(isClean);
+    });
+  });
+}
+
+function inWords({ deliveries, faults, timers }: Bounds, found: Found): string {
+  const { violation, executions, states, observables, mostDeliveries, mostSteps, seconds } = found;
+  const within = `up to ${deliveries} deliveries, ${faults} faults and ${timers} timers`;
+  const end =
+    violation === undefined
+      ? "complete: no violation"
+      : `VIOLATION ${violation.error.message}\n  after ${violation.steps.join(", ")}`;
+  return (
+    `  ${within}: ${executions} executions, ${states.size} states, ${observables.size} of them ` +
+    `observably distinct, at most ${mostDeliveries} deliveries and ${mostSteps} steps deep, ` +
+    `${seconds.toFixed(1)} s\n  ${end}`
+  );
+}

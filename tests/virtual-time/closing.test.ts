@@ -1,0 +1,152 @@
+import { describe, expect, it } from "@jest/globals";
+import { played, rejection } from "./stage.js";
+
+const ALL = [0, 1, 2, 3, 4];
+
+describe("inspect", () => {
+  it(
+    "says what each server holds of each resource",
+    played(async (stage) => {
+      const { redlock } = await stage.connect({ keyPrefix: "lock:" });
+      const lock = await redlock.acquire("r", 1000);
+      stage.crash([4]);
+      await stage.sleep(10);
+      const inspections = await redlock.inspect(["r", "s"]);
+      expect(inspections.map(({ node, ok }) => [node, ok])).toEqual([
+        ["node-1:6379", true],
+        ["node-2:6379", true],
+        ["node-3:6379", true],
+        ["node-4:6379", true],
+        ["node-5:6379", false],
+      ]);
+      expect(inspections[0]?.resources).toEqual([
+        { resource: "r", key: "lock:r", type: "string", value: lock.value, remainingMs: 988 },
+        { resource: "s", key: "lock:s", type: "none", value: null, remainingMs: 0 },
+      ]);
+      expect(await rejection(redlock.inspect(""))).toBeInstanceOf(TypeError);
+    }),
+  );
+
+  it(
+    "waits for a silent server for 250 ms, or as the setting says",
+    played(async (stage) => {
+      const usual = await stage.connect();
+      const quick = await stage.connect({ nodeTimeout: 70 });
+      stage.freeze([0]);
+      expect((await stage.timed(usual.redlock.inspect("r"))).ms).toBe(250);
+      expect((await stage.timed(quick.redlock.inspect("r"))).ms).toBe(70);
+    }),
+  );
+});
+
+describe("a Redlock that is closed", () => {
+  it(
+    "refuses every call, ends every waiting, and asks nobody any more",
+    played(async (stage) => {
+      const { redlock } = await stage.connect({ retryCount: -1 });
+      const held = await redlock.acquire("r", 20_000);
+      const waiting = rejection(redlock.acquire("r", 1000));
+      const using = rejection(redlock.using("r", 1000, () => 1));
+      await stage.sleep(50);
+      const quitting = redlock.quit();
+      expect((await waiting).code).toBe("ERR_REDLOCK_CLOSED");
+      expect((await using).code).toBe("ERR_REDLOCK_CLOSED");
+      const closedMs = stage.nowMs;
+      for (const refused of [
+        redlock.acquire("s", 1000),
+        redlock.tryAcquire("s", 1000),
+        redlock.using("s", 1000, () => 1),
+        redlock.extend(held, 1000),
+        redlock.release(held),
+        redlock.inspect("s"),
+      ]) {
+        expect((await rejection(refused)).code).toBe("ERR_REDLOCK_CLOSED");
+      }
+      await quitting;
+      await stage.sleep(100);
+      expect(stage.asked.filter(({ atMs, what }) => atMs > closedMs && what !== "quit")).toEqual(
+        [],
+      );
+    }),
+  );
+
+  it(
+    "tells nobody of the release of a lock that has expired, which resolves",
+    played(async (stage) => {
+      const { redlock } = await stage.connect();
+      const lock = await redlock.acquire("r", 1000);
+      await stage.sleep(1000);
+      await redlock.quit();
+      expect((await redlock.release(lock)).attempts).toEqual([]);
+      await stage.sleep(5);
+      expect(stage.questions("release")).toEqual([]);
+    }),
+  );
+
+  it(
+    "does not keep what it owes",
+    played(async (stage) => {
+      const { redlock, host } = await stage.connect({ retryCount: 0 });
+      const lock = await redlock.acquire("r", 20_000);
+      stage.freeze([0], 1000);
+      await stage.sleep(1);
+      await redlock.release(lock);
+      await stage.sleep(1000);
+      stage.crash([1]);
+      await stage.sleep(10);
+      const another = await redlock.acquire("s", 20_000);
+      await redlock.release(another);
+      await redlock.quit();
+      expect(host.timers.size).toBe(0);
+    }),
+  );
+});
+
+describe("quit", () => {
+  it(
+    "ends every connection, also of clients passed in",
+    played(async (stage) => {
+      const { redlock, links } = await stage.connect();
+      await redlock.quit();
+      await stage.sleep(5);
+      expect(links.map(({ state }) => state)).toEqual(ALL.map(() => "down"));
+      const owned = stage.client({}, stage.machine(false));
+      await stage.sleep(10);
+      await owned.redlock.quit();
+      await stage.sleep(5);
+      expect(owned.links.map(({ state }) => state)).toEqual(ALL.map(() => "down"));
+    }),
+  );
+
+  it(
+    "cuts the connection of a server that does not answer within 250 ms, or as the setting says",
+    played(async (stage) => {
+      const usual = await stage.connect();
+      const quick = await stage.connect({ nodeTimeout: 70 });
+      stage.freeze([0]);
+      expect((await stage.timed(usual.redlock.quit())).ms).toBe(250);
+      expect((await stage.timed(quick.redlock.quit())).ms).toBe(70);
+      await stage.sleep(5);
+      expect(usual.links[0]?.state).toBe("down");
+    }),
+  );
+});
+
+describe("disposal", () => {
+  it(
+    "ends the connections that the library made, and leaves the caller's clients open",
+    played(async (stage) => {
+      const own = await stage.connect();
+      const passedIn = stage.client({}, stage.machine(false));
+      await stage.sleep(10);
+      await own.redlock[Symbol.asyncDispose]();
+      await passedIn.redlock[Symbol.asyncDispose]();
+      await stage.sleep(5);
+      expect(own.links.map(({ state }) => state)).toEqual(ALL.map(() => "down"));
+      expect(passedIn.links.map(({ state }) => state)).toEqual(ALL.map(() => "ready"));
+      expect((await rejection(passedIn.redlock.acquire("r", 1000))).code).toBe(
+        "ERR_REDLOCK_CLOSED",
+      );
+    }),
+  );
+});
