@@ -162,7 +162,7 @@ export class Node {
             throw new Abstention(this.name);
           }
         }
-        if (this.#unanswered === 0) this.#owed.prolong();
+        if (this.#unanswered === 0 && this.#owed.size > 0) this.#owed.forgetExpired();
         this.#payOnReturn();
         throw withoutCommand(error);
       },

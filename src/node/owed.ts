@@ -59,18 +59,13 @@ export class OwedReleases {
     const delayMs = Math.ceil(atMs - this.#environment.monotonicMs());
     const timer = this.#environment.setBackgroundTimer(() => {
       this.#expiry = undefined;
-      this.#forgetExpired();
+      this.forgetExpired();
     }, delayMs);
     this.#expiry = { timer, atMs };
   }
 
-  /** What was in flight when the connection broke may have run until then: each counts from now. */
-  prolong(): void {
-    for (const release of [...this.#byValue.values()]) this.add(release);
-  }
-
   /** Forgets those whose ttl has passed, unless something in flight could bring their keys back. */
-  #forgetExpired(): void {
+  forgetExpired(): void {
     if (!this.#mayForget()) return;
     const nowMs = this.#environment.monotonicMs();
     let nextMs = Infinity;
