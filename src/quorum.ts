@@ -60,7 +60,7 @@ export class Round {
   #against = 0;
   #verdict: boolean | undefined;
   #timer: Timer | undefined;
-  #watchers: (() => boolean)[] = [];
+  readonly #watchers: (() => void)[] = [];
 
   constructor(question: Question, environment: Environment) {
     this.#question = question;
@@ -260,16 +260,12 @@ export class Round {
     return new Promise((resolve) => {
       this.#watchers.push(() => {
         const value = read();
-        if (value === undefined) return false;
-        resolve(value);
-        return true;
+        if (value !== undefined) resolve(value);
       });
     });
   }
 
   #notify(): void {
-    if (this.#watchers.length > 0) {
-      this.#watchers = this.#watchers.filter((watcher) => !watcher());
-    }
+    for (const watch of this.#watchers) watch();
   }
 }

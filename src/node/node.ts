@@ -105,12 +105,18 @@ export class Node {
   /**
    * Keeps a release that the node has not confirmed until it is back, or the ttl has passed. Where what
    * is released is `inFlight` to a node that is silent, the release is sent behind it, on the same
-   * connection: the node may wake up and set the key after the debt was forgotten.
+   * connection: the node may wake up and set the key after the debt was forgotten. Where that connection
+   * breaks, the node may act on the one and never see the other, so the ttl begins anew.
    */
   owe(release: OwedRelease, inFlight: boolean): void {
-    if (this.#keepsOwed) this.#owed.add(release);
+    this.#keep(release);
     if (this.#connection.state !== "ready") this.#payOnReturn();
-    else if (inFlight || this.#silence === undefined) void this.#payOne(release);
+    else if (inFlight) void this.#payOne(release, () => this.#keep(release));
+    else if (this.#silence === undefined) void this.#payOne(release);
+  }
+
+  #keep(release: OwedRelease): void {
+    if (this.#keepsOwed) this.#owed.add(release);
   }
 
   /** Keeps no owed release any more. */
@@ -256,15 +262,19 @@ export class Node {
   }
 
   /** In full, not by EVALSHA: a fallback after NOSCRIPT would arrive behind the votes. */
-  async #payOne({ keys, value }: OwedRelease): Promise<void> {
+  async #payOne({ keys, value }: OwedRelease, onBreak?: () => void): Promise<void> {
     const { command, args } = inFull(releaseOperation(keys, value), releaseScript);
     this.#inPayment.add(value);
     try {
       await this.#connection.send(command, args);
       this.#owed.paid(value);
     } catch (error) {
-      if (isReply(error)) this.#owed.paid(value);
-      else this.#payOnReturn();
+      if (isReply(error)) {
+        this.#owed.paid(value);
+      } else {
+        onBreak?.();
+        this.#payOnReturn();
+      }
     } finally {
       this.#inPayment.delete(value);
     }

@@ -7,6 +7,7 @@ import { type Library, library as original } from "./library.js";
 import { shrink } from "./hunt.js";
 import { makePlan, type Plan } from "./plan.js";
 import { run } from "./run.js";
+import { turn } from "./turn.js";
 
 /** One line of the library, changed so that it breaks a promise. */
 export interface Mutant {
@@ -196,6 +197,12 @@ export const FOUND: readonly Mutant[] = [
     'if (this.#connection.state !== "ready" || this.#inPayment.size > 0) return;\n    for',
   ),
   m(
+    "a failed extension lengthens no debt",
+    "redlock.ts",
+    "lease.longestTtlMs = Math.max(lease.longestTtlMs, ttlMs);",
+    "",
+  ),
+  m(
     "a closed Redlock keeps debts",
     "node/node.ts",
     "if (this.#keepsOwed) this.#owed.add",
@@ -270,30 +277,20 @@ export interface Catch {
 
 export async function catchMutant(mutant: Mutant, mostSeeds: number): Promise<Catch> {
   const library = await mutate(mutant);
-  return new Promise((resolvePromise) => {
-    // Out of the microtasks, which a schedule must be able to run to their end.
-    setImmediate(() => {
-      for (let seed = 1; seed <= mostSeeds; seed++) {
-        if (run(makePlan(seed), library).violation === undefined) continue;
-        // Not the mutant's doing where the library itself fails.
-        if (run(makePlan(seed), original).violation !== undefined) continue;
-        const { plan, outcome } = shrink(makePlan(seed), library);
-        resolvePromise({
-          name: mutant.name,
-          seeds: seed,
-          plan,
-          rule: outcome.violation?.rule ?? "",
-          traceLines: outcome.trace.length,
-        });
-        return;
-      }
-      resolvePromise({
+  return turn(() => {
+    for (let seed = 1; seed <= mostSeeds; seed++) {
+      if (run(makePlan(seed), library).violation === undefined) continue;
+      // Not the mutant's doing where the library itself fails.
+      if (run(makePlan(seed), original).violation !== undefined) continue;
+      const { plan, outcome } = shrink(makePlan(seed), library);
+      return {
         name: mutant.name,
-        seeds: undefined,
-        plan: undefined,
-        rule: "",
-        traceLines: 0,
-      });
-    });
+        seeds: seed,
+        plan,
+        rule: outcome.violation?.rule ?? "",
+        traceLines: outcome.trace.length,
+      };
+    }
+    return { name: mutant.name, seeds: undefined, plan: undefined, rule: "", traceLines: 0 };
   });
 }
