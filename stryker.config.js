@@ -10,9 +10,10 @@ export default {
   jest: {
     config: {
       roots: ["<rootDir>/tests/virtual-time"],
+      testMatch: ["**/all.ts"],
       globalSetup: null,
       globalTeardown: null,
-      // Nobody reads them, and they take half of a killed mutant's time.
+      // Nobody reads them, and they take much of a killed mutant's time.
       noStackTrace: true,
     },
     enableFindRelatedTests: false,

@@ -256,7 +256,7 @@ class Simulation {
     what: string,
     budgetMs: number,
     body: () => Promise<T>,
-  ): Promise<T | Error> {
+  ): Promise<T | (Error & { readonly code?: unknown })> {
     const { host } = client;
     const startMs = host.monotonicAt(host.timeMs);
     const { pausedMs } = host;
@@ -397,7 +397,11 @@ class Simulation {
       client.redlock.extend(lock, ttlMs, settings),
     );
     if (outcome instanceof Error) {
-      this.#checker.checkPrompt(lock.value, host, "extend", startMs, 0);
+      // Waiting for the next attempt ends as well when the Redlock is closed, or the lock over.
+      const isOver = tracked.monotonicEndMs !== 0 && !this.#checker.believes(tracked);
+      if (outcome.code === "ERR_REDLOCK_QUORUM" && !isOver) {
+        this.#checker.checkPrompt(lock.value, host, "extend", startMs, 0);
+      }
       return;
     }
     this.#count("extended");

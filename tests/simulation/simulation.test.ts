@@ -7,14 +7,10 @@ import { type Library, library } from "./library.js";
 import { catchMutant, FOUND, MUTANTS, mutate } from "./mutants.js";
 import { makePlan, type Plan } from "./plan.js";
 import { type Outcome, run } from "./run.js";
+import { turn } from "./turn.js";
 
-/** Out of the microtasks, which a schedule must be able to run to their end. */
 function replay(plan: Plan, of: Library = library): Promise<Outcome> {
-  return new Promise((resolve) => {
-    setImmediate(() => {
-      resolve(run(plan, of, true));
-    });
-  });
+  return turn(() => run(plan, of, true));
 }
 
 function hashOf({ trace }: Outcome): string {

@@ -288,6 +288,16 @@ describe("waiting for a held lock", () => {
   );
 
   it(
+    "says that the majority came too late, where it did so within acquireTimeout",
+    played(async (stage) => {
+      const client = await stage.connect({ nodeTimeout: 200 });
+      setRoundTrip(client, 100);
+      const error = await rejection(client.redlock.acquire("r", 103, { acquireTimeout: 150 }));
+      expect(error.code).toBe("ERR_REDLOCK_VALIDITY");
+    }),
+  );
+
+  it(
     "counts acquireTimeout by the clock that says more",
     played(async (stage) => {
       const { redlock, host } = await stage.connect();
@@ -509,6 +519,20 @@ describe("a key that holds no lock", () => {
       expect((await stage.timed(rejection(client.redlock.acquire("r", 10_000)))).ms).toBe(100);
       await stage.sleep(200);
       expect(stage.questions("inspect", startMs + 50)).toEqual([]);
+    }),
+  );
+
+  it(
+    "is looked for only where the answer was that it is held",
+    played(async (stage) => {
+      const client = await stage.connect({ retryCount: 0, nodeTimeout: 300 });
+      stage.occupy([1, 2], "r");
+      setRoundTrip(client, 20);
+      for (const link of client.links.slice(1)) link.extraDelayMs = 60;
+      client.links[0]?.reset();
+      await rejection(client.redlock.acquire("r", 10_000));
+      expect(client.links[0]?.state).toBe("ready");
+      expect(stage.questions("inspect").map(({ node }) => node)).toEqual([1, 2]);
     }),
   );
 

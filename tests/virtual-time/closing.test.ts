@@ -49,7 +49,10 @@ describe("a Redlock that is closed", () => {
       const using = rejection(redlock.using("r", 1000, () => 1));
       await stage.sleep(50);
       const quitting = redlock.quit();
-      expect((await waiting).code).toBe("ERR_REDLOCK_CLOSED");
+      const { ms, gives: error } = await stage.timed(waiting);
+      expect(ms).toBe(0);
+      expect(error.code).toBe("ERR_REDLOCK_CLOSED");
+      expect(error.attempts).toEqual([]);
       expect((await using).code).toBe("ERR_REDLOCK_CLOSED");
       const closedMs = stage.nowMs;
       for (const refused of [
@@ -73,10 +76,10 @@ describe("a Redlock that is closed", () => {
   it(
     "tells nobody of the release of a lock that has expired, which resolves",
     played(async (stage) => {
-      const { redlock } = await stage.connect();
+      const { redlock } = stage.client({}, stage.machine(false));
       const lock = await redlock.acquire("r", 1000);
       await stage.sleep(1000);
-      await redlock.quit();
+      await redlock[Symbol.asyncDispose]();
       expect((await redlock.release(lock)).attempts).toEqual([]);
       await stage.sleep(5);
       expect(stage.questions("release")).toEqual([]);

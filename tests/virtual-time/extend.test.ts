@@ -174,6 +174,7 @@ describe("extend", () => {
       await stage.sleep(50);
       void rejection(lock.release());
       expect((await extending).code).toBe("ERR_REDLOCK_EXPIRED");
+      await stage.sleep(5);
       expect(stage.questions("extend", startMs)).toHaveLength(2);
     }),
   );
@@ -308,6 +309,43 @@ describe("a server that lost the key", () => {
       stage.crash([3]);
       await stage.sleep(100);
       expect(stage.questions("set")).toHaveLength(5);
+    }),
+  );
+
+  it(
+    "is not asked while it is silent, so that nothing piles up for it",
+    played(async (stage) => {
+      const { redlock, links } = await stage.connect();
+      const lock = await redlock.acquire("r", 5000);
+      stage.forget([3], "r");
+      const last = links[4];
+      if (last === undefined) throw new Error("no connection");
+      last.extraDelayMs = 50;
+      await redlock.extend(lock, 5000);
+      stage.freeze([3], 1000);
+      await redlock.acquire("s", 5000, { nodeTimeout: 20 });
+      await stage.sleep(2000);
+      expect(stage.questions("set").filter(({ args }) => args[0] === "r")).toHaveLength(5);
+    }),
+  );
+
+  it(
+    "is told from one that was merely not asked in time, which is no error and is given nothing",
+    played(async (stage) => {
+      const { redlock, errors, links } = await stage.connect();
+      const lock = await redlock.acquire("r", 5000);
+      const [, , , , last] = stage.servers;
+      last?.execute("script", ["FLUSH"]);
+      const link = links[4];
+      if (link === undefined) throw new Error("no connection");
+      link.extraDelayMs = 10;
+      await redlock.extend(lock, 5000);
+      await stage.sleep(100);
+      expect(stage.questions("set")).toHaveLength(5);
+      expect(errors).toEqual([]);
+      await redlock.extend(lock, 9000);
+      await stage.sleep(100);
+      expect(stage.remainingMs("r")[4]).toBeGreaterThan(8000);
     }),
   );
 

@@ -141,6 +141,18 @@ describe("using", () => {
   );
 
   it(
+    "waits for the release as long as the slowest server has to answer",
+    played(async (stage) => {
+      const { redlock, links } = await stage.connect();
+      for (const link of links.slice(0, 3)) link.extraDelayMs = 29;
+      // Servers that are known to be slow have three round trips.
+      await redlock.acquire("s", 1000, { nodeTimeout: 300 });
+      await stage.sleep(10);
+      expect((await stage.timed(redlock.using("r", 1000, () => 7))).ms).toBe(60 + 60);
+    }),
+  );
+
+  it(
     "does not try the release again",
     played(async (stage) => {
       const { redlock } = await stage.connect({ nodeTimeout: 500, retryDelay: 20, retryJitter: 0 });

@@ -1,4 +1,5 @@
 import type { Library } from "../library.js";
+import { turn } from "../turn.js";
 import { PAIRS } from "./pairs.js";
 import { type Found, search } from "./search.js";
 import type { Bounds } from "./system.js";
@@ -10,22 +11,19 @@ type Given = { readonly [name in "deliveries" | "faults" | "timers"]?: string | 
 export function explore(library: Library, given: Given = {}): Promise<boolean> {
   // Nobody reads the stacks of the errors that a schedule is full of, and they cost half its time.
   Error.stackTraceLimit = 0;
-  // Out of the microtasks, which a schedule must be able to run to their end.
-  return new Promise((resolve) => {
-    setImmediate(() => {
-      let isClean = true;
-      for (const pair of PAIRS) {
-        const bounds: Bounds = {
-          deliveries: Number(given.deliveries ?? pair.bounds.deliveries),
-          faults: Number(given.faults ?? pair.bounds.faults),
-          timers: Number(given.timers ?? pair.bounds.timers),
-        };
-        const found = search(pair.programs, library, bounds);
-        console.log(`${pair.name}\n${inWords(bounds, found)}`);
-        isClean &&= found.violation === undefined;
-      }
-      resolve(isClean);
-    });
+  return turn(() => {
+    let isClean = true;
+    for (const pair of PAIRS) {
+      const bounds: Bounds = {
+        deliveries: Number(given.deliveries ?? pair.bounds.deliveries),
+        faults: Number(given.faults ?? pair.bounds.faults),
+        timers: Number(given.timers ?? pair.bounds.timers),
+      };
+      const found = search(pair.programs, library, bounds);
+      console.log(`${pair.name}\n${inWords(bounds, found)}`);
+      isClean &&= found.violation === undefined;
+    }
+    return isClean;
   });
 }
 

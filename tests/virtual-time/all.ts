@@ -1,0 +1,11 @@
+// For mutation testing, which runs all of them on every change: as one file they are loaded once.
+import "./acquire.test.js";
+import "./closing.test.js";
+import "./extend.test.js";
+import "./keeper.test.js";
+import "./lease.test.js";
+import "./lock.test.js";
+import "./quorum.test.js";
+import "./release.test.js";
+import "./using.test.js";
+import "./validity.test.js";
