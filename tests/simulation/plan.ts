@@ -278,7 +278,7 @@ class PlanMaker {
   }
 
   #ttlMs(): number {
-    const factor = this.#random.pick([1, 1, 1, 0.5, 2, this.#random.chance(0.3) ? 6 : 1]);
+    const factor = this.#random.pick([1, 1, 0.5, 0.25, 2, this.#random.chance(0.3) ? 6 : 1]);
     const ttlMs = Math.round(this.#scaleMs * factor);
     this.#longestTtlMs = Math.max(this.#longestTtlMs, ttlMs);
     return ttlMs;
@@ -287,7 +287,7 @@ class PlanMaker {
   #settings(acquiring = false): CallSettings {
     const random = this.#random;
     const retryDelay = Math.round(this.#scaleMs * random.pick([0.05, 0.15, 0.4]));
-    const nodeTimeout = Math.round(this.#scaleMs * random.pick([0.05, 0.1, 0.3]));
+    const nodeTimeout = Math.round(this.#scaleMs * random.pick([0.05, 0.1, 0.1, 0.3, 0.3, 1.2]));
     return {
       retryCount: random.pick([0, 0, 1, 2, 5]),
       retryDelay,

@@ -130,6 +130,20 @@ describe("release", () => {
   );
 
   it(
+    "is not sent to a server that is silent, so that nothing piles up for it",
+    played(async (stage) => {
+      const { redlock, links } = await stage.connect({ nodeTimeout: 50 });
+      const held = await redlock.acquire("r", 5000);
+      stage.freeze([4], 1000);
+      await redlock.acquire("s", 5000);
+      await stage.sleep(100);
+      await redlock.release(held);
+      // What timed out, and the probe.
+      expect(links[4]?.pending).toBe(2);
+    }),
+  );
+
+  it(
     "of an adopted lock that was never extended reaches servers that come back, too",
     played(async (stage) => {
       const { redlock } = await stage.connect();
