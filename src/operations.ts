@@ -13,6 +13,8 @@ export interface Operation {
   readonly args: readonly Argument[];
   /** The script behind an EVALSHA, which the node may not have cached. */
   readonly script?: Script;
+  /** The value that it may set a key to, or let a key hold for longer. */
+  readonly sets?: string;
   /** Sent in full whatever was decided meanwhile. */
   readonly always?: true;
 }
@@ -25,12 +27,13 @@ export function acquireOperation(keys: readonly string[], value: string, ttlMs: 
     command: "evalsha",
     args: [acquireScript.sha1, keys.length, ...keys, value, ttlMs],
     script: acquireScript,
+    sets: value,
   };
 }
 
 /** Source: the Redlock description, "Correct implementation with a single instance". */
 export function setIfAbsent(key: string, value: string, ttlMs: number): Operation {
-  return { command: "set", args: [key, value, "NX", "PX", ttlMs] };
+  return { command: "set", args: [key, value, "NX", "PX", ttlMs], sets: value };
 }
 
 /** Keeps every key that still holds `value` for `ttlMs` at least, or none. */
@@ -39,6 +42,7 @@ export function extendOperation(keys: readonly string[], value: string, ttlMs: n
     command: "evalsha",
     args: [extendScript.sha1, keys.length, ...keys, value, ttlMs],
     script: extendScript,
+    sets: value,
   };
 }
 

@@ -33,13 +33,15 @@ export class Node {
   #keepsOwed = true;
   #rttMs = 0;
   #unanswered = 0;
+  /** Of those without an answer, how many may set a key, or let it live longer. */
+  #setting = 0;
   #onIdle: (() => void)[] = [];
 
   constructor(client: Client, connection: Connection, environment: Environment) {
     this.client = client;
     this.#connection = connection;
     this.#environment = environment;
-    this.#owed = new OwedReleases(environment, () => this.#unanswered === 0);
+    this.#owed = new OwedReleases(environment, () => this.#setting === 0);
   }
 
   get name(): string {
@@ -105,18 +107,12 @@ export class Node {
   /**
    * Keeps a release that the node has not confirmed until it is back, or the ttl has passed. Where what
    * is released is `inFlight` to a node that is silent, the release is sent behind it, on the same
-   * connection: the node may wake up and set the key after the debt was forgotten. Where that connection
-   * breaks, the node may act on the one and never see the other, so the ttl begins anew.
+   * connection: the node may wake up and set the key after the debt was forgotten.
    */
   owe(release: OwedRelease, inFlight: boolean): void {
-    this.#keep(release);
-    if (this.#connection.state !== "ready") this.#payOnReturn();
-    else if (inFlight) void this.#payOne(release, () => this.#keep(release));
-    else if (this.#silence === undefined) void this.#payOne(release);
-  }
-
-  #keep(release: OwedRelease): void {
     if (this.#keepsOwed) this.#owed.add(release);
+    if (this.#connection.state !== "ready") this.#payOnReturn();
+    else if (inFlight || this.#silence === undefined) void this.#payOne(release);
   }
 
   /** Keeps no owed release any more. */
@@ -149,16 +145,16 @@ export class Node {
     if (this.#owed.size > 0) this.#pay();
     const { epoch } = this.#connection;
     const sentMs = this.#environment.monotonicMs();
-    this.#unanswered += 1;
+    this.#sent(operation);
     return this.#connection.send(operation.command, operation.args).then(
       (reply) => {
-        this.#settled();
+        this.#settled(operation);
         this.#answered(epoch);
         this.#measure(sentMs);
         return reply;
       },
       (error: unknown) => {
-        this.#settled();
+        this.#settled(operation);
         if (isReply(error)) {
           this.#answered(epoch);
           const { script, always } = operation;
@@ -168,15 +164,22 @@ export class Node {
             throw new Abstention(this.name);
           }
         }
-        if (this.#unanswered === 0 && this.#owed.size > 0) this.#owed.forgetExpired();
+        // The connection broke: the node may still act on this, and never see the release behind it.
+        if (operation.sets !== undefined) this.#owed.prolong(operation.sets);
         this.#payOnReturn();
         throw withoutCommand(error);
       },
     );
   }
 
-  #settled(): void {
+  #sent({ sets }: Operation): void {
+    this.#unanswered += 1;
+    if (sets !== undefined) this.#setting += 1;
+  }
+
+  #settled({ sets }: Operation): void {
     this.#unanswered -= 1;
+    if (sets !== undefined) this.#setting -= 1;
     if (this.#unanswered > 0 || this.#onIdle.length === 0) return;
     for (const resolve of this.#onIdle) resolve();
     this.#onIdle = [];
@@ -262,19 +265,15 @@ export class Node {
   }
 
   /** In full, not by EVALSHA: a fallback after NOSCRIPT would arrive behind the votes. */
-  async #payOne({ keys, value }: OwedRelease, onBreak?: () => void): Promise<void> {
+  async #payOne({ keys, value }: OwedRelease): Promise<void> {
     const { command, args } = inFull(releaseOperation(keys, value), releaseScript);
     this.#inPayment.add(value);
     try {
       await this.#connection.send(command, args);
       this.#owed.paid(value);
     } catch (error) {
-      if (isReply(error)) {
-        this.#owed.paid(value);
-      } else {
-        onBreak?.();
-        this.#payOnReturn();
-      }
+      if (isReply(error)) this.#owed.paid(value);
+      else this.#payOnReturn();
     } finally {
       this.#inPayment.delete(value);
     }

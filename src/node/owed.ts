@@ -18,7 +18,7 @@ export class OwedReleases {
   readonly #mayForget: () => boolean;
   #expiry: { readonly timer: Timer; readonly atMs: number } | undefined;
 
-  /** @param mayForget false while a command is in flight, which may set anew what it is about */
+  /** @param mayForget false while a command is in flight that may set a key, or let it live longer */
   constructor(environment: Environment, mayForget: () => boolean) {
     this.#environment = environment;
     this.#mayForget = mayForget;
@@ -54,18 +54,24 @@ export class OwedReleases {
     return this.#byValue.values();
   }
 
+  /** Begins the ttl anew: only now what may have set the keys is no longer in flight. */
+  prolong(value: string): void {
+    const release = this.#byValue.get(value);
+    if (release !== undefined) this.add(release);
+  }
+
   #expireAt(atMs: number): void {
     if (this.#expiry !== undefined) this.#environment.clearTimer(this.#expiry.timer);
     const delayMs = Math.ceil(atMs - this.#environment.monotonicMs());
     const timer = this.#environment.setBackgroundTimer(() => {
       this.#expiry = undefined;
-      this.forgetExpired();
+      this.#forgetExpired();
     }, delayMs);
     this.#expiry = { timer, atMs };
   }
 
   /** Forgets those whose ttl has passed, unless something in flight could bring their keys back. */
-  forgetExpired(): void {
+  #forgetExpired(): void {
     if (!this.#mayForget()) return;
     const nowMs = this.#environment.monotonicMs();
     let nextMs = Infinity;

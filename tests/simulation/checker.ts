@@ -292,10 +292,13 @@ export class Checker implements LinkObserver {
     kind: "extend" | "release",
     startMs: number,
     surelyMs: number,
+    attempts = 1,
   ): void {
     const ballots = this.#of(value, host).filter(
       (ballot) => ballot.kind === kind && ballot.sentMonotonicMs >= startMs,
     );
+    // The last attempt may have asked nobody, as all nodes were down or silent.
+    if (new Set(ballots.map(({ round }) => round)).size < attempts) return;
     const last = Math.max(...ballots.map(({ round = 0 }) => round));
     const inRound = ballots.filter(({ round }) => round === last);
     const untilMs = surelyMs + Math.min(...inRound.map(({ sentMonotonicMs }) => sentMonotonicMs));

@@ -203,6 +203,12 @@ export const FOUND: readonly Mutant[] = [
     "",
   ),
   m(
+    "a connection that breaks after the ttl ends a debt",
+    "node/node.ts",
+    "if (operation.sets !== undefined) this.#owed.prolong(operation.sets);",
+    "",
+  ),
+  m(
     "a closed Redlock keeps debts",
     "node/node.ts",
     "if (this.#keepsOwed) this.#owed.add",

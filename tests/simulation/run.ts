@@ -59,6 +59,9 @@ interface Client {
   closed: boolean;
 }
 
+/** What a call of the library's rejects with. */
+type Failure = Error & { readonly code?: unknown; readonly attempts?: readonly unknown[] };
+
 class Simulation {
   readonly world: World;
   readonly counts = new Map<string, number>();
@@ -256,7 +259,7 @@ class Simulation {
     what: string,
     budgetMs: number,
     body: () => Promise<T>,
-  ): Promise<T | (Error & { readonly code?: unknown })> {
+  ): Promise<T | Failure> {
     const { host } = client;
     const startMs = host.monotonicAt(host.timeMs);
     const { pausedMs } = host;
@@ -400,7 +403,8 @@ class Simulation {
       // Waiting for the next attempt ends as well when the Redlock is closed, or the lock over.
       const isOver = tracked.monotonicEndMs !== 0 && !this.#checker.believes(tracked);
       if (outcome.code === "ERR_REDLOCK_QUORUM" && !isOver) {
-        this.#checker.checkPrompt(lock.value, host, "extend", startMs, 0);
+        const { length } = outcome.attempts ?? [];
+        this.#checker.checkPrompt(lock.value, host, "extend", startMs, 0, length);
       }
       return;
     }
