@@ -203,10 +203,10 @@ export const FOUND: readonly Mutant[] = [
     "",
   ),
   m(
-    "a connection that breaks after the ttl ends a debt",
+    "a debt is forgotten while a command is in flight",
     "node/node.ts",
-    "if (operation.sets !== undefined) this.#owed.prolong(operation.sets);",
-    "",
+    "() => this.#setting === 0",
+    "() => true",
   ),
   m(
     "a closed Redlock keeps debts",

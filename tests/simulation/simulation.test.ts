@@ -98,6 +98,7 @@ describe("the simulator", () => {
   it.each(regressions.map((regression) => [regression.name, regression] as const))(
     "finds again, where it is put back: %s",
     async (name, { rule, plan }) => {
+      expect(rule).toMatch(/./);
       expect((await replay(plan)).violation).toBeUndefined();
       const bug = FOUND.find((each) => each.name === name);
       if (bug === undefined) throw new Error(`there is no such bug: ${name}`);
