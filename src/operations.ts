@@ -66,8 +66,9 @@ export function inspectOperation(keys: readonly string[]): Operation {
 }
 
 /** The same as EVAL, for a node that has not cached the script. */
-export function inFull({ args: [, ...args] }: Operation, script: Script): Operation {
-  return { command: "eval", args: [script.text, ...args] };
+export function inFull(operation: Operation, script: Script): Operation {
+  const [, ...args] = operation.args;
+  return { ...operation, command: "eval", args: [script.text, ...args] };
 }
 
 /** How many of the keys an acquire or extend was applied to. SET answers OK or null, a script a number. */

@@ -427,7 +427,8 @@ class Simulation {
       Math.min(retryBudgetMs(settings, mostMs), lock.ttl + mostMs),
       () => client.redlock.release(lock, settings),
     );
-    this.#checker.checkPrompt(lock.value, host, "release", startMs, leastMs);
+    const { length } = outcome.attempts ?? [];
+    this.#checker.checkPrompt(lock.value, host, "release", startMs, leastMs, length);
     if (!(outcome instanceof Error)) this.#count("released");
   }
 
