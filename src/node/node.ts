@@ -164,8 +164,6 @@ export class Node {
             throw new Abstention(this.name);
           }
         }
-        // The connection broke: the node may still act on this, and never see the release behind it.
-        if (operation.sets !== undefined) this.#owed.prolong(operation.sets);
         this.#payOnReturn();
         throw withoutCommand(error);
       },
@@ -179,7 +177,12 @@ export class Node {
 
   #settled({ sets }: Operation): void {
     this.#unanswered -= 1;
-    if (sets !== undefined) this.#setting -= 1;
+    if (sets !== undefined) {
+      this.#setting -= 1;
+      // The node may have done it just now or, where the connection broke, do it yet: a release that was
+      // sent behind it may be lost all the same.
+      this.#owed.prolong(sets);
+    }
     if (this.#unanswered > 0 || this.#onIdle.length === 0) return;
     for (const resolve of this.#onIdle) resolve();
     this.#onIdle = [];

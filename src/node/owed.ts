@@ -54,7 +54,7 @@ export class OwedReleases {
     return this.#byValue.values();
   }
 
-  /** Begins the ttl anew: only now what may have set the keys is no longer in flight. */
+  /** Begins the ttl anew: what may have set the keys was in flight until now. */
   prolong(value: string): void {
     const release = this.#byValue.get(value);
     if (release !== undefined) this.add(release);
