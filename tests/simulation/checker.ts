@@ -255,7 +255,8 @@ export class Checker implements LinkObserver {
         yes &&
         sameEpoch &&
         answeredMs !== undefined &&
-        answeredMs - sinceMs <= tracked.nodeTimeoutMs + TIMER_SLACK_MS + pausedMs * 1.01,
+        answeredMs - sinceMs <=
+          tracked.nodeTimeoutMs + TIMER_SLACK_MS + (pausedMs + host.longestTurnMs) * 1.01,
     );
     if (new Set(votes.map(({ node }) => node)).size < this.#quorum) {
       throw new Violation(

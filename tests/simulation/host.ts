@@ -33,6 +33,8 @@ export class Host implements Actor {
   turn = 0;
   turnStartMs = 0;
   /** `pausedMs` when the turn began. */
+  /** Of one turn without its pauses: an answer that came meanwhile waits that long to be read. */
+  longestTurnMs = 0;
   turnPausedMs = 0;
   lastStepMs = -Infinity;
   /** Timers that the library set and that neither fired nor were cleared. */
@@ -85,6 +87,8 @@ export class Host implements Actor {
 
   endTurn(): void {
     this.#inTurn = false;
+    const turnMs = this.#logicalMs - this.turnStartMs - (this.pausedMs - this.turnPausedMs);
+    this.longestTurnMs = Math.max(this.longestTurnMs, turnMs);
     if (this.#logicalMs > this.busyUntilMs) this.busyUntilMs = this.#logicalMs;
   }
 
