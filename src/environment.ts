@@ -20,6 +20,8 @@ export interface Environment {
   /** One that does not keep the process alive. */
   setBackgroundTimer(callback: () => void, delayMs: number): Timer;
   clearTimer(timer: Timer): void;
+  /** Calls back at the end of the present turn of the event loop, once all that it caused has run. */
+  endOfTurn(callback: () => void): void;
   /** Calls back once what already waits in the sockets has been read. */
   afterPoll(callback: () => void): void;
   /** At least 0 and below 1. */
@@ -53,6 +55,10 @@ export const systemEnvironment: Environment = {
   clearTimer: (timer) => {
     clearTimeout(timer as NodeJS.Timeout);
   },
+  // Also from a microtask, the ticks run after all microtasks.
+  endOfTurn: (callback) => {
+    process.nextTick(callback);
+  },
   // A timer runs before the loop polls its sockets, an immediate after it.
   afterPoll: (callback) => {
     setImmediate(callback);
@@ -60,6 +66,12 @@ export const systemEnvironment: Environment = {
   random: Math.random,
   randomValue,
 };
+
+export function endOfTurn(environment: Environment): Promise<void> {
+  return new Promise((resolve) => {
+    environment.endOfTurn(resolve);
+  });
+}
 
 /** Waits; rejects with a signal's reason as soon as one aborts. */
 export function sleep(

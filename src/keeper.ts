@@ -1,4 +1,5 @@
-import type { Environment, Timer } from "./environment.js";
+import type { Alarm, Alarms } from "./alarms.js";
+import type { Environment } from "./environment.js";
 import { inWords } from "./errors.js";
 import type { Lease } from "./lease.js";
 import { type Lock, LockLostError } from "./lock.js";
@@ -34,16 +35,18 @@ export interface Keeping {
  */
 export class Keeper {
   readonly #keeping: Keeping;
+  readonly #alarms: Alarms;
   readonly #environment: Environment;
   readonly #controller = new AbortController();
-  #timer: Timer | undefined;
+  #alarm: Alarm | undefined;
   #extending = false;
   #nextTryMs = 0;
   #lastFailure: Error | undefined;
   #stopped = false;
 
-  constructor(keeping: Keeping, environment: Environment) {
+  constructor(keeping: Keeping, alarms: Alarms, environment: Environment) {
     this.#keeping = keeping;
+    this.#alarms = alarms;
     this.#environment = environment;
     keeping.lease.onLoss = this.#sayLost;
     this.#check();
@@ -56,12 +59,12 @@ export class Keeper {
   /** Ends the keeping, with a last look at the clocks. Gives the loss, if there was one. */
   stop(): Error | undefined {
     this.#stopped = true;
-    this.#clearTimer();
+    this.#cancelAlarm();
     return this.#keeping.lease.open ? undefined : this.signal.error;
   }
 
   readonly #check = (): void => {
-    this.#clearTimer();
+    this.#cancelAlarm();
     if (this.#stopped) return;
     const { lock, lease, thresholdMs } = this.#keeping;
     const leftMs = lease.remainingMs;
@@ -69,15 +72,17 @@ export class Keeper {
     if (leftMs <= slackMs) lease.lose();
     if (!lease.open) return;
 
+    const untilThresholdMs = leftMs - thresholdMs;
     const pauseLeftMs = this.#nextTryMs - this.#environment.monotonicMs();
-    const untilTryMs = Math.max(leftMs - thresholdMs, pauseLeftMs);
-    if (untilTryMs <= 0 && !this.#extending) void this.#extend(leftMs / 3);
+    // An alarm rings early, together with those of other locks; a pause is not cut short.
+    const isDue = untilThresholdMs < slackMs && pauseLeftMs <= 0;
+    if (isDue && !this.#extending) void this.#extend(leftMs / 3);
     const wakeMs = Math.min(
       LONGEST_CHECK_MS,
       leftMs - slackMs,
-      this.#extending ? Infinity : untilTryMs,
+      this.#extending ? Infinity : Math.max(untilThresholdMs, pauseLeftMs),
     );
-    this.#timer = this.#environment.setTimer(this.#check, Math.ceil(wakeMs));
+    this.#alarm = this.#alarms.set(wakeMs, slackMs, this.#check);
   };
 
   async #extend(limitMs: number): Promise<void> {
@@ -93,7 +98,7 @@ export class Keeper {
   }
 
   readonly #sayLost = (): void => {
-    this.#clearTimer();
+    this.#cancelAlarm();
     const { lock, lease } = this.#keeping;
     const cause = lease.lossCause ?? this.#lastFailure;
     const why =
@@ -109,8 +114,8 @@ export class Keeper {
     this.#controller.abort(error);
   };
 
-  #clearTimer(): void {
-    if (this.#timer !== undefined) this.#environment.clearTimer(this.#timer);
-    this.#timer = undefined;
+  #cancelAlarm(): void {
+    if (this.#alarm !== undefined) this.#alarms.cancel(this.#alarm);
+    this.#alarm = undefined;
   }
 }

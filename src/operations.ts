@@ -1,74 +1,114 @@
 import { acquireScript } from "./scripts/acquire.js";
+import { batchScript } from "./scripts/batch.js";
 import { extendScript } from "./scripts/extend.js";
 import { inspectScript } from "./scripts/inspect.js";
 import { releaseScript } from "./scripts/release.js";
-import type { Script } from "./scripts/script.js";
+import type { OperationScript, Script } from "./scripts/script.js";
 
 export type Argument = string | number;
 
 /** What is asked of a node. */
 export interface Operation {
+  readonly script: OperationScript;
+  readonly keys: readonly string[];
+  readonly args: readonly Argument[];
+  /** The value that it may set a key to, or let a key hold for longer. */
+  readonly sets?: string;
+  /** Sent again in full, where the node has not cached the script, whatever was decided meanwhile. */
+  readonly always?: true;
+}
+
+/** What is sent to a node. */
+export interface Command {
   /** In lower case: ioredis lowers it several times a command, which costs nothing where it is. */
   readonly command: string;
   readonly args: readonly Argument[];
   /** The script behind an EVALSHA, which the node may not have cached. */
   readonly script?: Script;
-  /** The value that it may set a key to, or let a key hold for longer. */
-  readonly sets?: string;
-  /** Sent in full whatever was decided meanwhile. */
-  readonly always?: true;
+  /** The values that it may set keys to, or let keys hold for longer. */
+  readonly sets: readonly string[];
 }
+
+const NONE: readonly string[] = [];
 
 /** Takes every key for `value`, or none. */
 export function acquireOperation(keys: readonly string[], value: string, ttlMs: number): Operation {
-  const [key] = keys;
-  if (key !== undefined && keys.length === 1) return setIfAbsent(key, value, ttlMs);
-  return {
-    command: "evalsha",
-    args: [acquireScript.sha1, keys.length, ...keys, value, ttlMs],
-    script: acquireScript,
-    sets: value,
-  };
-}
-
-/** Source: the Redlock description, "Correct implementation with a single instance". */
-export function setIfAbsent(key: string, value: string, ttlMs: number): Operation {
-  return { command: "set", args: [key, value, "NX", "PX", ttlMs], sets: value };
+  return { script: acquireScript, keys, args: [value, ttlMs], sets: value };
 }
 
 /** Keeps every key that still holds `value` for `ttlMs` at least, or none. */
 export function extendOperation(keys: readonly string[], value: string, ttlMs: number): Operation {
-  return {
-    command: "evalsha",
-    args: [extendScript.sha1, keys.length, ...keys, value, ttlMs],
-    script: extendScript,
-    sets: value,
-  };
+  return { script: extendScript, keys, args: [value, ttlMs], sets: value };
 }
 
 /** Deletes the keys that hold `value`. */
 export function releaseOperation(keys: readonly string[], value: string): Operation {
-  return {
-    command: "evalsha",
-    args: [releaseScript.sha1, keys.length, ...keys, value],
-    script: releaseScript,
-    always: true,
-  };
+  return { script: releaseScript, keys, args: [value], always: true };
 }
 
 /** Reads what the keys hold. */
 export function inspectOperation(keys: readonly string[]): Operation {
-  return {
+  return { script: inspectScript, keys, args: [] };
+}
+
+/**
+ * One operation by itself.
+ *
+ * Source: the Redlock description, "Correct implementation with a single instance": `SET key value NX
+ * PX ttl` acquires.
+ */
+export function commandOf({ script, keys, args, sets: value }: Operation): Command {
+  const sets = value === undefined ? NONE : [value];
+  const [key] = keys;
+  if (script === acquireScript && key !== undefined && keys.length === 1) {
+    const [value = "", ttlMs = 0] = args;
+    return { command: "set", args: [key, value, "NX", "PX", ttlMs], sets };
+  }
+  return { command: "evalsha", args: [script.sha1, keys.length, ...keys, ...args], script, sets };
+}
+
+/** The last batch made: the nodes are mostly asked the same in a turn. */
+let lastBatch: { readonly operations: readonly Operation[]; readonly command: Command } | undefined;
+
+/** Several operations in one call. */
+export function batchOf(operations: readonly Operation[]): Command {
+  if (lastBatch !== undefined && isSame(lastBatch.operations, operations)) return lastBatch.command;
+  const keys: string[] = [];
+  const batch: Argument[] = [];
+  const sets: string[] = [];
+  for (const { script, keys: own, args, sets: value } of operations) {
+    if (value !== undefined) sets.push(value);
+    keys.push(...own);
+    batch.push(script.name, own.length, args.length, ...args);
+  }
+  const command = {
     command: "evalsha",
-    args: [inspectScript.sha1, keys.length, ...keys],
-    script: inspectScript,
+    args: [batchScript.sha1, keys.length, ...keys, JSON.stringify(batch)],
+    script: batchScript,
+    sets,
   };
+  lastBatch = { operations, command };
+  return command;
+}
+
+function isSame(some: readonly Operation[], others: readonly Operation[]): boolean {
+  return some.length === others.length && some.every((one, index) => one === others[index]);
+}
+
+/** The replies to the operations of a batch, an error for each that failed. */
+export function repliesOf(batchReply: unknown): unknown[] {
+  const replies: unknown = typeof batchReply === "string" ? JSON.parse(batchReply) : undefined;
+  if (!Array.isArray(replies)) throw strangeReply(batchReply, "a string");
+  return replies.map((reply: unknown) =>
+    typeof reply === "object" && reply !== null && "err" in reply
+      ? Object.assign(new Error(String(reply.err)), { name: "ReplyError" })
+      : reply,
+  );
 }
 
 /** The same as EVAL, for a node that has not cached the script. */
-export function inFull(operation: Operation, script: Script): Operation {
-  const [, ...args] = operation.args;
-  return { ...operation, command: "eval", args: [script.text, ...args] };
+export function inFull({ args: [, ...args], sets }: Command, script: Script): Command {
+  return { command: "eval", args: [script.text, ...args], sets };
 }
 
 /** How many of the keys an acquire or extend was applied to. SET answers OK or null, a script a number. */
@@ -78,8 +118,12 @@ export function appliedTo(reply: unknown, keyCount: number): number {
   // A client set to `stringNumbers` gives integers as strings.
   const applied = typeof reply === "string" ? Number(reply) : reply;
   if (typeof applied === "number" && Number.isInteger(applied)) return applied;
-  throw new TypeError(
-    `The client gave a reply of type ${typeof reply} where Redis answers OK, null or an integer. ` +
+  throw strangeReply(reply, "OK, null or an integer");
+}
+
+function strangeReply(reply: unknown, expected: string): TypeError {
+  return new TypeError(
+    `The client gave a reply of type ${typeof reply} where Redis answers ${expected}. ` +
       "Does it transform replies? Redlock needs them as Redis sends them.",
   );
 }

@@ -1,5 +1,6 @@
 import type { Environment, Timer } from "./environment.js";
 import { Abstention, asError, inWords, NodeError } from "./errors.js";
+import type { Inquiry } from "./node/coalescer.js";
 import type { Node } from "./node/node.js";
 import type { Operation } from "./operations.js";
 import type { ExecutionStats } from "./results.js";
@@ -33,15 +34,81 @@ export function isRefusal(vote: Vote): vote is Error {
   return vote !== undefined && vote !== "for";
 }
 
+/** What a ballot knows of its round. */
+interface Poll {
+  readonly question: Question;
+  readonly isUndecided: () => boolean;
+  readonly count: (ballot: Ballot, vote: "for" | Error) => void;
+}
+
 /** One node's part in a round. */
-interface Ballot {
+class Ballot implements Inquiry {
   readonly node: Node;
   readonly timeoutMs: number;
   /** Whether a command may have reached the node. */
-  asked: boolean;
+  asked = false;
   /** Whether that command is settled: a node may act on one that is not after its time was over. */
-  answered: boolean;
+  answered = false;
   vote: Vote;
+  readonly #poll: Poll;
+
+  constructor(node: Node, poll: Poll) {
+    this.node = node;
+    this.timeoutMs = poll.question.nodeTimeoutMs(node);
+    this.#poll = poll;
+  }
+
+  get operation(): Operation {
+    return this.#poll.question.operation;
+  }
+
+  ask(): void {
+    const refusal = this.node.refusal();
+    if (refusal !== undefined) {
+      this.#poll.count(this, refusal);
+      return;
+    }
+    const connecting = this.node.connecting();
+    if (connecting === undefined) {
+      this.#askNow();
+      return;
+    }
+    connecting.then(
+      () => {
+        // A failed attempt's release may be on its way already: nothing may be sent behind it.
+        if (this.operation.always || this.isUndecided()) this.#askNow();
+        else this.#poll.count(this, new Abstention(this.node.name));
+      },
+      (error: unknown) => {
+        this.#poll.count(this, asError(error));
+      },
+    );
+  }
+
+  #askNow(): void {
+    this.asked = true;
+    this.node.ask(this);
+  }
+
+  isUndecided(): boolean {
+    return this.#poll.isUndecided();
+  }
+
+  onReply(reply: unknown): void {
+    this.answered = true;
+    let vote: "for" | Error;
+    try {
+      vote = this.#poll.question.judge(reply) ?? "for";
+    } catch (error) {
+      vote = asError(error);
+    }
+    this.#poll.count(this, vote);
+  }
+
+  onError(error: Error): void {
+    this.answered = true;
+    this.#poll.count(this, error);
+  }
 }
 
 /**
@@ -54,6 +121,9 @@ export class Round {
   readonly #question: Question;
   readonly #environment: Environment;
   readonly #startMs: number;
+  /** When an undecided round is refused. */
+  readonly #endMs: number;
+  #askedMs = 0;
   readonly #ballots: readonly Ballot[];
   readonly #quorum: number;
   #for = 0;
@@ -66,16 +136,19 @@ export class Round {
     this.#question = question;
     this.#environment = environment;
     this.#startMs = environment.monotonicMs();
+    this.#endMs = this.#startMs + (question.limitMs ?? Infinity);
     this.#quorum = quorumOf(question.nodes.length);
-    this.#ballots = question.nodes.map((node) => ({
-      node,
-      timeoutMs: question.nodeTimeoutMs(node),
-      asked: false,
-      answered: false,
-      vote: undefined,
-    }));
-    for (const ballot of this.#ballots) this.#ask(ballot);
-    this.#setTimer(this.#startMs);
+    const poll: Poll = {
+      question,
+      isUndecided: () => this.#verdict === undefined,
+      count: (ballot, vote) => {
+        this.#count(ballot, vote);
+      },
+    };
+    this.#ballots = question.nodes.map((node) => new Ballot(node, poll));
+    for (const ballot of this.#ballots) ballot.ask();
+    // The nodes have their time from when they are asked, which is at the end of the turn.
+    if (!this.#complete) environment.endOfTurn(this.#startTimer);
   }
 
   /** Whether a quorum voted for it, as soon as that is certain. */
@@ -161,50 +234,6 @@ export class Round {
     return this.#for + this.#against === this.#ballots.length;
   }
 
-  #ask(ballot: Ballot): void {
-    const { node } = ballot;
-    const refusal = node.refusal();
-    if (refusal !== undefined) {
-      this.#count(ballot, refusal);
-      return;
-    }
-    const connecting = node.connecting();
-    const answer =
-      connecting === undefined
-        ? this.#perform(ballot)
-        : connecting.then(() => {
-            // A failed attempt's release may be on its way already: nothing may be sent behind it.
-            const { always } = this.#question.operation;
-            if (!always && !this.#undecided()) throw new Abstention(node.name);
-            return this.#perform(ballot);
-          });
-    answer.then(
-      (reply) => {
-        ballot.answered = true;
-        this.#count(ballot, this.#judge(reply) ?? "for");
-      },
-      (error: unknown) => {
-        ballot.answered = true;
-        this.#count(ballot, asError(error));
-      },
-    );
-  }
-
-  #perform(ballot: Ballot): Promise<unknown> {
-    ballot.asked = true;
-    return ballot.node.perform(this.#question.operation, this.#undecided);
-  }
-
-  readonly #undecided = (): boolean => this.#verdict === undefined;
-
-  #judge(reply: unknown): Error | undefined {
-    try {
-      return this.#question.judge(reply);
-    } catch (error) {
-      return asError(error);
-    }
-  }
-
   #count(ballot: Ballot, vote: "for" | Error): void {
     if (ballot.vote !== undefined) return;
     ballot.vote = vote;
@@ -217,28 +246,33 @@ export class Round {
     if (vote !== "for") this.#question.onRefusal?.(vote, ballot.node);
   }
 
+  readonly #startTimer = (): void => {
+    this.#askedMs = this.#environment.monotonicMs();
+    this.#setTimer(this.#askedMs);
+  };
+
   /** One timer for all nodes: to the next moment at which a node's time, or the round's own, is over. */
   #setTimer(nowMs: number): void {
     if (this.#complete) return;
-    const { limitMs = Infinity } = this.#question;
-    let nextMs = this.#verdict === undefined ? limitMs : Infinity;
+    let nextMs = this.#verdict === undefined ? this.#endMs : Infinity;
     for (const { vote, timeoutMs } of this.#ballots) {
-      if (vote === undefined) nextMs = Math.min(nextMs, timeoutMs);
+      if (vote === undefined) nextMs = Math.min(nextMs, this.#askedMs + timeoutMs);
     }
-    const delayMs = Math.max(0, Math.ceil(this.#startMs + nextMs - nowMs));
     // A busy process finds its timers due before it has read the answers that already came.
-    this.#timer = this.#environment.setTimer(() => {
-      this.#environment.afterPoll(() => {
-        this.#onTimer();
-      });
-    }, delayMs);
+    this.#timer = this.#environment.setTimer(
+      () => {
+        this.#environment.afterPoll(() => {
+          this.#onTimer();
+        });
+      },
+      Math.max(0, Math.ceil(nextMs - nowMs)),
+    );
   }
 
   #onTimer(): void {
     const nowMs = this.#environment.monotonicMs();
-    const spentMs = nowMs - this.#startMs;
     for (const ballot of this.#ballots) {
-      if (ballot.vote !== undefined || ballot.timeoutMs > spentMs) continue;
+      if (ballot.vote !== undefined || this.#askedMs + ballot.timeoutMs > nowMs) continue;
       ballot.node.fellSilent();
       this.#count(
         ballot,
@@ -249,7 +283,7 @@ export class Round {
         ),
       );
     }
-    if (spentMs >= (this.#question.limitMs ?? Infinity)) this.cut();
+    if (nowMs >= this.#endMs) this.cut();
     this.#setTimer(nowMs);
   }
 

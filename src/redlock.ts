@@ -1,6 +1,7 @@
 import { EventEmitter, setMaxListeners } from "node:events";
 import pTimeout from "p-timeout";
-import { type Environment, type Instant, pTimeoutTimers, sleep } from "./environment.js";
+import { Alarms } from "./alarms.js";
+import { endOfTurn, type Environment, type Instant, pTimeoutTimers, sleep } from "./environment.js";
 import {
   Abstention,
   type ErrorCode,
@@ -25,7 +26,6 @@ import {
   extendOperation,
   type Operation,
   releaseOperation,
-  setIfAbsent,
 } from "./operations.js";
 import { isRefusal, Round } from "./quorum.js";
 import type { ExecutionResult } from "./results.js";
@@ -92,6 +92,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   readonly #nodes: readonly Node[];
   readonly #ownNodes: readonly Node[];
   readonly #environment: Environment;
+  readonly #alarms: Alarms;
   readonly #closing = new AbortController();
 
   /**
@@ -116,6 +117,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     this.settings = resolveSettings(settings, "new Redlock");
     const { environment, checkNode } = internalsOf(settings);
     this.#environment = environment;
+    this.#alarms = new Alarms(environment);
     const made = makeNodes(nodes, environment, checkNode);
     this.#nodes = made.map(({ node }) => node);
     this.#ownNodes = made.flatMap(({ node, own }) => (own ? [node] : []));
@@ -199,6 +201,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
     }
     const asked = round.ballots.flatMap((ballot) => (ballot.asked ? [ballot.node] : []));
     this.#releaseOn(asked, round, { keys, value, ttlMs }, ttlMs, settings);
+    // It is on its way before the caller learns of the failure.
+    await endOfTurn(this.#environment);
     acquisition.code = granted ? "ERR_REDLOCK_VALIDITY" : "ERR_REDLOCK_QUORUM";
     return undefined;
   }
@@ -262,7 +266,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
         if (!(isRefusal(vote) && isHeld(vote))) continue;
         if (!lease.open || node.refusal() !== undefined) continue;
         for (const key of keys) {
-          const gift = node.perform(setIfAbsent(key, value, ttlMs), () => lease.open);
+          const gift = node.perform(acquireOperation([key], value, ttlMs), () => lease.open);
           gift.catch(() => undefined);
         }
       }
@@ -369,6 +373,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
           return extended === undefined ? this.#extensionError(extension) : undefined;
         },
       },
+      this.#alarms,
       this.#environment,
     );
     try {

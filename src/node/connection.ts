@@ -1,3 +1,4 @@
+import { types } from "node:util";
 import type { Argument } from "../operations.js";
 
 /**
@@ -26,4 +27,9 @@ export interface Connection {
   quit(): Promise<void>;
   /** Ends the connection at once. */
   disconnect(): void;
+}
+
+/** Whether this is an error with which the server answered, and not the loss of a connection. */
+export function isReply(error: unknown): error is Error {
+  return types.isNativeError(error) && error.name === "ReplyError";
 }

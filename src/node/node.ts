@@ -1,11 +1,16 @@
-import { types } from "node:util";
 import type { Environment } from "../environment.js";
-import { Abstention, inShort, inWords, NodeError, withoutCommand } from "../errors.js";
-import { inFull, type Operation, releaseOperation } from "../operations.js";
+import { inShort, inWords, NodeError, withoutCommand } from "../errors.js";
+import {
+  type Command,
+  commandOf,
+  inFull,
+  type Operation,
+  releaseOperation,
+} from "../operations.js";
 import { releaseScript } from "../scripts/release.js";
-import type { Script } from "../scripts/script.js";
 import type { Client } from "./client.js";
-import type { Connection } from "./connection.js";
+import { Coalescer, type Inquiry } from "./coalescer.js";
+import { type Connection, isReply } from "./connection.js";
 import { type OwedRelease, OwedReleases } from "./owed.js";
 
 /** After this long a silence, a connection of our own is given up for a new one. */
@@ -25,9 +30,11 @@ export class Node {
   readonly #connection: Connection;
   readonly #environment: Environment;
   readonly #owed: OwedReleases;
+  readonly #coalescer: Coalescer;
   /** Values whose owed release is on its way. */
   readonly #inPayment = new Set<string>();
   #silence: Silence | undefined;
+  #down: { readonly failure: Error | undefined; readonly error: NodeError } | undefined;
   #probing = false;
   #awaitingReturn = false;
   #keepsOwed = true;
@@ -42,6 +49,7 @@ export class Node {
     this.#connection = connection;
     this.#environment = environment;
     this.#owed = new OwedReleases(environment, () => this.#setting === 0);
+    this.#coalescer = new Coalescer(() => this.name, this.#send, environment);
   }
 
   get name(): string {
@@ -66,11 +74,7 @@ export class Node {
    * operation time out and has answered nothing since. Nothing may pile up for such a node.
    */
   refusal(): NodeError | undefined {
-    if (this.#connection.state === "down") {
-      const cause = withoutCommand(this.#connection.failure ?? new Error("Connection is closed."));
-      const message = cause.message === "" ? inShort(cause) : cause.message;
-      return new NodeError(message, "ERR_REDLOCK_NODE_DOWN", this.name, { cause });
-    }
+    if (this.#connection.state === "down") return this.#downError();
     const silence = this.#silence;
     if (silence === undefined) return undefined;
     if (silence.epoch !== this.#connection.epoch) {
@@ -84,6 +88,18 @@ export class Node {
       "ERR_REDLOCK_NODE_TIMEOUT",
       this.name,
     );
+  }
+
+  /** Made once for each failure: an error's stack costs more than the rest of a vote. */
+  #downError(): NodeError {
+    const { failure } = this.#connection;
+    if (this.#down === undefined || this.#down.failure !== failure) {
+      const cause = withoutCommand(failure ?? new Error("Connection is closed."));
+      const message = cause.message === "" ? inShort(cause) : cause.message;
+      const error = new NodeError(message, "ERR_REDLOCK_NODE_DOWN", this.name, { cause });
+      this.#down = { failure, error };
+    }
+    return this.#down.error;
   }
 
   /** While the node is connecting for the first time: resolves when it may be asked, rejects with its refusal. */
@@ -123,7 +139,7 @@ export class Node {
 
   /** Ends the connection once all that was asked is answered. */
   async quit(): Promise<void> {
-    if (this.#unanswered > 0) {
+    if (!this.#isIdle) {
       await new Promise<void>((resolve) => {
         this.#onIdle.push(resolve);
       });
@@ -135,65 +151,79 @@ export class Node {
     this.#connection.disconnect();
   }
 
-  /**
-   * Asks the node. A script that it has not cached is sent in full only while the operation is
-   * `undecided`: later it could arrive behind the operation's own release. Rejects with the client's
-   * error, without the command's arguments.
-   */
-  perform(operation: Operation, undecided: () => boolean): Promise<unknown> {
+  /** Asks the node, in one call with all that it is asked in this turn of the event loop. */
+  ask(inquiry: Inquiry): void {
     // Before any vote: a key that is left from before would refuse it.
     if (this.#owed.size > 0) this.#pay();
+    this.#coalescer.add(inquiry);
+  }
+
+  /** Asks the node, as a promise; rejects with the client's error, without the command's arguments. */
+  perform(operation: Operation, isUndecided: () => boolean): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      this.ask({ operation, lapses: true, isUndecided, onReply: resolve, onError: reject });
+    });
+  }
+
+  get #isIdle(): boolean {
+    return this.#unanswered === 0 && this.#coalescer.isEmpty;
+  }
+
+  readonly #send = (
+    call: Command,
+    onReply: (reply: unknown) => void,
+    onError: (error: Error) => void,
+  ): void => {
     const { epoch } = this.#connection;
     const sentMs = this.#environment.monotonicMs();
-    this.#sent(operation);
-    return this.#connection.send(operation.command, operation.args).then(
+    this.#sent(call);
+    this.#connection.send(call.command, call.args).then(
       (reply) => {
-        this.#settled(operation);
-        this.#answered(epoch);
-        this.#measure(sentMs);
-        return reply;
+        const lost = this.#heard(epoch);
+        if (lost === undefined) {
+          this.#measure(sentMs);
+          onReply(reply);
+        } else {
+          onError(lost);
+        }
+        this.#settled(call);
       },
       (error: unknown) => {
-        this.#settled(operation);
-        if (isReply(error)) {
-          this.#answered(epoch);
-          const { script, always } = operation;
-          if (script !== undefined && error.message.startsWith("NOSCRIPT")) {
-            if (always || undecided()) return this.perform(inFull(operation, script), undecided);
-            this.#load(script);
-            throw new Abstention(this.name);
-          }
-        }
+        const lost = isReply(error) ? this.#heard(epoch) : undefined;
+        onError(lost ?? withoutCommand(error));
         this.#payOnReturn();
-        throw withoutCommand(error);
+        this.#settled(call);
       },
     );
-  }
+  };
 
-  #sent({ sets }: Operation): void {
+  #sent({ sets }: Command): void {
     this.#unanswered += 1;
-    if (sets !== undefined) this.#setting += 1;
+    if (sets.length > 0) this.#setting += 1;
   }
 
-  #settled({ sets }: Operation): void {
+  #settled({ sets }: Command): void {
     this.#unanswered -= 1;
-    if (sets !== undefined) {
+    if (sets.length > 0) {
       this.#setting -= 1;
       // The node may have done it just now or, where the connection broke, do it yet: a release that was
       // sent behind it may be lost all the same.
-      this.#owed.prolong(sets);
+      if (this.#owed.size > 0) for (const value of sets) this.#owed.prolong(value);
     }
-    if (this.#unanswered > 0 || this.#onIdle.length === 0) return;
+    if (!this.#isIdle) return;
     for (const resolve of this.#onIdle) resolve();
     this.#onIdle = [];
   }
 
-  /** A command resent on a new connection, by the caller's client, may have met a node that forgot: no vote. */
-  #answered(epoch: number): void {
+  /**
+   * The node answered. What came on a later connection than it was asked on, where the caller's client
+   * resent it, may be from a node that forgot: the error that stands for such an answer, which is no vote.
+   */
+  #heard(epoch: number): NodeError | undefined {
     this.#silence = undefined;
     if (this.#owed.size > 0) this.#pay();
-    if (epoch === this.#connection.epoch) return;
-    throw new NodeError(
+    if (epoch === this.#connection.epoch) return undefined;
+    return new NodeError(
       "the connection was lost before the answer",
       "ERR_REDLOCK_NODE_DOWN",
       this.name,
@@ -206,11 +236,6 @@ export class Node {
       Math.max(UNUSUAL_RTT_MS, 2 * this.#rttMs),
     );
     this.#rttMs = this.#rttMs === 0 ? rttMs : this.#rttMs + (rttMs - this.#rttMs) / 8;
-  }
-
-  /** For the next time. */
-  #load(script: Script): void {
-    this.#connection.send("script", ["LOAD", script.text]).catch(() => undefined);
   }
 
   #rouse(silence: Silence, silentMs: number): void {
@@ -227,21 +252,17 @@ export class Node {
     if (this.#probing || this.#connection.state !== "ready") return;
     this.#probing = true;
     const { epoch } = this.#connection;
-    this.#connection
-      .send("ping", [])
-      .then(
-        () => {
-          this.#answered(epoch);
-        },
-        (error: unknown) => {
-          if (isReply(error)) this.#answered(epoch);
-          else this.#payOnReturn();
-        },
-      )
-      .catch(() => undefined)
-      .finally(() => {
+    this.#connection.send("ping", []).then(
+      () => {
         this.#probing = false;
-      });
+        this.#heard(epoch);
+      },
+      (error: unknown) => {
+        this.#probing = false;
+        if (isReply(error)) this.#heard(epoch);
+        else this.#payOnReturn();
+      },
+    );
   }
 
   #payOnReturn(): void {
@@ -269,7 +290,7 @@ export class Node {
 
   /** In full, not by EVALSHA: a fallback after NOSCRIPT would arrive behind the votes. */
   async #payOne({ keys, value }: OwedRelease): Promise<void> {
-    const { command, args } = inFull(releaseOperation(keys, value), releaseScript);
+    const { command, args } = inFull(commandOf(releaseOperation(keys, value)), releaseScript);
     this.#inPayment.add(value);
     try {
       await this.#connection.send(command, args);
@@ -281,8 +302,4 @@ export class Node {
       this.#inPayment.delete(value);
     }
   }
-}
-
-function isReply(error: unknown): error is Error {
-  return types.isNativeError(error) && error.name === "ReplyError";
 }

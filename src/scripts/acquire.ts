@@ -1,18 +1,26 @@
-import { script } from "./script.js";
+import { operationScript } from "./script.js";
 
-/** Several resources, all or nothing; a single one is the plain `SET key value NX PX ttl`. */
-export const acquireScript = script(`
--- KEYS: the lock keys. ARGV[1]: the lock's value. ARGV[2]: the ttl in ms.
+/** All or nothing. Alone and for a single resource it is the plain `SET key value NX PX ttl`. */
+export const acquireScript = operationScript(
+  "acquire",
+  `
+-- value: the lock's. ttlMs: its ttl.
 -- Returns the number of keys set: all of them, or 0 where one is taken.
-for _, key in ipairs(KEYS) do
-  if redis.call('EXISTS', key) == 1 then return 0 end
-end
-for i, key in ipairs(KEYS) do
-  local reply = redis.pcall('SET', key, ARGV[1], 'PX', ARGV[2])
-  if reply.err then
-    for j = 1, i - 1 do redis.call('DEL', KEYS[j]) end
-    return reply
+local function acquire(keys, first, last, value, ttlMs)
+  if first == last then
+    return redis.call('SET', keys[first], value, 'NX', 'PX', ttlMs) and 1 or 0
   end
+  for i = first, last do
+    if redis.call('EXISTS', keys[i]) == 1 then return 0 end
+  end
+  for i = first, last do
+    local reply = redis.pcall('SET', keys[i], value, 'PX', ttlMs)
+    if reply.err then
+      for j = first, i - 1 do redis.call('DEL', keys[j]) end
+      return reply
+    end
+  end
+  return last - first + 1
 end
-return #KEYS
-`);
+`,
+);

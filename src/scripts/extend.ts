@@ -1,18 +1,23 @@
-import { script } from "./script.js";
+import { operationScript } from "./script.js";
 
 /**
  * Renews where every key still holds the lock's value. An expiry never comes nearer: a late, failed
  * or shorter extension leaves what an earlier one promised.
  */
-export const extendScript = script(`
--- KEYS: the lock keys. ARGV[1]: the lock's value. ARGV[2]: the ttl in ms.
+export const extendScript = operationScript(
+  "extend",
+  `
+-- value: the lock's. ttlMs: for how long from now.
 -- Returns the number of keys that live for the ttl at least: all of them, or 0 where one is not ours.
-for _, key in ipairs(KEYS) do
-  if redis.pcall('GET', key) ~= ARGV[1] then return 0 end
+local function extend(keys, first, last, value, ttlMs)
+  for i = first, last do
+    if redis.pcall('GET', keys[i]) ~= value then return 0 end
+  end
+  for i = first, last do
+    local left = redis.call('PTTL', keys[i])
+    if left >= 0 and left < tonumber(ttlMs) then redis.call('PEXPIRE', keys[i], ttlMs) end
+  end
+  return last - first + 1
 end
-for _, key in ipairs(KEYS) do
-  local left = redis.call('PTTL', key)
-  if left >= 0 and left < tonumber(ARGV[2]) then redis.call('PEXPIRE', key, ARGV[2]) end
-end
-return #KEYS
-`);
+`,
+);

@@ -1,13 +1,17 @@
-import { script } from "./script.js";
+import { operationScript } from "./script.js";
 
-export const inspectScript = script(`
--- KEYS: the lock keys.
--- Returns for each: its type, its value ('' where it is no string), its PTTL.
-local found = {}
-for i, key in ipairs(KEYS) do
-  local kind = redis.call('TYPE', key).ok
-  local value = kind == 'string' and redis.call('GET', key) or ''
-  found[i] = { kind, value, redis.call('PTTL', key) }
+export const inspectScript = operationScript(
+  "inspect",
+  `
+-- Returns for each key: its type, its value ('' where it is no string), its PTTL.
+local function inspect(keys, first, last)
+  local found = {}
+  for i = first, last do
+    local kind = redis.call('TYPE', keys[i]).ok
+    local value = kind == 'string' and redis.call('GET', keys[i]) or ''
+    found[#found + 1] = { kind, value, redis.call('PTTL', keys[i]) }
+  end
+  return found
 end
-return found
-`);
+`,
+);

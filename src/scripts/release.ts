@@ -1,12 +1,16 @@
-import { script } from "./script.js";
+import { operationScript } from "./script.js";
 
 /** Deletes what is still ours; another owner's key stays. */
-export const releaseScript = script(`
--- KEYS: the lock keys. ARGV[1]: the lock's value.
--- Returns the number of keys deleted.
-local deleted = 0
-for _, key in ipairs(KEYS) do
-  if redis.pcall('GET', key) == ARGV[1] then deleted = deleted + redis.call('DEL', key) end
+export const releaseScript = operationScript(
+  "release",
+  `
+-- value: the lock's. Returns the number of keys deleted.
+local function release(keys, first, last, value)
+  local deleted = 0
+  for i = first, last do
+    if redis.pcall('GET', keys[i]) == value then deleted = deleted + redis.call('DEL', keys[i]) end
+  end
+  return deleted
 end
-return deleted
-`);
+`,
+);

@@ -9,3 +9,22 @@ export interface Script {
 export function script(text: string): Script {
   return { text, sha1: createHash("sha1").update(text).digest("hex") };
 }
+
+/** A script of one operation, whose function a batch calls, too. */
+export interface OperationScript extends Script {
+  /** The name of its Lua function. */
+  readonly name: string;
+  readonly definition: string;
+}
+
+/**
+ * @param definition defines the local function `name(keys, first, last, ...)`: it is about the keys from
+ *   `first` to `last`, and takes the operation's arguments after them
+ */
+export function operationScript(name: string, definition: string): OperationScript {
+  return {
+    name,
+    definition,
+    ...script(`${definition}return ${name}(KEYS, 1, #KEYS, unpack(ARGV))\n`),
+  };
+}

@@ -1,9 +1,11 @@
+import { isDeepStrictEqual } from "node:util";
 import type { Lock } from "../../src/lock.js";
 import type { Host } from "./host.js";
 import type { Library } from "./library.js";
 import type { Link, LinkObserver } from "./link.js";
 import type { SimulatedNode } from "./node.js";
-import type { Entry, Reply } from "./redis.js";
+import { type Question, questionsIn, repliesIn } from "./questions.js";
+import type { Entry, RedisModel, Reply } from "./redis.js";
 import type { Actor, World } from "./world.js";
 
 /** Something that must never be. */
@@ -76,6 +78,8 @@ const LONGEST_CHECK_MS = 1000;
  */
 export class Checker implements LinkObserver {
   readonly tracked: Tracked[] = [];
+  /** Told of each call of several operations. */
+  onBatch: (() => void) | undefined;
   readonly #world: World;
   readonly #library: Library;
   readonly #nodeCount: number;
@@ -345,9 +349,23 @@ export class Checker implements LinkObserver {
     command: string,
     args: readonly string[],
   ): ((reply: unknown, sameEpoch: boolean) => void) | undefined {
-    const question = this.#questionOf(command, args);
-    if (question === undefined) return undefined;
-    const { kind, value, keyCount } = question;
+    const questions = questionsIn(command, args, this.#library);
+    if (questions.length === 0) return undefined;
+    if (questions.length > 1) this.onBatch?.();
+    const told = questions.map((question) => this.#onQuestion(host, node, command, question));
+    return (reply, sameEpoch) => {
+      const replies = repliesIn(reply, questions.length);
+      for (const [index, tell] of told.entries()) tell?.(replies[index] ?? reply, sameEpoch);
+    };
+  }
+
+  #onQuestion(
+    host: Host,
+    node: SimulatedNode,
+    command: string,
+    { kind, value, keys }: Question,
+  ): ((reply: unknown, sameEpoch: boolean) => void) | undefined {
+    if (kind === "inspect") return undefined;
     // Thrown here, it would be one more answer to the library.
     try {
       if (kind === "acquire" && command !== "eval") this.#checkAsked(host, node, value);
@@ -359,14 +377,16 @@ export class Checker implements LinkObserver {
     const unknown = sent.find(
       (ballot) => ballot.unknownScript && ballot.kind === kind && ballot.node === node,
     );
-    if (command === "eval" && unknown !== undefined) unknown.unknownScript = false;
+    // What is left alone of a batch whose script was unknown goes as a plain SET.
+    const isAgain = command === "eval" || (command === "set" && unknown !== undefined);
+    if (isAgain && unknown !== undefined) unknown.unknownScript = false;
     const ballot: Ballot = {
       kind,
       host,
       node,
       sentMonotonicMs: host.monotonicAt(host.timeMs),
       sentWallMs: host.wallAt(host.timeMs),
-      round: command === "eval" ? unknown?.round : host.turn,
+      round: isAgain ? unknown?.round : host.turn,
       unknownScript: false,
       answeredMs: undefined,
       answeredTurn: Infinity,
@@ -384,7 +404,7 @@ export class Checker implements LinkObserver {
       }
       ballot.answeredTurn = host.turn;
       ballot.answeredMs = host.monotonicAt(host.timeMs);
-      ballot.yes = reply === "OK" || reply === keyCount;
+      ballot.yes = reply === "OK" || reply === keys.length;
       ballot.sameEpoch = sameEpoch;
     };
   }
@@ -395,7 +415,9 @@ export class Checker implements LinkObserver {
       (tracked) => tracked.host === host && tracked.lock.value === value,
     );
     if (owners.length === 0) {
-      if (this.#of(value, host).some((ballot) => ballot.node === node)) {
+      const isAsked = ({ node: other, unknownScript }: Ballot): boolean =>
+        other === node && !unknownScript;
+      if (this.#of(value, host).some(isAsked)) {
         throw new Violation("own value", `${host.name} asked ${node.name} twice for ${value}`);
       }
       return;
@@ -427,59 +449,69 @@ export class Checker implements LinkObserver {
     );
   }
 
-  #questionOf(
-    command: string,
-    args: readonly string[],
-  ): { kind: Ballot["kind"]; value: string; keyCount: number } | undefined {
-    if (command === "set") return { kind: "acquire", value: args[1] ?? "", keyCount: 1 };
-    const [script = ""] = args;
-    const keyCount = Number(args[1]);
-    const value = args[2 + keyCount] ?? "";
-    const { acquireScript, extendScript, releaseScript } = this.#library;
-    if (script === releaseScript.sha1 || script === releaseScript.text) {
-      return { kind: "release", value, keyCount };
-    }
-    if (script === acquireScript.sha1 || script === acquireScript.text) {
-      return { kind: "acquire", value, keyCount };
-    }
-    if (script === extendScript.sha1 || script === extendScript.text) {
-      return { kind: "extend", value, keyCount };
-    }
-    return undefined;
-  }
-
-  /** On the server: only the owner changes a key, an extension brings no expiry nearer and lies about none. */
+  /**
+   * On the server: only the owner changes a key, an extension brings no expiry nearer and lies about none.
+   * Several operations in one call do what they would do one after the other.
+   */
   readonly onExecute = (
     node: SimulatedNode,
     command: string,
     args: readonly string[],
     run: () => Reply,
   ): Reply => {
-    if (command !== "set" && command !== "eval" && command !== "evalsha") return run();
-    const keyCount = Number(args[1]);
-    const keys = command === "set" ? args.slice(0, 1) : args.slice(2, 2 + keyCount);
-    const value = command === "set" ? args[1] : args[2 + keyCount];
-    const { redis, clockMs } = node;
-    const before = keys.map((key) => redis.peek(key, clockMs));
+    const questions = questionsIn(command, args, this.#library);
+    const [question] = questions;
+    if (question === undefined) return run();
+    if (questions.length === 1) return this.#execute(node, node.redis, question, run);
+    const { clockMs } = node;
+    const one = node.redis.copy();
+    const expected = questions.map((question) =>
+      this.#execute(node, one, question, () => one.execute("eval", question.alone, clockMs)),
+    );
     const reply = run();
-    for (const [index, key] of keys.entries()) {
-      this.#checkChange(node, key, value, before[index], redis.peek(key, clockMs));
-    }
-    const { extendScript } = this.#library;
-    const isExtension = args[0] === extendScript.sha1 || args[0] === extendScript.text;
-    if (isExtension && reply === keyCount && before.some((entry) => entry?.value !== value)) {
+    const keys = questions.flatMap(({ keys }) => keys);
+    if (
+      !isDeepStrictEqual(repliesIn(reply, questions.length), expected) ||
+      keys.some((key) => !isDeepStrictEqual(one.peek(key, clockMs), node.redis.peek(key, clockMs)))
+    ) {
       throw new Violation(
-        "only the owner",
-        `${node.name} granted an extension of ${value ?? ""}, which it did not hold`,
+        "one call is as many",
+        `${node.name} did ${args.at(-1) ?? ""} and answered ${String(reply)}, ` +
+          `one by one ${JSON.stringify(expected)}`,
       );
     }
     return reply;
   };
 
+  #execute(
+    node: SimulatedNode,
+    redis: RedisModel,
+    { kind, keys, value }: Question,
+    run: () => Reply,
+  ): Reply {
+    const { clockMs } = node;
+    const before = keys.map((key) => redis.peek(key, clockMs));
+    const reply = run();
+    for (const [index, key] of keys.entries()) {
+      this.#checkChange(node, key, value, before[index], redis.peek(key, clockMs));
+    }
+    if (
+      kind === "extend" &&
+      reply === keys.length &&
+      before.some((entry) => entry?.value !== value)
+    ) {
+      throw new Violation(
+        "only the owner",
+        `${node.name} granted an extension of ${value}, which it did not hold`,
+      );
+    }
+    return reply;
+  }
+
   #checkChange(
     node: SimulatedNode,
     key: string,
-    value: string | undefined,
+    value: string,
     before: Entry | undefined,
     after: Entry | undefined,
   ): void {
@@ -487,7 +519,7 @@ export class Checker implements LinkObserver {
     if (before.value !== value) {
       throw new Violation(
         "only the owner",
-        `a command for ${value ?? ""} changed ${key} of ${before.value} on ${node.name}`,
+        `a command for ${value} changed ${key} of ${before.value} on ${node.name}`,
       );
     }
     if (after !== undefined && after.expiresAtMs < before.expiresAtMs) {

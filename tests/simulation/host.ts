@@ -178,6 +178,9 @@ export class Host implements Actor {
         happening.cancelled = true;
         this.timers.delete(happening);
       },
+      endOfTurn: (callback) => {
+        process.nextTick(callback);
+      },
       afterPoll: (callback) => {
         this.#world.at(this.timeMs, callback, this, RANK.afterPoll);
       },

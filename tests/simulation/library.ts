@@ -1,7 +1,9 @@
 import { Redlock } from "../../src/index.js";
 import { internalsKey } from "../../src/internals.js";
 import { acquireScript } from "../../src/scripts/acquire.js";
+import { batchScript } from "../../src/scripts/batch.js";
 import { extendScript } from "../../src/scripts/extend.js";
+import { inspectScript } from "../../src/scripts/inspect.js";
 import { releaseScript } from "../../src/scripts/release.js";
 
 /** What the simulator needs of the library: this one, or a copy with a planted bug. */
@@ -9,7 +11,9 @@ export interface Library {
   readonly Redlock: typeof Redlock;
   readonly internalsKey: typeof internalsKey;
   readonly acquireScript: typeof acquireScript;
+  readonly batchScript: typeof batchScript;
   readonly extendScript: typeof extendScript;
+  readonly inspectScript: typeof inspectScript;
   readonly releaseScript: typeof releaseScript;
 }
 
@@ -17,6 +21,8 @@ export const library: Library = {
   Redlock,
   internalsKey,
   acquireScript,
+  batchScript,
   extendScript,
+  inspectScript,
   releaseScript,
 };

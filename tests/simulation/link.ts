@@ -221,8 +221,9 @@ export class Link implements Connection {
   #execute(generation: number, pending: Pending): void {
     const isStray = generation !== this.#generation;
     if (isStray && !this.#isReadAfterReset(generation, pending)) return;
-    const value = pending.args.find((arg) => VALUE.test(arg));
-    if (value !== undefined && !isStray) this.#generationOf.set(value, generation);
+    if (!isStray) {
+      for (const { value } of claimsIn(pending)) this.#generationOf.set(value, generation);
+    }
     const reply = this.#replyOf(pending);
     if (this.#world.traced) {
       this.#world.log(
@@ -245,18 +246,17 @@ export class Link implements Connection {
   }
 
   /** What was sent before a reset may have reached the server's socket, up to some command. */
-  #isReadAfterReset(generation: number, { args, sentMs }: Pending): boolean {
+  #isReadAfterReset(generation: number, pending: Pending): boolean {
     if (this.#lostFrom === generation || this.#random.chance(0.5)) {
       this.#lostFrom = generation;
       return false;
     }
-    const value = args.find((arg) => VALUE.test(arg));
-    if (value === undefined) return true;
-    const ttlMs = Number(args.at(-1));
-    const isOvertaken = (this.#generationOf.get(value) ?? 0) > generation;
-    const owedUntilMs = sentMs + 0.98 * ttlMs;
-    if (isOvertaken || this.#world.nowMs > owedUntilMs) this.strays.add(value);
-    else this.#owedUntilMs.set(value, owedUntilMs);
+    for (const { value, ttlMs } of claimsIn(pending)) {
+      const isOvertaken = (this.#generationOf.get(value) ?? 0) > generation;
+      const owedUntilMs = pending.sentMs + 0.98 * ttlMs;
+      if (isOvertaken || this.#world.nowMs > owedUntilMs) this.strays.add(value);
+      else this.#owedUntilMs.set(value, owedUntilMs);
+    }
     return true;
   }
 
@@ -393,6 +393,18 @@ export class Link implements Connection {
   #log(what: string): void {
     if (this.#world.traced) this.#world.log(this.host.name, what, this.host.timeMs);
   }
+}
+
+/** The values that a command is about, each with its ttl; NaN for a release. */
+function claimsIn({ args }: Pending): { readonly value: string; readonly ttlMs: number }[] {
+  const texts = args.flatMap((arg) =>
+    arg.startsWith("[") ? (JSON.parse(arg) as (string | number)[]).map(String) : [arg],
+  );
+  return texts.flatMap((value, index) => {
+    if (!VALUE.test(value)) return [];
+    const [next, , behind] = texts.slice(index + 1);
+    return [{ value, ttlMs: Number(next === "NX" ? behind : next) }];
+  });
 }
 
 function inShort({ command, args }: Pending): string {

@@ -301,3 +301,34 @@ export const REDIS: ReadonlyMap<string, LuaFunction> = new Map<string, LuaFuncti
   ["status_reply", (value) => [field("ok", value)]],
   ["sha1hex", (value) => [createHash("sha1").update(asText(value)).digest("hex")]],
 ]);
+
+function fromJson(value: unknown): LuaValue {
+  if (Array.isArray(value)) return LuaTable.list(value.map(fromJson));
+  if (typeof value === "object" && value !== null) {
+    const table = new LuaTable();
+    for (const [key, member] of Object.entries(value)) table.set(key, fromJson(member));
+    return table;
+  }
+  if (value === null) throw new LuaError("the simulated Lua has no cjson.null");
+  return value as string | number | boolean;
+}
+
+function toJson(value: LuaValue): string {
+  if (typeof value === "string" || typeof value === "boolean") return JSON.stringify(value);
+  if (typeof value === "number") return general(value, 14);
+  if (!(value instanceof LuaTable)) {
+    throw new LuaError(`Cannot serialise ${typeOf(value)}: type not supported`);
+  }
+  const members = [...value.entries()];
+  // Source: Lua CJSON, manual: a table whose keys are all positive integers is an array, and {} is an object.
+  if (members.length > 0 && members.length === value.length) {
+    return `[${members.map(([, member]) => toJson(member)).join(",")}]`;
+  }
+  const pairs = members.map(([key, member]) => `${JSON.stringify(asText(key))}:${toJson(member)}`);
+  return `{${pairs.join(",")}}`;
+}
+
+export const CJSON: ReadonlyMap<string, LuaFunction> = new Map<string, LuaFunction>([
+  ["decode", (text) => [fromJson(JSON.parse(asText(text)))]],
+  ["encode", (value) => [toJson(value)]],
+]);

@@ -3,7 +3,7 @@
 // What is missing (patterns, metatables, goto) it refuses.
 
 import { compileFunction } from "node:vm";
-import { FUNCTIONS, isAtMost, isLess, MATH, REDIS, STRING, TABLE } from "./lua-library.js";
+import { CJSON, FUNCTIONS, isAtMost, isLess, MATH, REDIS, STRING, TABLE } from "./lua-library.js";
 import {
   asFunction,
   asNumber,
@@ -81,6 +81,7 @@ const LIBRARIES: ReadonlyMap<string, ReadonlyMap<string, LuaFunction | number>> 
   ["table", TABLE],
   ["math", MATH],
   ["redis", REDIS],
+  ["cjson", CJSON],
 ]);
 
 interface Token {

@@ -78,20 +78,20 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a late yes counted",
     "quorum.ts",
-    "timeoutMs: question.nodeTimeoutMs(node),",
-    "timeoutMs: 1.5 * question.nodeTimeoutMs(node),",
+    "this.timeoutMs = poll.question.nodeTimeoutMs(node);",
+    "this.timeoutMs = 1.5 * poll.question.nodeTimeoutMs(node);",
   ),
   m(
     "a resent command's yes counted",
     "node/node.ts",
-    "if (epoch === this.#connection.epoch) return;",
-    "if (epoch <= this.#connection.epoch) return;",
+    "if (epoch === this.#connection.epoch) return undefined;",
+    "if (epoch <= this.#connection.epoch) return undefined;",
   ),
   m(
     "healed nodes vote in an extension",
     "scripts/extend.ts",
-    "for _, key in ipairs(KEYS) do\n  if redis.pcall('GET'",
-    "for _, key in ipairs(KEYS) do\n  redis.call('SET', key, ARGV[1], 'NX', 'PX', ARGV[2])\n  if redis.pcall('GET'",
+    "if redis.pcall('GET', keys[i]) ~= value then return 0 end",
+    "redis.call('SET', keys[i], value, 'NX', 'PX', ttlMs) if redis.pcall('GET', keys[i]) ~= value then return 0 end",
   ),
   m(
     "healing before a quorum kept",
@@ -102,13 +102,13 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a shorter extension shortens the key",
     "scripts/extend.ts",
-    "left >= 0 and left < tonumber(ARGV[2])",
+    "left >= 0 and left < tonumber(ttlMs)",
     "left >= 0",
   ),
   m(
     "extension without the compare",
     "scripts/extend.ts",
-    "if redis.pcall('GET', key) ~= ARGV[1] then return 0 end",
+    "if redis.pcall('GET', keys[i]) ~= value then return 0 end",
     "",
   ),
   m(
@@ -120,14 +120,14 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "abort only when an extension fails",
     "keeper.ts",
-    "if (untilTryMs <= 0 && !this.#extending) void this.#extend(leftMs / 3);",
-    "if (untilTryMs <= 0 && !this.#extending) return void this.#extend(Infinity);",
+    "if (isDue && !this.#extending) void this.#extend(leftMs / 3);",
+    "if (isDue && !this.#extending) return void this.#extend(Infinity);",
   ),
   m(
     "DEL without the compare",
     "scripts/release.ts",
-    "if redis.pcall('GET', key) == ARGV[1] then deleted = deleted + redis.call('DEL', key) end",
-    "deleted = deleted + redis.call('DEL', key)",
+    "if redis.pcall('GET', keys[i]) == value then deleted = deleted + redis.call('DEL', keys[i]) end",
+    "deleted = deleted + redis.call('DEL', keys[i])",
   ),
   m(
     "an adopted lock trusts its expiration",
@@ -179,6 +179,30 @@ export const MUTANTS: readonly Mutant[] = [
     "keeper.ts",
     "return Math.min(Math.max(2, ttlMs / 100), 10);",
     "return 0 * ttlMs;",
+  ),
+  m(
+    "a batch takes the first operation's keys for all",
+    "scripts/batch.ts",
+    "first, at = last + 1, next",
+    "first, at = 1, next",
+  ),
+  m(
+    "the replies of a batch in another order",
+    "node/coalescer.ts",
+    "const reply = replies[index];",
+    "const reply = replies.at(-1 - index);",
+  ),
+  m(
+    "a batch sent again after its operations were decided",
+    "node/coalescer.ts",
+    "const open = this.#kept(inquiries, mayBeSentAgain);",
+    "const open = inquiries;",
+  ),
+  m(
+    "a lock that ended within the turn is healed at its end",
+    "node/coalescer.ts",
+    "const open = this.#kept(inquiries, isWanted);",
+    "const open = inquiries;",
   ),
 ];
 

@@ -214,7 +214,8 @@ class PlanMaker {
     const random = this.#random;
     const least = Math.ceil(LEAST_STEPS / this.#clientCount);
     const count = least + random.pick([0, 0, 1]);
-    const programCount = random.pick([1, 1, 2]);
+    // What several programs ask in one turn goes to a node in one call.
+    const programCount = random.pick([1, 2, 2, 3]);
     const programs = Array.from({ length: programCount }, (): Step[] => []);
     for (let step = 0; step < count; step++) {
       const program = programs[step % programCount];

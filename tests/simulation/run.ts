@@ -83,6 +83,9 @@ class Simulation {
     this.#plan = plan;
     this.world = new World(traced);
     this.#checker = new Checker(this.world, library, plan.nodes.length);
+    this.#checker.onBatch = () => {
+      this.#count("calls of several operations");
+    };
     this.#nodes = plan.nodes.map((clock, index) => new SimulatedNode(this.world, index, clock));
     for (const node of this.#nodes) node.onExecute = this.#checker.onExecute;
     this.#clients = plan.clients.map((_, index) => this.#client(index, library));

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "@jest/globals";
+import { Alarms } from "../../src/alarms.js";
 import { Keeper, type Keeping } from "../../src/keeper.js";
 import { type Lock, LockLostError, partsOf } from "../../src/lock.js";
 import { type Client, played, type Stage } from "./stage.js";
@@ -47,13 +48,14 @@ async function keep(
       },
       ...others,
     },
-    {
+    new Alarms({
       ...environment,
       setTimer: (callback, delayMs) => {
         delays.push(delayMs);
         return environment.setTimer(callback, delayMs);
       },
-    },
+    }),
+    environment,
   );
   const kept: Kept = { client, lock, keeper, tries, delays, abortedMs: undefined };
   keeper.signal.addEventListener("abort", () => {
@@ -68,6 +70,12 @@ async function extended(lock: Lock): Promise<undefined> {
 
 const never = (): Promise<never> => new Promise(() => undefined);
 
+/** An alarm rings early by up to a hundredth of the ttl, which is 3000 ms, within 2 to 10 ms: with others. */
+function expectEarly(remainingMs: number, thresholdMs: number): void {
+  expect(remainingMs).toBeGreaterThanOrEqual(thresholdMs);
+  expect(remainingMs).toBeLessThan(thresholdMs + 10);
+}
+
 describe("keeping a lock", () => {
   it(
     "extends it whenever the threshold is reached, and not before",
@@ -75,7 +83,7 @@ describe("keeping a lock", () => {
       const { keeper, tries, lock } = await keep(stage, 3000, { extend: extended });
       await stage.sleep(20_000);
       expect(tries).toHaveLength(10);
-      expect(new Set(tries.map(({ remainingMs }) => remainingMs))).toEqual(new Set([1000]));
+      for (const { remainingMs } of tries) expectEarly(remainingMs, 1000);
       expect(lock.valid).toBe(true);
       expect(keeper.signal.aborted).toBe(false);
       expect(keeper.stop()).toBeUndefined();
@@ -91,7 +99,7 @@ describe("keeping a lock", () => {
       for (const [index, { remainingMs, limitMs }] of tries.entries()) {
         expect(limitMs).toBe(remainingMs / 3);
         const before = tries[index - 1]?.remainingMs;
-        if (before === undefined) expect(remainingMs).toBe(1000);
+        if (before === undefined) expectEarly(remainingMs, 1000);
         else expect(before - remainingMs).toBe(Math.ceil(Math.min(100, before / 4)));
       }
       expect(tries.at(-1)?.remainingMs).toBeLessThan(20);
@@ -106,7 +114,10 @@ describe("keeping a lock", () => {
         extend: (lock) => (failures-- > 0 ? Promise.resolve(failure) : extended(lock)),
       });
       await stage.sleep(5000);
-      expect(tries.map(({ remainingMs }) => remainingMs)).toEqual([1000, 900, 800, 1000]);
+      const [first = 0, second, third, fourth = 0] = tries.map(({ remainingMs }) => remainingMs);
+      expectEarly(first, 1000);
+      expect([second, third]).toEqual([first - 100, first - 200]);
+      expectEarly(fourth, 1000);
       expect(keeper.stop()).toBeUndefined();
     }),
   );
@@ -116,9 +127,8 @@ describe("keeping a lock", () => {
     played(async (stage) => {
       const { tries, keeper } = await keep(stage, 3000, { thresholdMs: 2940, extend: extended });
       await stage.sleep(200);
-      expect(tries.map(({ remainingMs }) => remainingMs)).toEqual([
-        2940, 2940, 2940, 2940, 2940, 2940, 2940,
-      ]);
+      expect(tries.length).toBeGreaterThanOrEqual(7);
+      for (const { remainingMs } of tries) expectEarly(remainingMs, 2940);
       keeper.stop();
     }),
   );
@@ -134,7 +144,7 @@ describe("keeping a lock", () => {
       });
       await stage.sleep(2700);
       expect(tries).toHaveLength(1);
-      expect(delays).toEqual([1000, 966, 990, 1000]);
+      expect(delays).toEqual([998, 960, 990, 998]);
       keeper.stop();
     }),
   );
@@ -209,7 +219,8 @@ describe("a loss", () => {
         },
       });
       await stage.sleep(1966);
-      expect(kept.abortedMs).toBe(stage.nowMs);
+      expect(kept.abortedMs).toBeDefined();
+      expectEarly(kept.tries[0]?.remainingMs ?? 0, 1000);
       expect(kept.keeper.signal.error?.cause).toBe(cause);
       await stage.sleep(3000);
       expect(kept.tries).toHaveLength(1);
@@ -237,10 +248,10 @@ describe("a loss", () => {
       const quiet = await keep(stage, 20_000);
       await stage.sleep(1300);
       quiet.client.host.stepWall(30_000);
-      await stage.sleep(699);
+      const steppedMs = stage.nowMs;
       expect(quiet.abortedMs).toBeUndefined();
-      await stage.sleep(1);
-      expect(quiet.abortedMs).toBe(stage.nowMs);
+      await stage.sleep(1000);
+      expect(quiet.abortedMs).toBeGreaterThan(steppedMs);
       await quiet.lock.release();
 
       const read = await keep(stage, 20_000);
@@ -258,7 +269,8 @@ describe("a loss", () => {
       await stage.sleep(100);
       kept.client.host.suspend(5000);
       await stage.sleep(5900);
-      expect(kept.abortedMs).toBe(stage.nowMs);
+      // By the alarm that was set for a second after the beginning.
+      expect(kept.abortedMs).toBeGreaterThan(stage.nowMs - 10);
     }),
   );
 
@@ -271,6 +283,7 @@ describe("a loss", () => {
       const { lease } = partsOf(lock, "test");
       const keeper = new Keeper(
         { lock, lease, thresholdMs: 300, pauseMs: () => 100, extend: never },
+        new Alarms(internals.environment),
         internals.environment,
       );
       expect(keeper.signal.aborted).toBe(true);

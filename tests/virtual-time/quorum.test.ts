@@ -17,7 +17,7 @@ function ask(
     {
       nodes,
       operation,
-      judge: (reply) => (reply === "OK" ? undefined : held),
+      judge: (reply) => (reply === "OK" || reply === 1 ? undefined : held),
       nodeTimeoutMs: () => 50,
       ...question,
     },
@@ -142,6 +142,7 @@ describe("a round", () => {
       const { nodes, machine } = await stage.nodes();
       setRoundTrips(machine, [2, 2, 2, 2, 20]);
       const round = ask(nodes, machine);
+      await stage.sleep(0);
       expect(machine.host.timers.size).toBe(1);
       await round.decided();
       expect(machine.host.timers.size).toBe(1);
@@ -376,7 +377,7 @@ describe("a round's nodes", () => {
         nodeTimeoutMs: () => 100,
       });
       await release.complete();
-      expect(stage.questions("set").map(({ node }) => node)).toEqual([0, 1]);
+      expect(stage.questions("acquire").map(({ node }) => node)).toEqual([0, 1]);
       expect(stage.questions("release").map(({ node }) => node)).toEqual([0, 1, 2]);
       const { votesAgainst } = await acquisition.stats();
       expect([...votesAgainst.values()].map(String)).toEqual([
@@ -423,7 +424,7 @@ describe("what a round says of its votes", () => {
       const round = ask(nodes, machine);
       await stage.sleep(10);
       expect(round.isHopeless(isHeld)).toBe(false);
-      await stage.sleep(10);
+      await stage.sleep(11);
       expect(round.isHopeless(isHeld)).toBe(true);
       expect(round.isHopeless((error) => error !== held)).toBe(false);
       await round.complete();

@@ -3,14 +3,12 @@ import { type Internals, internalsKey } from "../../src/internals.js";
 import { makeNodes, type NodeEntry } from "../../src/node/entry.js";
 import type { Node } from "../../src/node/node.js";
 import { Redlock } from "../../src/redlock.js";
-import { acquireScript } from "../../src/scripts/acquire.js";
-import { extendScript } from "../../src/scripts/extend.js";
-import { inspectScript } from "../../src/scripts/inspect.js";
-import { releaseScript } from "../../src/scripts/release.js";
 import type { RedlockSettings } from "../../src/settings.js";
 import { Host } from "../simulation/host.js";
+import { library } from "../simulation/library.js";
 import { Link } from "../simulation/link.js";
 import { SimulatedNode } from "../simulation/node.js";
+import { questionsIn } from "../simulation/questions.js";
 import { Random } from "../simulation/random.js";
 import { type Actor, World } from "../simulation/world.js";
 
@@ -22,12 +20,8 @@ const CLOCKS = { rate: 1, wallOffsetMs: 0 };
 const SETTLE_MS = 30_000;
 const MOST_EVENTS = 50_000;
 
-const SCRIPTS = {
-  acquire: acquireScript,
-  extend: extendScript,
-  release: releaseScript,
-  inspect: inspectScript,
-};
+const { acquireScript, batchScript, extendScript, inspectScript, releaseScript } = library;
+const SCRIPTS = [acquireScript, batchScript, extendScript, inspectScript, releaseScript];
 
 /** Who performs a test: never busy, and on no machine of its own. */
 const tester: Actor = {
@@ -50,8 +44,9 @@ export interface Asked {
   /** The server's index. */
   readonly node: number;
   readonly command: string;
-  /** The script's name, or the command's. */
+  /** The operation, or the command: of several operations in one call, each. */
   readonly what: string;
+  /** Of one of several operations, as its script takes them alone. */
   readonly args: readonly string[];
 }
 
@@ -81,10 +76,18 @@ export class Stage {
   constructor(serverCount: number) {
     this.servers = Array.from({ length: serverCount }, (_, index) => {
       const server = new SimulatedNode(this.world, index, { rate: 1, offsetMs: 0 });
-      for (const { text } of Object.values(SCRIPTS)) server.execute("script", ["LOAD", text]);
+      for (const { text } of SCRIPTS) server.execute("script", ["LOAD", text]);
       server.onExecute = (_server, command, args, run) => {
-        const what = scriptName(args[0]) ?? command;
-        this.asked.push({ atMs: this.world.nowMs, node: index, command, what, args });
+        const asked = { atMs: this.world.nowMs, node: index, command };
+        const questions = questionsIn(command, args, library);
+        if (questions.length > 1) {
+          for (const { kind, alone } of questions)
+            this.asked.push({ ...asked, what: kind, args: alone });
+        } else {
+          const [question] = questions;
+          const what = command === "set" ? command : (question?.kind ?? command);
+          this.asked.push({ ...asked, what, args });
+        }
         return run();
       };
       return server;
@@ -294,11 +297,4 @@ export async function rejection(promise: Promise<unknown>): Promise<Rejection> {
   );
   if (outcome instanceof Error) return outcome;
   throw new Error("expected a rejection");
-}
-
-function scriptName(text: string | undefined): string | undefined {
-  for (const [name, script] of Object.entries(SCRIPTS)) {
-    if (text === script.sha1 || text === script.text) return name;
-  }
-  return undefined;
 }

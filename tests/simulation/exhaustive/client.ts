@@ -170,6 +170,9 @@ export class Client {
       clearTimer: (timer) => {
         this.#alarms = this.#alarms.filter((alarm) => alarm !== timer);
       },
+      endOfTurn: (callback) => {
+        process.nextTick(callback);
+      },
       afterPoll: (callback) => {
         this.#afterPoll.push(callback);
       },

@@ -1,0 +1,27 @@
+import { acquireScript } from "./acquire.js";
+import { extendScript } from "./extend.js";
+import { inspectScript } from "./inspect.js";
+import { releaseScript } from "./release.js";
+import { script } from "./script.js";
+
+const scripts = [acquireScript, extendScript, releaseScript, inspectScript];
+
+/** Many operations in one call, in their order. What goes wrong with one is its own reply. */
+export const batchScript = script(`${scripts.map(({ definition }) => definition).join("")}
+-- KEYS: those of all operations, in their order. ARGV[1]: a JSON array that holds for each operation
+-- its name, the number of its keys, the number of its arguments, and these.
+-- Returns a JSON array of the replies; an error is {"err": its message}.
+local operations = { ${scripts.map(({ name }) => `${name} = ${name}`).join(", ")} }
+local batch = cjson.decode(ARGV[1])
+local replies = {}
+local first, at = 1, 1
+while at <= #batch do
+  local last = first + batch[at + 1] - 1
+  local next = at + 3 + batch[at + 2]
+  local ok, reply = pcall(operations[batch[at]], KEYS, first, last, unpack(batch, at + 3, next - 1))
+  if not ok then reply = { err = type(reply) == 'table' and reply.err or reply } end
+  replies[#replies + 1] = reply
+  first, at = last + 1, next
+end
+return cjson.encode(replies)
+`);

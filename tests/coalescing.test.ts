@@ -1,0 +1,167 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { ask, type RedisServer, startServers, stopAll } from "../docker/servers.js";
+import { type Lock, Redlock } from "../src/index.js";
+import {
+  connectAll,
+  defined,
+  disconnectAll,
+  fresh,
+  occupy,
+  type RecordingClient,
+  rejection,
+  untilFree,
+  valuesOn,
+} from "./support/nodes.js";
+
+let servers: RedisServer[];
+let clients: RecordingClient[];
+let redlock: Redlock;
+
+beforeAll(async () => {
+  servers = await startServers(3);
+  clients = await connectAll(servers);
+  redlock = new Redlock(clients, { nodeTimeout: 5000 });
+  await cacheScripts();
+});
+
+afterAll(async () => {
+  disconnectAll(clients);
+  await stopAll(servers);
+});
+
+beforeEach(forgetSent);
+
+async function forgetSent(): Promise<void> {
+  // What the nodes that were not waited for have still to answer.
+  await Promise.all(clients.map((client) => client.ping()));
+  for (const client of clients) client.sent = [];
+}
+
+function acquireAll(resources: readonly string[]): Promise<Lock[]> {
+  return Promise.all(resources.map((resource) => redlock.acquire(resource, 10_000)));
+}
+
+/** By using each, alone and in a batch. */
+async function cacheScripts(): Promise<void> {
+  const locks = await acquireAll([fresh(), fresh()]);
+  await Promise.all(locks.map((lock) => lock.release()));
+  await redlock.using(fresh(), 10_000, (_, lock) => lock.extend(10_000));
+}
+
+/** The names of what was sent to each node. */
+function sent(): string[][] {
+  return clients.map((client) => client.sent.map((command) => command.split(" ")[0] ?? ""));
+}
+
+describe("operations of one turn of the event loop", () => {
+  test("share one call for each node", async () => {
+    const resources = Array.from({ length: 100 }, () => fresh());
+    const locks = await acquireAll(resources);
+    expect(sent()).toEqual([["evalsha"], ["evalsha"], ["evalsha"]]);
+    expect(new Set(locks.map(({ value }) => value)).size).toBe(100);
+    for (const [index, lock] of locks.entries()) {
+      await Promise.all(lock.attempts);
+      expect(lock.resources).toEqual([resources[index]]);
+      expect(await valuesOn(servers, resources[index] ?? "")).toEqual(Array(3).fill(lock.value));
+    }
+    await Promise.all(locks.map((lock) => lock.extend(20_000)));
+    await Promise.all(locks.map((lock) => lock.release()));
+    expect(sent()).toEqual(Array(3).fill(["evalsha", "evalsha", "evalsha"]));
+    for (const resource of resources) await untilFree(servers, resource);
+  });
+
+  test("that is alone goes as its plain command", async () => {
+    const lock = await redlock.acquire(fresh(), 10_000);
+    expect(sent()).toEqual([["set"], ["set"], ["set"]]);
+    await lock.release();
+  });
+
+  test("are done in their order, and each has its own answer", async () => {
+    const [held, mine, other] = [fresh(), fresh(), fresh()];
+    await occupy(servers, held);
+    const [lock] = await acquireAll([mine]);
+    const [leaving] = await acquireAll([fresh()]);
+    const [first, second, refused, extended, released, several] = await Promise.all([
+      redlock.tryAcquire(other, 10_000),
+      redlock.tryAcquire(other, 10_000),
+      rejection(redlock.acquire(held, 10_000, { retryCount: 0 })),
+      defined(lock).extend(30_000),
+      defined(leaving).release(),
+      redlock.acquire([fresh(), fresh()], 10_000),
+    ]);
+    expect(first?.valid).toBe(true);
+    expect(second).toBeNull();
+    expect(refused.code).toBe("ERR_REDLOCK_QUORUM");
+    expect(extended).toBe(lock);
+    expect(released.attempts).toHaveLength(1);
+    expect(several.valid).toBe(true);
+    await untilFree(servers, defined(leaving?.resources[0]));
+    await defined(lock).release();
+  });
+
+  test("go in calls of at most 256", async () => {
+    await acquireAll(Array.from({ length: 600 }, () => fresh()));
+    expect(sent()).toEqual(Array(3).fill(["evalsha", "evalsha", "evalsha"]));
+  });
+
+  test("are sent once more in full to a server that has not cached their script", async () => {
+    await Promise.all(servers.map(({ port }) => ask(port, ["SCRIPT", "FLUSH"])));
+    const locks = await acquireAll([fresh(), fresh(), fresh()]);
+    expect(sent()).toEqual(Array(3).fill(["evalsha", "eval"]));
+    expect(locks.every(({ valid }) => valid)).toBe(true);
+  });
+});
+
+describe("a batch that a server refuses as a whole", () => {
+  test("is sent again one by one, so that one forbidden key stops no other", async () => {
+    await Promise.all(
+      servers.map(({ port }) =>
+        ask(port, ["ACL", "SETUSER", "limited", "on", ">secret", "~allowed:*", "+@all"]),
+      ),
+    );
+    const limited = new Redlock(
+      servers.map(({ port }) => `redis://limited:secret@127.0.0.1:${port}`),
+      { nodeTimeout: 5000, retryCount: 0 },
+    );
+    const [lock, refused, again] = await Promise.all([
+      limited.acquire(fresh("allowed:a"), 10_000),
+      rejection(limited.acquire(fresh("forbidden"), 10_000)),
+      limited.acquire(fresh("allowed:b"), 10_000),
+    ]);
+    expect([lock.valid, again.valid]).toEqual([true, true]);
+    expect(refused.message).toContain("NOPERM");
+    await Promise.all([lock.release(), again.release()]);
+    await limited.quit();
+  });
+});
+
+describe("an operation of a batch that fails", () => {
+  test("fails alone: the others are done", async () => {
+    const [lock] = await acquireAll([fresh()]);
+    await forgetSent();
+    await Promise.all(servers.map(({ port }) => ask(port, ["CONFIG", "SET", "maxmemory", "1"])));
+    const [refused] = await Promise.all([
+      rejection(redlock.acquire(fresh(), 10_000, { retryCount: 0 })),
+      defined(lock).release(),
+    ]);
+    await Promise.all(servers.map(({ port }) => ask(port, ["CONFIG", "SET", "maxmemory", "0"])));
+    expect(sent().flat()).not.toContain("set");
+    expect(refused.message).toContain("OOM");
+    await untilFree(servers, defined(lock?.resources[0]));
+  });
+});
+
+describe("many locks that are kept", () => {
+  test("are extended together", async () => {
+    await Promise.all(
+      Array.from({ length: 50 }, () =>
+        redlock.using(fresh(), 1500, async (signal) => {
+          await new Promise((resolve) => setTimeout(resolve, 4000));
+          expect(signal.aborted).toBe(false);
+        }),
+      ),
+    );
+    // At least three extensions of each lock, so 150 by themselves.
+    for (const names of sent()) expect(names.length).toBeLessThan(75);
+  });
+});
