@@ -1,23 +1,4 @@
-// What the benchmarks share: figures, rounds that take turns, progress, and the table at the end.
-
-import { parseArgs } from "node:util";
-
-/** Fewer rounds than these make no figure worth comparing. */
-const FEWEST_ROUNDS = 20;
-
-export interface Options {
-  /** Exit with 1 where a goal is missed; without it, a miss is only reported. */
-  readonly check: boolean;
-  readonly rounds: number;
-}
-
-export interface Goal {
-  readonly measure: string;
-  readonly measured: string;
-  readonly goal: string;
-  /** Undefined where the figure is only reported. */
-  readonly met?: boolean;
-}
+// Figures, rounds that take turns, and progress.
 
 /** The middle half of the values, and their middle. */
 export interface Spread {
@@ -26,28 +7,10 @@ export interface Spread {
   readonly upperQuartile: number;
 }
 
-/** Reads `--check` and `--rounds N`; anything else ends the process with a line of usage. */
-export function readOptions(usualRounds = FEWEST_ROUNDS): Options {
-  try {
-    const { values } = parseArgs({
-      options: {
-        check: { type: "boolean", default: false },
-        rounds: { type: "string", default: String(usualRounds) },
-      },
-    });
-    const rounds = Number(values.rounds);
-    if (Number.isInteger(rounds) && rounds > 0) return { check: values.check, rounds };
-  } catch {
-    // Said below.
-  }
-  console.error(`Usage: [--check] [--rounds ${usualRounds}]`);
-  process.exit(2);
-}
-
-/** The value below which this share of the values lies; NaN where there are none. */
+/** The smallest value that this share of the values does not exceed; NaN where there are none. */
 export function quantile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
+  const sorted = Float64Array.from(values).sort();
+  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? NaN;
 }
 
 export function median(values: readonly number[]): number {
@@ -62,15 +25,42 @@ export function spread(values: readonly number[]): Spread {
   };
 }
 
+export function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
+
 /** Each value divided by the one of the same round: a slow moment of the machine slows both. */
 export function ratios(values: readonly number[], bases: readonly number[]): number[] {
   return values.map((value, round) => value / (bases[round] ?? NaN));
 }
 
+/** One contestant against another: the ratios, round by round. */
+export interface Comparison {
+  readonly rival: string;
+  readonly ratio: Spread;
+}
+
+/**
+ * The rival against which the values come off worst: where `good` is "low", the one with the highest
+ * ratio. The best of each single round would be the luckiest of that round, not the best.
+ */
+export function againstBest(
+  values: readonly number[],
+  rivals: readonly { readonly name: string; readonly values: readonly number[] }[],
+  good: "low" | "high",
+): Comparison | undefined {
+  const comparisons = rivals.map((rival) => ({
+    rival: rival.name,
+    ratio: spread(ratios(values, rival.values)),
+  }));
+  const sign = good === "low" ? -1 : 1;
+  return comparisons.sort((a, b) => sign * (a.ratio.median - b.ratio.median))[0];
+}
+
 /** By how much the values rise from one to the next, by least squares. */
 export function slope(values: readonly number[]): number {
   const meanX = (values.length - 1) / 2;
-  const meanY = values.reduce((sum, y) => sum + y, 0) / values.length;
+  const meanY = sum(values) / values.length;
   let covariance = 0;
   let variance = 0;
   for (const [x, y] of values.entries()) {
@@ -84,17 +74,19 @@ export function slope(values: readonly number[]): number {
  * Runs all contestants in each round, every second round in reverse order, so that none of them
  * always follows the same other. Gives what each of them measured, round by round.
  */
-export async function interleave<T>(
+export async function interleave<Name extends string, T>(
   rounds: number,
-  contestants: ReadonlyMap<string, (round: number) => Promise<T>>,
-): Promise<Map<string, T[]>> {
-  const measured = new Map<string, T[]>();
+  contestants: ReadonlyMap<Name, (round: number) => Promise<T>>,
+): Promise<Map<Name, T[]>> {
+  const measured = new Map<Name, T[]>();
   for (const name of contestants.keys()) measured.set(name, []);
   for (let round = 0; round < rounds; round++) {
-    progress(`round ${round + 1} of ${rounds}`);
     const turns = [...contestants];
     if (round % 2 === 1) turns.reverse();
-    for (const [name, run] of turns) measured.get(name)?.push(await run(round));
+    for (const [name, run] of turns) {
+      progress(`round ${round + 1} of ${rounds}: ${name}`);
+      measured.get(name)?.push(await run(round));
+    }
   }
   progress("");
   return measured;
@@ -107,45 +99,6 @@ export function progress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
   else if (text !== "" && performance.now() - lastProgressMs > 5_000) {
     lastProgressMs = performance.now();
-    process.stderr.write(`${text}\n`);
+    process.stderr.write(`  ${text}\n`);
   }
-}
-
-/** Columns as wide as their widest cell; the first to the left, the others to the right. */
-export function printTable(head: readonly string[], rows: readonly (readonly string[])[]): void {
-  const lines = [head, ...rows];
-  const widths = head.map((_, column) =>
-    Math.max(...lines.map((cells) => cells[column]?.length ?? 0)),
-  );
-  const print = (cells: readonly string[]): void => {
-    const padded = cells.map((cell, column) =>
-      column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
-    );
-    console.log(padded.join("  ").trimEnd());
-  };
-  console.log();
-  print(head);
-  print(widths.map((width) => "-".repeat(width)));
-  for (const cells of rows) print(cells);
-}
-
-/** The table that a benchmark ends with. With `--check`, a goal missed makes the exit code 1. */
-export function conclude(
-  goals: readonly Goal[],
-  { check, rounds }: Options,
-  fewestRounds = FEWEST_ROUNDS,
-): void {
-  const rows = goals.map(({ measure, measured, goal, met }) => {
-    return [measure, measured, goal, met === undefined ? "" : met ? "met" : "MISSED"];
-  });
-  printTable(["measure", "measured", "goal", ""], rows);
-  if (rounds < fewestRounds) console.log(`\nOnly ${rounds} rounds: a trial, no measurement.`);
-  if (check && goals.some(({ met }) => met === false)) process.exitCode = 1;
-}
-
-export function spreadInText({ median, lowerQuartile, upperQuartile }: Spread, digits = 2): string {
-  const [middle, lower, upper] = [median, lowerQuartile, upperQuartile].map((value) =>
-    value.toFixed(digits),
-  );
-  return `${middle} (${lower}–${upper})`;
 }

@@ -20,12 +20,6 @@ export async function buildPackage(): Promise<string> {
   process.once("exit", () => {
     rmSync(outDir, { recursive: true, force: true });
   });
-  // A signal alone would end the process without its exit event, on which the servers count, too.
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
-    process.once(signal, () => {
-      process.exit(1);
-    });
-  }
   await build({
     config: false,
     silent: true,

@@ -1,21 +1,16 @@
-// Whether anything is left behind by acquire, extend, release, refused and timed-out operations:
-// heap, timers, listeners, and whatever the library's objects keep in maps, sets and arrays.
-//
-//   npx tsx benchmarks/leaks.ts [--check] [--rounds 5]
-
 import { getEventListeners, setMaxListeners } from "node:events";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Redis } from "ioredis";
-import { type RedisServer, startServers, stopAll, until } from "../docker/servers.js";
+import { type RedisServer, until } from "../../docker/servers.js";
+import { progress, slope } from "../measure.js";
+import { loadPackage, type Package } from "../package-under-test.js";
+import type { Goal, Outcome, Scenario, Stage } from "../scenario.js";
 import { collectionSizes } from "./collection-sizes.js";
-import { conclude, type Goal, printTable, progress, readOptions, slope } from "./measure.js";
-import { buildPackage, loadPackage, type Package } from "./package-under-test.js";
 
 type Redlock = InstanceType<Package["Redlock"]>;
 
-const ROUNDS = 5;
-const MOST_HEAP_SLOPE_MB = 1;
+const MOST_HEAP_SLOPE_MIB = 1;
 const TTL_MS = 10_000;
 const NODE_TIMEOUT_MS = 50;
 const SETTLE_LIMIT_MS = 15_000;
@@ -29,6 +24,18 @@ const TIMED_OUT_BATCHES = 6;
 const TIMED_OUT_PER_BATCH = 200;
 const OPERATIONS_PER_ROUND =
   4 * (HEALTHY_CYCLES + CYCLES_WITH_ONE_HUNG) + TIMED_OUT_BATCHES * TIMED_OUT_PER_BATCH;
+
+export const leaks: Scenario = {
+  name: "leaks",
+  title: "What is left behind",
+  about:
+    `Rounds of ${OPERATIONS_PER_ROUND} operations by ${USERS} users: locks that are acquired, extended and released, ` +
+    "acquires that are refused, a node that hangs, and acquires that time out since a majority hangs. After each " +
+    "round, the heap after a garbage collection, the timers and listeners, and the size of each map, set and " +
+    "array that the library’s objects keep.",
+  rounds: { usual: 5, short: 2 },
+  run,
+};
 
 /** What must be at the end of each round what it was at the start. */
 interface Leftovers {
@@ -159,7 +166,7 @@ function differences(start: Leftovers, now: Leftovers): string[] {
 setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc") as () => void;
 
-async function heapMb(): Promise<number> {
+async function heapMib(): Promise<number> {
   for (let pass = 0; pass < 3; pass++) {
     collectGarbage();
     await new Promise(setImmediate);
@@ -178,13 +185,13 @@ async function settled(subject: Subject, start: Leftovers): Promise<string[]> {
   return left;
 }
 
-async function measure(subject: Subject): Promise<void> {
+async function measure(subject: Subject, rounds: number): Promise<Outcome> {
   await allVote(subject);
   const start = await leftoversOf(subject);
   const heaps: number[] = [];
-  const rows: string[][] = [];
+  const rows: { name: string; figures: number[] }[] = [];
   const leftBehind = new Set<string>();
-  for (let index = 0; index <= options.rounds; index++) {
+  for (let index = 0; index <= rounds; index++) {
     const name = index === 0 ? "warm-up" : `round ${index}`;
     progress(`${name}: ${OPERATIONS_PER_ROUND} operations`);
     const counts: Counts = { granted: 0, extended: 0, released: 0, refused: 0, timedOut: 0 };
@@ -192,23 +199,25 @@ async function measure(subject: Subject): Promise<void> {
     await round(subject, counts);
     const tookS = (performance.now() - beganMs) / 1_000;
     for (const difference of await settled(subject, start)) leftBehind.add(difference);
-    const heap = await heapMb();
+    const heap = await heapMib();
     if (index > 0) heaps.push(heap);
-    rows.push([name, tookS.toFixed(1), ...Object.values(counts).map(String), heap.toFixed(2)]);
+    rows.push({ name, figures: [tookS, ...Object.values<number>({ ...counts }), heap] });
   }
   progress("");
-  printTable(
-    ["", "s", "acquired", "extended", "released", "refused", "timed out", "heap MB"],
-    rows,
-  );
-
+  const columns = [
+    { name: "" },
+    { name: "s", digits: 1 },
+    ...["acquired", "extended", "released", "refused", "timed out"].map((name) => ({ name })),
+    { name: "heap MiB", digits: 2 },
+  ];
   const heapSlope = slope(heaps);
   const goals: Goal[] = [
     {
-      measure: `heap after gc, ${options.rounds} rounds of ${OPERATIONS_PER_ROUND} operations`,
-      measured: `${heapSlope.toFixed(3)} MB a round`,
-      goal: `within ±${MOST_HEAP_SLOPE_MB} MB a round`,
-      met: Math.abs(heapSlope) <= MOST_HEAP_SLOPE_MB,
+      measure: `heap growth after gc, MiB per ${OPERATIONS_PER_ROUND} operations`,
+      measured: heapSlope,
+      digits: 3,
+      goal: `within ±${MOST_HEAP_SLOPE_MIB}`,
+      met: Math.abs(heapSlope) <= MOST_HEAP_SLOPE_MIB,
     },
     {
       measure: `timers, listeners, ${start.collections.size} maps, sets and arrays`,
@@ -217,22 +226,20 @@ async function measure(subject: Subject): Promise<void> {
       met: leftBehind.size === 0,
     },
   ];
-  conclude(goals, options, ROUNDS);
-  for (const difference of leftBehind) console.log(difference);
+  return { tables: [{ columns, rows }], goals, notes: [...leftBehind] };
 }
 
-const options = readOptions(ROUNDS);
-const { Redlock } = await loadPackage(await buildPackage());
-const servers = await startServers(5);
-const clients = servers.map(({ port }) => new Redis(port));
-try {
-  await Promise.all(clients.map((client) => client.ping()));
-  const redlock = new Redlock(clients, { nodeTimeout: NODE_TIMEOUT_MS });
-  const { signal } = new AbortController();
-  // Each waiting acquire listens to it, and Node warns from eleven on.
-  setMaxListeners(0, signal);
-  await measure({ servers, clients, redlock, signal });
-} finally {
-  for (const client of clients) client.disconnect();
-  await stopAll(servers);
+async function run({ servers, packageUrl, rounds }: Stage): Promise<Outcome> {
+  const { Redlock } = await loadPackage(packageUrl);
+  const clients = servers.map(({ port }) => new Redis(port));
+  try {
+    await Promise.all(clients.map((client) => client.ping()));
+    const redlock = new Redlock(clients, { nodeTimeout: NODE_TIMEOUT_MS });
+    const { signal } = new AbortController();
+    // Each waiting acquire listens to it, and Node warns from eleven on.
+    setMaxListeners(0, signal);
+    return await measure({ servers, clients, redlock, signal }, rounds);
+  } finally {
+    for (const client of clients) client.disconnect();
+  }
 }

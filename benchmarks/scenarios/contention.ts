@@ -1,0 +1,175 @@
+import type { RedisServer } from "../../docker/servers.js";
+import { OURS } from "../libraries.js";
+import { interleave, median, quantile, spread, sum } from "../measure.js";
+import type { Outcome, Scenario, Stage } from "../scenario.js";
+import { startWorker, type Worker } from "../workers.js";
+import { quantileCurve } from "../workloads.js";
+import type { Report, Task } from "./contention-worker.js";
+
+interface Shape {
+  readonly processes: number;
+  readonly workers: number;
+}
+
+const SHAPES: readonly Shape[] = [
+  { processes: 4, workers: 4 },
+  { processes: 4, workers: 16 },
+  { processes: 1, workers: 1_000 },
+];
+const WORK_MS = 2;
+const ROUND_MS = 5_000;
+const SHORT_ROUND_MS = 1_000;
+/** For the event loops of processes that share the cores with the servers. */
+const REPORT_LIMIT_MS = 30_000;
+/** Of the first shape. */
+const LEAST_TURNS_PER_SECOND = 250;
+
+export const contention: Scenario = {
+  name: "contention",
+  title: "Contention for one key",
+  about:
+    `Workers in several processes take turns under one lock, ${WORK_MS} ms of work each, without a pause between, ` +
+    `for ${ROUND_MS / 1_000} s a round, each round in new processes. They retry without end, with the library’s own ` +
+    "default delays. Waits that the end of a round cuts short count as they are. Idle is the share of the time in " +
+    "which nobody held the lock.",
+  rounds: { usual: 20, short: 1 },
+  run,
+};
+
+/** One round of one library, of all processes together. */
+interface Round {
+  readonly turnsPerSecond: number;
+  readonly waitsMs: readonly number[];
+  readonly unluckiest: number;
+  readonly luckiest: number;
+  readonly idlePercent: number;
+  readonly attemptsPerTurn: number | undefined;
+}
+
+async function run({ libraries, servers, packageUrl, rounds, short }: Stage): Promise<Outcome> {
+  const forMs = short ? SHORT_ROUND_MS : ROUND_MS;
+  const names = libraries.flatMap(({ name, role }) => (role === "floor" ? [] : [name]));
+  const runs = new Map(
+    SHAPES.flatMap((shape) =>
+      names.map((library) => [
+        key(library, shape),
+        (round: number) => {
+          const lockKey = `contention:${inWords(shape)}:${library}:${round}`;
+          return contend(shape, {
+            packageUrl,
+            library,
+            urls: urlsOf(servers),
+            key: lockKey,
+            workers: shape.workers,
+            forMs,
+            workMs: WORK_MS,
+          });
+        },
+      ]),
+    ),
+  );
+  return outcome(await interleave(rounds, runs), names);
+}
+
+function urlsOf(servers: readonly RedisServer[]): string[] {
+  return servers.map(({ url }) => url);
+}
+
+function inWords({ processes, workers }: Shape): string {
+  return `${processes} × ${workers}`;
+}
+
+function key(library: string, shape: Shape): string {
+  return `${library}, ${inWords(shape)}`;
+}
+
+async function contend({ processes }: Shape, task: Task): Promise<Round> {
+  const workers: Worker<Report>[] = [];
+  try {
+    const starts = Array.from({ length: processes }, async () => {
+      workers.push(await startWorker<Report>("contention-worker.ts", task));
+    });
+    await Promise.all(starts);
+    const limitMs = task.forMs + REPORT_LIMIT_MS;
+    return summary(await Promise.all(workers.map((worker) => worker.go(limitMs))));
+  } finally {
+    for (const worker of workers) worker.end();
+  }
+}
+
+function summary(reports: readonly Report[]): Round {
+  const tookMs = Math.max(...reports.map((report) => report.tookMs));
+  const turns = reports.flatMap((report) => report.turns);
+  const total = sum(turns);
+  const attempts = reports.flatMap((report) => report.attempts ?? []);
+  return {
+    turnsPerSecond: total / (tookMs / 1_000),
+    waitsMs: reports.flatMap(({ waitsMs }) => waitsMs),
+    unluckiest: Math.min(...turns),
+    luckiest: Math.max(...turns),
+    idlePercent: 100 * (1 - sum(reports.map(({ heldMs }) => heldMs)) / tookMs),
+    attemptsPerTurn: attempts.length === 0 ? undefined : sum(attempts) / total,
+  };
+}
+
+function outcome(
+  measured: ReadonlyMap<string, readonly Round[]>,
+  names: readonly string[],
+): Outcome {
+  const of = (library: string, shape: Shape): readonly Round[] =>
+    measured.get(key(library, shape)) ?? [];
+  const waits = (library: string, shape: Shape): number[] =>
+    of(library, shape).flatMap(({ waitsMs }) => waitsMs);
+  const tables = SHAPES.map((shape) => ({
+    columns: [
+      { name: inWords(shape) },
+      { name: "turns/s", digits: 0 },
+      { name: "wait p50 ms", digits: 1 },
+      { name: "p90", digits: 1 },
+      { name: "p99", digits: 1 },
+      { name: "max", digits: 1 },
+      { name: "turns of the unluckiest" },
+      { name: "of the luckiest" },
+      { name: "idle %", digits: 0 },
+      { name: "attempts a turn", digits: 2 },
+    ],
+    rows: names.map((name) => {
+      const rounds = of(name, shape);
+      const waitsMs = waits(name, shape);
+      const attempts = rounds.flatMap(({ attemptsPerTurn }) => attemptsPerTurn ?? []);
+      return {
+        name,
+        figures: [
+          spread(rounds.map(({ turnsPerSecond }) => turnsPerSecond)),
+          ...[0.5, 0.9, 0.99, 1].map((share) => quantile(waitsMs, share)),
+          median(rounds.map(({ unluckiest }) => unluckiest)),
+          median(rounds.map(({ luckiest }) => luckiest)),
+          median(rounds.map(({ idlePercent }) => idlePercent)),
+          attempts.length === 0 ? undefined : median(attempts),
+        ],
+      };
+    }),
+  }));
+
+  const charts = SHAPES.map((shape) => ({
+    kind: "lines" as const,
+    name: `contention-${shape.processes}x${shape.workers}`,
+    title: `Waits for one key, ${inWords(shape)} workers, ${WORK_MS} ms of work`,
+    x: "quantile" as const,
+    xName: "share of the waits",
+    yName: "ms",
+    series: names.map((name) => ({ name, points: quantileCurve(waits(name, shape)) })),
+  }));
+
+  const [first] = SHAPES;
+  if (first === undefined) return { tables, goals: [], charts };
+  const turns = spread(of(OURS, first).map(({ turnsPerSecond }) => turnsPerSecond));
+  const goal = {
+    measure: `${inWords(first)} on one key: turns/s`,
+    measured: turns,
+    digits: 0,
+    goal: `at least ${LEAST_TURNS_PER_SECOND}`,
+    met: turns.median >= LEAST_TURNS_PER_SECOND,
+  };
+  return { tables, goals: [goal], charts };
+}

@@ -1,0 +1,118 @@
+import { ask } from "../../docker/servers.js";
+import { interleave, median, spread, sum } from "../measure.js";
+import type { Goal, Outcome, Scenario, Stage } from "../scenario.js";
+import { startWorker } from "../workers.js";
+import { cpuOfServersUs } from "../workloads.js";
+import type { Report, Task } from "./held-locks-worker.js";
+
+const COUNTS = [1_000, 10_000, 50_000];
+const TTL_MS = 10_000;
+/** From one extension to the next: a third of the ttl is left by then. */
+const EXTENSION_PERIOD_MS = (TTL_MS * 2) / 3;
+const PERIODS = 10;
+const SHORT_COUNTS = [1_000, 10_000];
+const SHORT_PERIODS = 2;
+const REPORT_LIMIT_MS = 30_000;
+const MOST_CPU_PERCENT = new Map([[10_000, 15]]);
+const MAY_LOSE_NONE = [10_000, 50_000];
+
+export const heldLocks: Scenario = {
+  name: "held-locks",
+  title: "Many held locks",
+  about:
+    `One process holds locks by \`using\` with a ttl of ${TTL_MS / 1_000} s for ${PERIODS} extension periods ` +
+    `(${Math.round((EXTENSION_PERIOD_MS * PERIODS) / 1_000)} s). CPU is that of this process and of the five servers ` +
+    "together, in % of one core; heap is what a lock adds to it after a garbage collection. “Keys at the end” is what " +
+    "the third-best node still has: a quorum has at least as many.",
+  rounds: { usual: 1, short: 1 },
+  run,
+};
+
+interface Holding extends Report {
+  readonly serverCpuPercent: number;
+  readonly keysOnQuorum: number;
+}
+
+async function run({ servers, packageUrl, rounds, short }: Stage): Promise<Outcome> {
+  const counts = short ? SHORT_COUNTS : COUNTS;
+  const forMs = Math.round(EXTENSION_PERIOD_MS * (short ? SHORT_PERIODS : PERIODS));
+  const hold = async (count: number): Promise<Holding> => {
+    await Promise.all(servers.map(({ port }) => ask(port, ["FLUSHALL"], 30_000)));
+    const urls = servers.map(({ url }) => url);
+    const task: Task = { packageUrl, urls, count, ttlMs: TTL_MS, forMs };
+    const worker = await startWorker<Report>("held-locks-worker.ts", task);
+    try {
+      const before = await cpuOfServersUs(servers);
+      const report = await worker.go(forMs + REPORT_LIMIT_MS);
+      const serverCpuUs = (await cpuOfServersUs(servers)) - before;
+      const keys = await Promise.all(
+        servers.map(async ({ port }) => Number(await ask(port, ["DBSIZE"], 30_000))),
+      );
+      return {
+        ...report,
+        serverCpuPercent: (serverCpuUs / 1_000 / forMs) * 100,
+        keysOnQuorum: median(keys),
+      };
+    } finally {
+      worker.end();
+    }
+  };
+  const runs = new Map(counts.map((count) => [`${count} locks`, () => hold(count)]));
+  const measured = await interleave(rounds, runs);
+  const holdings = counts.map((count) => ({ count, of: measured.get(`${count} locks`) ?? [] }));
+
+  const table = {
+    columns: [
+      { name: "held locks" },
+      { name: "CPU %", digits: 1 },
+      { name: "server CPU %", digits: 1 },
+      { name: "heap KiB a lock", digits: 2 },
+      { name: "memory (RSS) MiB", digits: 0 },
+      { name: "validity ended" },
+      { name: "keys at the end" },
+      { name: "s to acquire them all", digits: 1 },
+    ],
+    rows: holdings.map(({ count, of }) => ({
+      name: String(count),
+      figures: [
+        spread(of.map(({ cpuPercent }) => cpuPercent)),
+        spread(of.map(({ serverCpuPercent }) => serverCpuPercent)),
+        median(of.map(({ heapPerLockKib }) => heapPerLockKib)),
+        median(of.map(({ rssMib }) => rssMib)),
+        sum(of.map(({ lost }) => lost)),
+        Math.min(...of.map(({ keysOnQuorum }) => keysOnQuorum)),
+        median(of.map(({ rampUpMs }) => rampUpMs / 1_000)),
+      ],
+    })),
+  };
+  const goals = holdings.flatMap(({ count, of }): Goal[] => {
+    const cpu = spread(of.map(({ cpuPercent }) => cpuPercent));
+    const lost = sum(of.map((holding) => holding.lost));
+    const most = MOST_CPU_PERCENT.get(count);
+    return [
+      ...(most === undefined
+        ? []
+        : [
+            {
+              measure: `${count} held locks: % of one core`,
+              measured: cpu,
+              digits: 1,
+              goal: `under ${most}`,
+              met: cpu.median < most,
+            },
+          ]),
+      ...(MAY_LOSE_NONE.includes(count)
+        ? [
+            {
+              measure: `${count} held locks: whose validity ended`,
+              measured: lost,
+              digits: 0,
+              goal: "none",
+              met: lost === 0,
+            },
+          ]
+        : []),
+    ];
+  });
+  return { tables: [table], goals };
+}
