@@ -28,7 +28,7 @@ const { values: options } = parseArgs({
     faults: { type: "string" },
     timers: { type: "string" },
     mutants: { type: "boolean", default: false },
-    most: { type: "string", default: "5000" },
+    most: { type: "string", default: "10000" },
   },
 });
 
