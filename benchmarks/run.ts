@@ -91,7 +91,7 @@ function readOptions(): Options {
         .map(checkUrl),
     };
   } catch (error) {
-    console.error(`${error instanceof Error ? error.message : String(error)}\n\n${USAGE}`);
+    console.error(`${USAGE}\n\n${error instanceof Error ? error.message : String(error)}`);
     process.exit(2);
   }
 }
