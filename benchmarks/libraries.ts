@@ -7,24 +7,11 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { until } from "../docker/servers.js";
 import { floorOf, loadScripts } from "./floor.js";
+import type { HeldLock, Locker } from "./locker.js";
 import { loadPackage } from "./package-under-test.js";
 
 export const OURS = "redlock-quorum";
 export const FLOOR = "ioredis alone";
-
-export interface HeldLock {
-  /** One an attempt, where the library keeps them. */
-  readonly attempts?: { readonly length: number };
-  extend(ttlMs: number): Promise<HeldLock>;
-  release(): Promise<unknown>;
-}
-
-export interface Locker {
-  acquire(resources: string[], ttlMs: number): Promise<HeldLock>;
-  /** Waits until every node answers. */
-  reachAll(): Promise<void>;
-  close(): void;
-}
 
 /** Delays and jitters are each library's own defaults. */
 export type Retries = "none" | "endless";

@@ -1,7 +1,7 @@
 // What users of a lock do, timed.
 
 import { ask, type RedisServer } from "../docker/servers.js";
-import type { Locker } from "./libraries.js";
+import type { Locker } from "./locker.js";
 import { median, quantile, sum } from "./measure.js";
 import type { Figure } from "./scenario.js";
 

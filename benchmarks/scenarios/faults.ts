@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RedisServer } from "../../docker/servers.js";
-import { type Locker, OURS } from "../libraries.js";
+import { OURS } from "../libraries.js";
+import type { Locker } from "../locker.js";
 import { interleave, median, progress, quantile, ratios, spread, sum } from "../measure.js";
 import { loadPackage, type Package } from "../package-under-test.js";
 import type { Chart, Goal, Outcome, Scenario, Stage, Table } from "../scenario.js";

@@ -1,5 +1,6 @@
 import { startServers, stopAll } from "../../docker/servers.js";
-import { type Locker, OURS } from "../libraries.js";
+import { OURS } from "../libraries.js";
+import type { Locker } from "../locker.js";
 import { interleave, median, ratios, spread } from "../measure.js";
 import type { Outcome, Scenario, Stage } from "../scenario.js";
 import { type Cost, useAlone, useTogether, warmUp } from "../workloads.js";

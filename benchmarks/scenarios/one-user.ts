@@ -1,11 +1,5 @@
-import {
-  FLOOR,
-  type Library,
-  libraryNamed,
-  type Locker,
-  namesOfPeers,
-  OURS,
-} from "../libraries.js";
+import { FLOOR, type Library, libraryNamed, namesOfPeers, OURS } from "../libraries.js";
+import type { Locker } from "../locker.js";
 import { againstBest, interleave, ratios, spread } from "../measure.js";
 import type { Goal, Outcome, Scenario, Stage } from "../scenario.js";
 import {

@@ -1,4 +1,4 @@
-import type { Locker } from "../libraries.js";
+import type { Locker } from "../locker.js";
 import { interleave, spread } from "../measure.js";
 import type { Outcome, Scenario, Stage } from "../scenario.js";
 import { type Latencies, medians, type Step, useAlone, warmUp } from "../workloads.js";

@@ -1,4 +1,5 @@
-import { type Locker, OURS } from "../libraries.js";
+import { OURS } from "../libraries.js";
+import type { Locker } from "../locker.js";
 import { interleave, median, quantile, ratios, spread } from "../measure.js";
 import type { Goal, Outcome, Scenario, Stage } from "../scenario.js";
 import { useAlone, warmUp } from "../workloads.js";

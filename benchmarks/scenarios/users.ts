@@ -1,4 +1,5 @@
-import { type Locker, namesOfPeers, OURS, PIPELINING_FLOOR } from "../libraries.js";
+import { namesOfPeers, OURS, PIPELINING_FLOOR } from "../libraries.js";
+import type { Locker } from "../locker.js";
 import { againstBest, type Comparison, interleave, median, ratios, spread } from "../measure.js";
 import type { Goal, Outcome, Scenario, Stage } from "../scenario.js";
 import { type Cost, useTogether, warmUp } from "../workloads.js";
