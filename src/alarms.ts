@@ -28,7 +28,7 @@ export class Alarms {
   set(delayMs: number, earlyMs: number, callback: () => void): Alarm {
     const nowMs = this.#environment.monotonicMs();
     const steppedMs = Math.floor((nowMs + delayMs) / earlyMs) * earlyMs;
-    const atMs = steppedMs > nowMs ? steppedMs : Math.ceil(nowMs + delayMs);
+    const atMs = steppedMs > nowMs ? steppedMs : nowMs + delayMs;
     let bell = this.#bells.get(atMs);
     if (bell === undefined) {
       const timer = this.#environment.setTimer(

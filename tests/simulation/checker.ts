@@ -302,8 +302,8 @@ export class Checker implements LinkObserver {
     const ballots = this.#of(value, host).filter(
       (ballot) => ballot.kind === kind && ballot.sentMonotonicMs >= startMs,
     );
-    // The last attempt may have asked nobody, as all nodes were down or silent.
-    if (new Set(ballots.map(({ round }) => round)).size < attempts) return;
+    // Of several attempts, the last may have been refused before the turn's end, when nodes are asked.
+    if (attempts > 1) return;
     const last = Math.max(...ballots.map(({ round = 0 }) => round));
     const inRound = ballots.filter(({ round }) => round === last);
     const untilMs = surelyMs + Math.min(...inRound.map(({ sentMonotonicMs }) => sentMonotonicMs));

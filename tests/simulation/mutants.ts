@@ -233,6 +233,12 @@ export const FOUND: readonly Mutant[] = [
     "() => true",
   ),
   m(
+    "an alarm is rounded up twice",
+    "alarms.ts",
+    "steppedMs > nowMs ? steppedMs : nowMs + delayMs",
+    "steppedMs > nowMs ? steppedMs : Math.ceil(nowMs + delayMs)",
+  ),
+  m(
     "a closed Redlock keeps debts",
     "node/node.ts",
     "if (this.#keepsOwed) this.#owed.add",

@@ -272,7 +272,9 @@ class Simulation {
       error instanceof Error ? error : new Error(String(error)),
     );
     const tookMs = host.monotonicAt(host.timeMs) - startMs;
-    const allowedMs = budgetMs + LATE_MS + 1.01 * (host.pausedMs - pausedMs);
+    // The nodes' time begins at the end of a turn.
+    const busyMs = host.pausedMs - pausedMs + host.longestTurnMs;
+    const allowedMs = budgetMs + LATE_MS + 1.01 * busyMs;
     this.world.log(host.name, `${what}: ${inWords(outcome)}`, host.timeMs);
     if (tookMs > allowedMs) {
       throw new Violation(
