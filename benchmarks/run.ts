@@ -58,7 +58,7 @@ interface Options {
   readonly short: boolean;
   readonly check: boolean;
   readonly docs: boolean;
-  readonly library: string | undefined;
+  readonly library?: string | undefined;
   readonly nodes: readonly string[] | undefined;
 }
 
@@ -82,7 +82,6 @@ function readOptions(): Options {
     }
     return {
       ...others,
-      library: others.library,
       rounds: rounds === undefined ? undefined : Number(rounds),
       scenarios: scenario === undefined ? SCENARIOS : scenario.split(",").map(scenarioNamed),
       nodes: urls
@@ -171,10 +170,9 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 }
 
 const options = readOptions();
+const { library } = options;
 const packageUrl =
-  options.library === undefined
-    ? await buildPackage()
-    : pathToFileURL(resolve(options.library)).href;
+  library === undefined ? await buildPackage() : pathToFileURL(resolve(library)).href;
 
 if (options.nodes === undefined) {
   const results = await measure(options, packageUrl);

@@ -32,8 +32,8 @@ const TTL_MS = 2_000;
 
 await serve(async (given) => {
   const task = given as Task;
-  const library = libraryNamed(installedLibraries(task.packageUrl), task.library);
-  const locker = await library.open(task.urls, "endless");
+  const { packageUrl, library, urls } = task;
+  const locker = await libraryNamed(installedLibraries(packageUrl), library).open(urls, "endless");
   await warmUp(locker, false);
 
   return async (): Promise<Report> => {

@@ -299,11 +299,11 @@ export class Checker implements LinkObserver {
     surelyMs: number,
     attempts = 1,
   ): void {
+    // Of several attempts, the last may have been refused before the turn's end, when nodes are asked.
+    if (attempts > 1) return;
     const ballots = this.#of(value, host).filter(
       (ballot) => ballot.kind === kind && ballot.sentMonotonicMs >= startMs,
     );
-    // Of several attempts, the last may have been refused before the turn's end, when nodes are asked.
-    if (attempts > 1) return;
     const last = Math.max(...ballots.map(({ round = 0 }) => round));
     const inRound = ballots.filter(({ round }) => round === last);
     const untilMs = surelyMs + Math.min(...inRound.map(({ sentMonotonicMs }) => sentMonotonicMs));

@@ -375,6 +375,10 @@ const PROGRAMS = [
   "redis.call('ZADD', 'k', 1700000000000001, 'a') return redis.call('ZRANGE', 'k', 0, -1, 'WITHSCORES')",
   "redis.call('ZADD', 'k', 1.5, 'a') return {redis.call('ZREM', 'k', 'a', 'b'), redis.call('TYPE', 'k').ok}",
   "return {redis.call('PUBLISH', 'c', 'm'), tostring(redis.call('ZRANK', 'k', 'm')), #redis.call('TIME')}",
+  "return cjson.encode({1, 'a', true, {2.5, 'b\"c'}, 1700000000000})",
+  "return cjson.encode({err = 'ERR text'})",
+  "return cjson.encode({{'string', 'a1', 935}, {'none', '', -2}})",
+  `local t = cjson.decode('["acquire",1,2,"a1",1000,["x"],true]') return {t[1], t[2] + t[3], t[5], t[6][1], tostring(t[7]), #t}`,
   "local t = redis.call('TIME') return {type(t[1]), tonumber(t[1]) > 1000, tonumber(t[2]) < 1000000}",
 ];
 
