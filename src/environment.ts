@@ -73,11 +73,16 @@ export function endOfTurn(environment: Environment): Promise<void> {
   });
 }
 
-/** Waits; rejects with a signal's reason as soon as one aborts. */
+/**
+ * Waits; rejects with a signal's reason as soon as one aborts.
+ *
+ * @param onSleep is given what ends the wait early
+ */
 export function sleep(
   environment: Environment,
   delayMs: number,
   signals: readonly AbortSignal[],
+  onSleep?: (wake: () => void) => void,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const end = (): void => {
@@ -90,10 +95,12 @@ export function sleep(
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
       reject(signals.find(({ aborted }) => aborted)?.reason);
     };
-    const timer = environment.setTimer(() => {
+    const wake = (): void => {
       end();
       resolve();
-    }, delayMs);
+    };
+    const timer = environment.setTimer(wake, delayMs);
+    onSleep?.(wake);
     for (const signal of signals) signal.addEventListener("abort", onAbort);
     if (signals.some(({ aborted }) => aborted)) onAbort();
   });

@@ -40,6 +40,10 @@ export class ResourceLockedError extends Error {
   readonly code = "ERR_REDLOCK_HELD" satisfies ErrorCode;
 }
 
+export function isHeld(error: Error): boolean {
+  return error instanceof ResourceLockedError;
+}
+
 /** A node's vote against: it was not asked since it is down or silent, or did not answer in time. */
 export class NodeError extends Error {
   override readonly name = "NodeError";

@@ -2,7 +2,16 @@ import pTimeout from "p-timeout";
 import { type Environment, pTimeoutTimers } from "./environment.js";
 import { asError, inWords, NodeError } from "./errors.js";
 import type { Node } from "./node/node.js";
-import { inspectOperation } from "./operations.js";
+import { inspectOperation, lookOperation } from "./operations.js";
+import { lineKeysOf, reservedFor } from "./waiting/line-keys.js";
+
+/** One who waits in line for a resource. */
+export interface WaiterInspection {
+  /** Of one call to `acquire` or `using`, unique to it. */
+  readonly id: string;
+  /** Since when it waits, in epoch ms by the nodes' clocks. */
+  readonly since: number;
+}
 
 /** What one node holds of one resource. */
 export interface ResourceInspection {
@@ -10,10 +19,14 @@ export interface ResourceInspection {
   readonly key: string;
   /** The Redis type of the key: `string` for a lock, `none` where there is no key. */
   readonly type: string;
-  /** What the key holds: a lock's value; null where there is no key, or it is no string. */
+  /** What the key holds: a lock's value; null where there is no key, it is no string, or it is reserved. */
   readonly value: string | null;
   /** Ms until the key expires by the node's clock; 0 where there is no key, Infinity where it has no expiry. */
   readonly remainingMs: number;
+  /** The id of the waiter for whom the key is kept, since it is next. */
+  readonly reservedFor?: string;
+  /** Who waits in line on this node, in the order of the line. */
+  readonly waiters: readonly WaiterInspection[];
 }
 
 /** What one node holds of the resources asked for. */
@@ -31,9 +44,11 @@ export interface NamedKey {
   readonly key: string;
 }
 
+/** @param withLines whether also who waits; nobody does otherwise */
 export async function inspectNode(
   node: Node,
   keys: readonly NamedKey[],
+  withLines: boolean,
   timeoutMs: number,
   environment: Environment,
   signal?: AbortSignal,
@@ -43,9 +58,12 @@ export async function inspectNode(
     if (refusal !== undefined) throw refusal;
     const answer = (async () => {
       await node.connecting();
-      return node.perform(inspectOperation(keys.map(({ key }) => key)), () => true);
+      return Promise.all([
+        node.perform(inspectOperation(keys.map(({ key }) => key)), () => true),
+        linesOn(node, withLines ? keys : []),
+      ]);
     })();
-    const found = await pTimeout(answer, {
+    const [found, lines] = await pTimeout(answer, {
       milliseconds: timeoutMs,
       message: new NodeError(
         `no answer in ${inWords(timeoutMs)}`,
@@ -55,26 +73,60 @@ export async function inspectNode(
       customTimers: pTimeoutTimers(environment),
       ...(signal && { signal }),
     });
-    return { node: node.name, ok: true, resources: keys.map(reader(found)) };
+    return { node: node.name, ok: true, resources: keys.map(reader(found, lines)) };
   } catch (error) {
     return { node: node.name, ok: false, error: asError(error), resources: [] };
   }
 }
 
+/** Who waits for each key that can have a line; nobody where the node does not say. */
+async function linesOn(
+  node: Node,
+  keys: readonly NamedKey[],
+): Promise<ReadonlyMap<string, WaiterInspection[]>> {
+  const withLine = keys.flatMap(({ key }) => {
+    const lineKeys = lineKeysOf([key]);
+    return lineKeys === undefined ? [] : [{ key, lineKeys }];
+  });
+  const lines = new Map<string, WaiterInspection[]>();
+  if (withLine.length === 0) return lines;
+  const look = lookOperation(withLine.flatMap(({ lineKeys }) => lineKeys));
+  const rows = listIn(await node.perform(look, () => true).catch(() => undefined));
+  for (const [index, { key }] of withLine.entries()) {
+    const row: unknown = JSON.parse(String(rows[index] ?? "[]"));
+    const waiters = listIn(row).map((entry) => {
+      const [id, since] = listIn(entry);
+      return { id: String(id), since: Number(since) };
+    });
+    lines.set(key, waiters);
+  }
+  return lines;
+}
+
+/** Lua's JSON of an empty list is an empty object. */
+function listIn(reply: unknown): unknown[] {
+  return Array.isArray(reply) ? reply : [];
+}
+
 /** Reads the script's reply: a type, a value and a PTTL for each key, in their order. */
-function reader(found: unknown): (key: NamedKey, index: number) => ResourceInspection {
-  const rows: unknown[] = Array.isArray(found) ? found : [];
+function reader(
+  found: unknown,
+  lines: ReadonlyMap<string, WaiterInspection[]>,
+): (key: NamedKey, index: number) => ResourceInspection {
+  const rows = listIn(found);
   return ({ resource, key }, index) => {
-    const row = rows[index];
-    const [type, value, pttl] = Array.isArray(row) ? (row as unknown[]) : [];
+    const [type, value, pttl] = listIn(rows[index]);
     const ttlMs = Number(pttl);
+    const id = reservedFor(String(value));
     return {
       resource,
       key,
       type: String(type),
-      value: type === "string" ? String(value) : null,
+      value: type === "string" && id === undefined ? String(value) : null,
       // Redis: -2 for no key, -1 for no expiry.
       remainingMs: ttlMs === -1 ? Infinity : Math.max(0, ttlMs),
+      ...(id === undefined ? {} : { reservedFor: id }),
+      waiters: lines.get(key) ?? [],
     };
   };
 }

@@ -1,9 +1,14 @@
 import { acquireScript } from "./scripts/acquire.js";
 import { batchScript } from "./scripts/batch.js";
 import { extendScript } from "./scripts/extend.js";
+import { handOverScript } from "./scripts/hand-over.js";
 import { inspectScript } from "./scripts/inspect.js";
+import { joinScript } from "./scripts/join.js";
+import { leaveScript } from "./scripts/leave.js";
+import { lookScript } from "./scripts/look.js";
 import { releaseScript } from "./scripts/release.js";
 import type { OperationScript, Script } from "./scripts/script.js";
+import { takeScript } from "./scripts/take.js";
 
 export type Argument = string | number;
 
@@ -16,6 +21,24 @@ export interface Operation {
   readonly sets?: string;
   /** Sent again in full, where the node has not cached the script, whatever was decided meanwhile. */
   readonly always?: true;
+  /** Asked in its place where the node refuses its keys. */
+  readonly otherwise?: Operation;
+}
+
+/** The keys of locks and of their lines, in threes: lock, order, alive. */
+export type LineKeys = readonly string[];
+
+/** What a waiter says of itself when it stands in line. */
+export interface Standing {
+  /** By the nodes' clocks, in epoch ms. */
+  readonly ticketMs: number;
+  readonly id: string;
+  /** By which it hears that it is next; empty where it polls. */
+  readonly channel: string;
+  /** How long the key is kept for it when it is next, in ms. */
+  readonly graceMs: number;
+  /** How long it stands there without asking again, in ms. */
+  readonly lifeMs: number;
 }
 
 /** What is sent to a node. */
@@ -44,6 +67,56 @@ export function extendOperation(keys: readonly string[], value: string, ttlMs: n
 /** Deletes the keys that hold `value`. */
 export function releaseOperation(keys: readonly string[], value: string): Operation {
   return { script: releaseScript, keys, args: [value], always: true };
+}
+
+/** Stands in line. */
+export function joinOperation(keys: LineKeys, standing: Standing): Operation {
+  return { script: joinScript, keys, args: argsOf(standing) };
+}
+
+/** Acquires what is free, or reserved for this waiter; stands in line for what is not. */
+export function takeOperation(
+  keys: LineKeys,
+  value: string,
+  ttlMs: number,
+  standing: Standing,
+): Operation {
+  return {
+    script: takeScript,
+    keys,
+    args: [value, ttlMs, ...argsOf(standing)],
+    sets: value,
+    otherwise: acquireOperation(locksOf(keys), value, ttlMs),
+  };
+}
+
+/** Releases to the next in line. */
+export function handOverOperation(keys: LineKeys, value: string): Operation {
+  return {
+    script: handOverScript,
+    keys,
+    args: [value],
+    always: true,
+    otherwise: releaseOperation(locksOf(keys), value),
+  };
+}
+
+/** Leaves the line, and passes on what was reserved. */
+export function leaveOperation(keys: LineKeys, id: string): Operation {
+  return { script: leaveScript, keys, args: [id] };
+}
+
+/** Reads who waits. */
+export function lookOperation(keys: LineKeys): Operation {
+  return { script: lookScript, keys, args: [] };
+}
+
+function argsOf({ ticketMs, id, channel, graceMs, lifeMs }: Standing): Argument[] {
+  return [ticketMs, id, channel, graceMs, lifeMs];
+}
+
+function locksOf(keys: LineKeys): string[] {
+  return keys.filter((_, index) => index % 3 === 0);
 }
 
 /** Reads what the keys hold. */
@@ -119,6 +192,25 @@ export function appliedTo(reply: unknown, keyCount: number): number {
   const applied = typeof reply === "string" ? Number(reply) : reply;
   if (typeof applied === "number" && Number.isInteger(applied)) return applied;
   throw strangeReply(reply, "OK, null or an integer");
+}
+
+/** What a node tells one who waits. */
+export interface Told {
+  /** Whether the waiter may take all of it. */
+  readonly isOpen: boolean;
+  /** In how many ms the locks expire that are in the way; undefined where that is not known. */
+  readonly leftMs: number | undefined;
+  /** The node's clock, in epoch ms. */
+  readonly nodeMs: number;
+  /** How many stand before it. */
+  readonly rank: number;
+}
+
+/** What a join, or a refused take, answers; undefined for the answer to another. */
+export function toldBy(reply: unknown): Told | undefined {
+  if (!Array.isArray(reply)) return undefined;
+  const [isOpen = 0, leftMs = -1, nodeMs = 0, rank = 0] = reply.map(Number);
+  return { isOpen: isOpen === 1, leftMs: leftMs < 0 ? undefined : leftMs, nodeMs, rank };
 }
 
 function strangeReply(reply: unknown, expected: string): TypeError {

@@ -16,10 +16,10 @@ export function quorumOf(nodeCount: number): number {
 /** What is asked in a round, and how its answers count. */
 export interface Question {
   readonly nodes: readonly Node[];
-  readonly operation: Operation;
+  readonly operation: (node: Node) => Operation;
   /** What an answer means: undefined is a vote for, an error a vote against. */
-  readonly judge: (reply: unknown) => Error | undefined;
-  /** What the node at this index has to answer in. */
+  readonly judge: (reply: unknown, node: Node) => Error | undefined;
+  /** What the node has to answer in. */
   readonly nodeTimeoutMs: (node: Node) => number;
   /** After this long an undecided round is refused, however long its nodes may still take. */
   readonly limitMs?: number | undefined;
@@ -44,6 +44,7 @@ interface Poll {
 /** One node's part in a round. */
 class Ballot implements Inquiry {
   readonly node: Node;
+  readonly operation: Operation;
   readonly timeoutMs: number;
   /** Whether a command may have reached the node. */
   asked = false;
@@ -54,12 +55,9 @@ class Ballot implements Inquiry {
 
   constructor(node: Node, poll: Poll) {
     this.node = node;
+    this.operation = poll.question.operation(node);
     this.timeoutMs = poll.question.nodeTimeoutMs(node);
     this.#poll = poll;
-  }
-
-  get operation(): Operation {
-    return this.#poll.question.operation;
   }
 
   ask(): void {
@@ -98,7 +96,7 @@ class Ballot implements Inquiry {
     this.answered = true;
     let vote: "for" | Error;
     try {
-      vote = this.#poll.question.judge(reply) ?? "for";
+      vote = this.#poll.question.judge(reply, this.node) ?? "for";
     } catch (error) {
       vote = asError(error);
     }

@@ -7,6 +7,7 @@ import {
   type ErrorCode,
   ExecutionError,
   invalidType,
+  isHeld,
   ResourceLockedError,
 } from "./errors.js";
 import { executionError } from "./failure.js";
@@ -24,10 +25,14 @@ import {
   acquireOperation,
   appliedTo,
   extendOperation,
+  handOverOperation,
+  type LineKeys,
   type Operation,
   releaseOperation,
+  takeOperation,
+  toldBy,
 } from "./operations.js";
-import { isRefusal, Round } from "./quorum.js";
+import { isRefusal, type Question, Round } from "./quorum.js";
 import type { ExecutionResult } from "./results.js";
 import {
   checkJson,
@@ -41,7 +46,10 @@ import {
   type Settings,
 } from "./settings.js";
 import { driftMs, elapsedMs, type Term, validityMs } from "./validity.js";
+import { lineKeysOf } from "./waiting/line-keys.js";
+import { Lines } from "./waiting/lines.js";
 import { retry } from "./waiting/retry.js";
+import type { Stand } from "./waiting/waiter.js";
 
 /** What a node has to answer in where no ttl says more. */
 const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
@@ -93,6 +101,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
   readonly #ownNodes: readonly Node[];
   readonly #environment: Environment;
   readonly #alarms: Alarms;
+  readonly #lines: Lines;
+  #hasSaidNoLine = false;
   readonly #closing = new AbortController();
 
   /**
@@ -121,6 +131,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const made = makeNodes(nodes, environment, checkNode);
     this.#nodes = made.map(({ node }) => node);
     this.#ownNodes = made.flatMap(({ node, own }) => (own ? [node] : []));
+    this.#lines = new Lines(this.#nodes, environment, this.#report);
     this.clients = new Set(this.#nodes.map(({ client }) => client));
     setMaxListeners(0, this.#closing.signal);
     // Node crashes a process that emits `error` with no listener.
@@ -146,14 +157,45 @@ export class Redlock extends EventEmitter implements LockIssuer {
   async #acquire(acquisition: Acquisition): Promise<Lock> {
     const { settings } = acquisition;
     settings.signal?.throwIfAborted();
-    const lock = await this.#untilGiven(
-      () => this.#attempt(acquisition),
-      settings.acquireTimeout === undefined ? settings : { ...settings, retryCount: -1 },
-      () => (settings.acquireTimeout === 0 ? 0 : this.#budgetLeftMs(acquisition)),
-      settings.signal,
-    );
+    const lineKeys = this.#lineKeys(acquisition.keys, settings);
+    const lock =
+      lineKeys === undefined
+        ? await this.#untilGiven(
+            () => this.#attempt(acquisition),
+            settings.acquireTimeout === undefined ? settings : { ...settings, retryCount: -1 },
+            () => this.#waitingLeftMs(acquisition),
+            settings.signal,
+          )
+        : await this.#acquireInLine(acquisition, lineKeys);
     if (lock !== undefined) return lock;
     throw await this.#refusal(acquisition);
+  }
+
+  /** A free lock never meets the line: only who is refused joins it. */
+  async #acquireInLine(acquisition: Acquisition, keys: LineKeys): Promise<Lock | undefined> {
+    const { settings, history, ttlMs } = acquisition;
+    const { acquireTimeout, retryCount, retryDelay, retryJitter, signal } = settings;
+    const retries = acquireTimeout === undefined && retryCount !== -1 ? retryCount : Infinity;
+    const mayWait = retries > 0 && acquireTimeout !== 0;
+    const others = mayWait ? this.#lines.lastAttempt(keys) : undefined;
+    if (others === undefined) {
+      const lock = await this.#attempt(acquisition);
+      if (lock !== undefined || !mayWait) return lock;
+    } else {
+      history.add(others.round);
+    }
+    const closing = this.#closing.signal;
+    return this.#lines.wait({
+      keys,
+      history,
+      retries,
+      nextDelayMs: () => this.#retryDelayMs(settings),
+      mostDelayMs: retryDelay + retryJitter,
+      timeLeftMs: () => this.#waitingLeftMs(acquisition),
+      nodeTimeoutMs: (node) => settings.nodeTimeout ?? node.timeoutMs(ttlMs),
+      signals: signal === undefined ? [closing] : [closing, signal],
+      attempt: (stand) => this.#attempt(acquisition, stand),
+    });
   }
 
   /**
@@ -184,14 +226,21 @@ export class Redlock extends EventEmitter implements LockIssuer {
    * value; the lock is ours if a majority did so and there is time left of its ttl, after what that
    * took and what the clocks may drift; otherwise release it on every node.
    */
-  async #attempt(acquisition: Acquisition): Promise<Lock | undefined> {
+  async #attempt(acquisition: Acquisition, stand?: Stand): Promise<Lock | undefined> {
     const { resources, keys, ttlMs, settings, history } = acquisition;
     this.#assertOpen();
     // A value of the attempt's own: what is late of it can neither vote in the next nor release that.
     const value = this.#environment.randomValue();
     const since = this.#environment.now();
-    const operation = acquireOperation(keys, value, ttlMs);
-    const round = this.#ask(operation, keys.length, acquisition, this.#budgetLeftMs(acquisition));
+    const plain = acquireOperation(keys, value, ttlMs);
+    const round = this.#ask(
+      stand === undefined
+        ? () => plain
+        : (node) => takeOperation(stand.keys, value, ttlMs, stand.standing(node)),
+      grantsAll(keys.length, stand),
+      acquisition,
+      this.#budgetLeftMs(acquisition),
+    );
     history.add(round);
     const granted = await decided(round, settings.signal);
 
@@ -200,7 +249,9 @@ export class Redlock extends EventEmitter implements LockIssuer {
       return this.#lock(resources, value, ttlMs, Lease.held(this.#environment, term), history);
     }
     const asked = round.ballots.flatMap((ballot) => (ballot.asked ? [ballot.node] : []));
-    this.#releaseOn(asked, round, { keys, value, ttlMs }, ttlMs, settings);
+    // It always deletes: minorities that reserved would do so for each other for ever.
+    const release = releaseOperation(keys, value);
+    this.#releaseOn(asked, round, release, { keys, value, ttlMs }, ttlMs, settings);
     // It is on its way before the caller learns of the failure.
     await endOfTurn(this.#environment);
     acquisition.code = granted ? "ERR_REDLOCK_VALIDITY" : "ERR_REDLOCK_QUORUM";
@@ -241,7 +292,12 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const operation = extendOperation(keys, lock.value, ttlMs);
     lease.longestTtlMs = Math.max(lease.longestTtlMs, ttlMs);
     const leftMs = lease.adopted ? Infinity : lease.remainingMs;
-    const round = this.#ask(operation, keys.length, extension, Math.min(limitMs, leftMs));
+    const round = this.#ask(
+      () => operation,
+      grantsAll(keys.length),
+      extension,
+      Math.min(limitMs, leftMs),
+    );
     history.add(round);
     if (await round.decided()) {
       const term: Term = { since, ttlMs, driftMs: driftMs(ttlMs, settings.driftFactor) };
@@ -291,10 +347,16 @@ export class Redlock extends EventEmitter implements LockIssuer {
     lease.release();
 
     const keys = this.#keysOf(lock.resources);
+    const lineKeys = this.#lineKeys(keys, resolved);
+    const operation =
+      lineKeys === undefined
+        ? releaseOperation(keys, lock.value)
+        : handOverOperation(lineKeys, lock.value);
     const attempt = async (): Promise<true | undefined> => {
       const round = this.#releaseOn(
         this.#nodes,
         acquired.last,
+        operation,
         { keys, value: lock.value, ttlMs: Math.max(lock.ttl, lease.longestTtlMs) },
         lock.ttl,
         resolved,
@@ -404,7 +466,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const keys = this.#namedKeys(names);
     const timeoutMs = this.settings.nodeTimeout ?? NODE_TIMEOUT_WITHOUT_TTL_MS;
     return Promise.all(
-      this.#nodes.map((node) => inspectNode(node, keys, timeoutMs, this.#environment)),
+      this.#nodes.map((node) => inspectNode(node, keys, true, timeoutMs, this.#environment)),
     );
   }
 
@@ -438,6 +500,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
         "ERR_REDLOCK_CLOSED",
       ),
     );
+    this.#lines.close();
     for (const node of this.#nodes) node.forgetOwed();
     const milliseconds = this.settings.nodeTimeout ?? NODE_TIMEOUT_WITHOUT_TTL_MS;
     const customTimers = pTimeoutTimers(this.#environment);
@@ -512,16 +575,36 @@ export class Redlock extends EventEmitter implements LockIssuer {
     return resources.map((resource) => ({ resource, key: this.settings.keyPrefix + resource }));
   }
 
+  /** Undefined where it is not to wait in line, or there can be no line. */
+  #lineKeys(keys: readonly string[], { queue }: ResolvedSettings): LineKeys | undefined {
+    if (!queue) return undefined;
+    const lineKeys = lineKeysOf(keys);
+    if (lineKeys === undefined && !this.#hasSaidNoLine) {
+      this.#hasSaidNoLine = true;
+      const error = new Error(
+        `There can be no line for ${keys.join(", ")}: its braces are no hash tag. Who waits for it polls. ` +
+          "Give the resource a name without braces, or with a {tag}, or set `queue: false`.",
+      );
+      queueMicrotask(() => this.emit("error", error));
+    }
+    return lineKeys;
+  }
+
   #keysOf(resources: readonly string[]): string[] {
     return resources.map((resource) => this.settings.keyPrefix + resource);
   }
 
-  #ask(operation: Operation, keyCount: number, { ttlMs, settings }: Call, limitMs: number): Round {
+  #ask(
+    operation: Question["operation"],
+    judge: Question["judge"],
+    { ttlMs, settings }: Call,
+    limitMs: number,
+  ): Round {
     return new Round(
       {
         nodes: this.#nodes,
         operation,
-        judge: grantsAll(keyCount),
+        judge,
         nodeTimeoutMs: (node) => settings.nodeTimeout ?? node.timeoutMs(ttlMs),
         limitMs,
         onRefusal: this.#report,
@@ -534,7 +617,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
   #releaseOn(
     nodes: readonly Node[],
     acquired: Round | undefined,
-    release: OwedRelease,
+    operation: Operation,
+    owed: OwedRelease,
     ttlMs: number,
     settings: ResolvedSettings,
     report?: (error: Error, node: Node) => void,
@@ -542,11 +626,11 @@ export class Redlock extends EventEmitter implements LockIssuer {
     return new Round(
       {
         nodes,
-        operation: releaseOperation(release.keys, release.value),
+        operation: () => operation,
         judge: () => undefined,
         nodeTimeoutMs: (node) => settings.nodeTimeout ?? node.timeoutMs(ttlMs),
         onRefusal: (error, node) => {
-          node.owe(release, acquired?.isInFlight(node) ?? false);
+          node.owe(owed, acquired?.isInFlight(node) ?? false);
           report?.(error, node);
         },
       },
@@ -593,6 +677,11 @@ export class Redlock extends EventEmitter implements LockIssuer {
     return Math.max(0, retryDelay + jitterMs);
   }
 
+  /** Ms for which `acquire` may go on waiting. */
+  #waitingLeftMs(acquisition: Acquisition): number {
+    return acquisition.settings.acquireTimeout === 0 ? 0 : this.#budgetLeftMs(acquisition);
+  }
+
   /** Ms of `acquireTimeout` left; it has no say in a single attempt. */
   #budgetLeftMs({ settings, start }: Acquisition): number {
     const { acquireTimeout } = settings;
@@ -631,7 +720,14 @@ export class Redlock extends EventEmitter implements LockIssuer {
       const nodeTimeoutMs = settings.nodeTimeout ?? node.timeoutMs(ttlMs);
       const timeoutMs = Math.min(nodeTimeoutMs - round.elapsedMs, this.#budgetLeftMs(acquisition));
       if (!(isRefusal(vote) && isHeld(vote)) || timeoutMs <= 0) return;
-      const found = await inspectNode(node, keys, timeoutMs, this.#environment, settings.signal);
+      const found = await inspectNode(
+        node,
+        keys,
+        false,
+        timeoutMs,
+        this.#environment,
+        settings.signal,
+      );
       const stranger = found.resources.find(({ type }) => type !== "string" && type !== "none");
       if (stranger === undefined) return;
       const which = keys.length > 1 ? ` (${stranger.key})` : "";
@@ -661,18 +757,16 @@ function alreadyEnded(lock: Lock, lease: Lease): ExecutionError {
 }
 
 /** A vote for is an answer that the operation was applied to every key. */
-function grantsAll(keyCount: number): (reply: unknown) => Error | undefined {
-  return (reply) => {
-    const applied = appliedTo(reply, keyCount);
+function grantsAll(keyCount: number, stand?: Stand): Question["judge"] {
+  return (reply, node) => {
+    const told = stand && toldBy(reply);
+    if (told !== undefined) stand?.onTold(node, told);
+    const applied = told === undefined ? appliedTo(reply, keyCount) : 0;
     if (applied === keyCount) return undefined;
     return new ResourceLockedError(
       `The operation was applied to: ${applied} of the ${keyCount} requested resources.`,
     );
   };
-}
-
-function isHeld(error: Error): boolean {
-  return error instanceof ResourceLockedError;
 }
 
 /** The round's verdict; an abort ends an undecided round. */

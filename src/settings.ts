@@ -22,6 +22,10 @@ export interface Settings {
   readonly nodeTimeout?: number | undefined;
   /** Ms of validity left when `using` extends. Default: a third of the ttl, at most 10 000. */
   readonly automaticExtensionThreshold?: number | undefined;
+  /**
+   * Whether to wait in line, and to release to the next in line; false is plain polling. Default true.
+   */
+  readonly queue?: boolean | undefined;
 }
 
 /** What the constructor takes. */
@@ -40,6 +44,7 @@ export interface ResolvedSettings {
   readonly signal: AbortSignal | undefined;
   readonly nodeTimeout: number | undefined;
   readonly automaticExtensionThreshold: number | undefined;
+  readonly queue: boolean;
   readonly keyPrefix: string;
 }
 
@@ -52,6 +57,7 @@ const DEFAULTS: ResolvedSettings = {
   signal: undefined,
   nodeTimeout: undefined,
   automaticExtensionThreshold: undefined,
+  queue: true,
   keyPrefix: "",
 };
 
@@ -84,6 +90,10 @@ const CHECKS: Record<keyof ResolvedSettings, Check> = {
   },
   nodeTimeout: wholeNumber(1, "ms"),
   automaticExtensionThreshold: wholeNumber(1, "ms"),
+  queue: (value, name) => {
+    if (typeof value !== "boolean")
+      throw invalidType(`${name} must be true or false, but is ${kindOf(value)}.`);
+  },
   keyPrefix: (value, name) => {
     if (typeof value !== "string")
       throw invalidType(`${name} must be a string, but is ${kindOf(value)}.`);

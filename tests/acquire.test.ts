@@ -12,6 +12,7 @@ import {
   rejection,
   untilFree,
   valuesOn,
+  valuesAskedFor,
 } from "./support/nodes.js";
 import { type Proxy, startProxy } from "./support/proxy.js";
 
@@ -155,8 +156,7 @@ describe("a held resource", () => {
       retryJitter: 10,
     });
     await until(
-      () =>
-        defined(clients[0]).sent.filter((line) => line.startsWith(`set ${resource}`)).length > 3,
+      () => valuesAskedFor(clients[0], resource).length > 3,
       5000,
       () => "no retry was seen",
     );
@@ -173,9 +173,7 @@ describe("a held resource", () => {
     await rejection(
       redlock.acquire(resource, 5000, { retryCount: 2, retryDelay: 5, retryJitter: 0 }),
     );
-    const values = defined(clients[0])
-      .sent.filter((line) => line.startsWith(`set ${resource}`))
-      .map((line) => line.split(" ")[2]);
+    const values = valuesAskedFor(clients[0], resource);
     expect(values).toHaveLength(3);
     expect(new Set(values).size).toBe(3);
   });

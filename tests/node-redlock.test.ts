@@ -25,6 +25,7 @@ import {
   rejection,
   untilFree,
   valuesOn,
+  valuesAskedFor,
 } from "./support/nodes.js";
 
 // What a user of redlock@5.0.0-beta.2 relies on, in the words and shapes of that version.
@@ -200,9 +201,7 @@ describe("acquire", () => {
     await occupy(servers, resource);
     const settings = { retryCount: -1, retryDelay: 1, retryJitter: 0 };
     const waiting = redlock.acquire([resource], 5000, settings);
-    const tries = (): number =>
-      defined(clients[0]).sent.filter((line) => line.toLowerCase().startsWith(`set ${resource}`))
-        .length;
+    const tries = (): number => valuesAskedFor(clients[0], resource).length;
     await until(
       () => tries() > 15,
       20_000,

@@ -6,8 +6,19 @@ export interface RedisClient {
   connect(): Promise<unknown>;
   quit(): Promise<unknown>;
   disconnect(): void;
+  on(event: "ready" | "close" | "end", listener: () => void): unknown;
+  on(event: "error", listener: (error: Error) => void): unknown;
+  /** Absent where waiters are to poll. */
+  duplicate?(options?: object): Subscriber;
+}
+
+/** A client's double, to hear from the server who is next. */
+export interface Subscriber {
+  subscribe(channel: string): Promise<unknown>;
+  disconnect(): void;
   on(event: "ready" | "close", listener: () => void): unknown;
   on(event: "error", listener: (error: Error) => void): unknown;
+  on(event: "message", listener: (channel: string, message: string) => void): unknown;
 }
 
 /** What stands for a node that was given as a URL, in statistics and in `clients`: no credentials. */

@@ -105,12 +105,33 @@ export class Coalescer {
   #sendAgain(inquiries: readonly Inquiry[], { script }: Command, error: Error): boolean {
     if (!isReply(error)) return false;
     const isUncached = script !== undefined && error.message.startsWith("NOSCRIPT");
-    if (!isUncached && (inquiries.length === 1 || !isAboutOne(error))) return false;
+    if (!isUncached && inquiries.length === 1) return this.#askOtherwise(inquiries, error);
+    if (!isUncached && !isAboutOne(error)) return false;
     if (error.message.startsWith("CROSSSLOT")) this.#bySlot = true;
     const open = this.#kept(inquiries, mayBeSentAgain);
     if (isUncached && open.length > 0) this.#call(open, true);
     else if (isUncached) this.#load(script);
     else for (const inquiry of open) this.#call([inquiry]);
+    return true;
+  }
+
+  /** What is refused for its keys may be asked with others. */
+  #askOtherwise([inquiry]: readonly Inquiry[], { message }: Error): boolean {
+    const operation = inquiry?.operation.otherwise;
+    if (inquiry === undefined || operation === undefined) return false;
+    if (!/^(NOPERM|CROSSSLOT)\b/.test(message) || !mayBeSentAgain(inquiry)) return false;
+    this.#call([
+      {
+        operation,
+        isUndecided: () => inquiry.isUndecided(),
+        onReply: (reply) => {
+          inquiry.onReply(reply);
+        },
+        onError: (error) => {
+          inquiry.onError(error);
+        },
+      },
+    ]);
     return true;
   }
 

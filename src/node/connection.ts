@@ -21,12 +21,30 @@ export interface Connection {
   send(command: string, args: readonly Argument[]): Promise<unknown>;
   /** Resolves when the connection is next ready, rejects when it next fails. */
   opened(): Promise<void>;
+  /**
+   * Listens to a channel, on a connection of its own that ends with this one; absent, or undefined, where
+   * the client cannot.
+   */
+  subscribe?(channel: string, listener: ChannelListener): Subscription | undefined;
   /** Gives up a connection on which nothing is heard, and makes a new one; absent where the caller owns it. */
   renew?(): void;
   /** Ends the connection, after the commands already sent. */
   quit(): Promise<void>;
   /** Ends the connection at once. */
   disconnect(): void;
+}
+
+/** Told of a subscription's state and messages. */
+export interface ChannelListener {
+  /** The server confirmed: it may be told more than once, after a loss. */
+  onOpen(): void;
+  /** Nothing is heard any more; the error where the server refused. */
+  onLoss(error?: Error): void;
+  onMessage(message: string): void;
+}
+
+export interface Subscription {
+  close(): void;
 }
 
 /** Whether this is an error with which the server answered, and not the loss of a connection. */

@@ -1,8 +1,8 @@
 import { Redis } from "ioredis";
 import { asError, invalidType } from "../errors.js";
 import type { Argument } from "../operations.js";
-import type { RedisClient } from "./client.js";
-import type { Connection } from "./connection.js";
+import type { RedisClient, Subscriber } from "./client.js";
+import type { ChannelListener, Connection, Subscription } from "./connection.js";
 
 const METHODS = ["call", "connect", "quit", "disconnect", "on"] as const;
 
@@ -58,6 +58,7 @@ class IoredisConnection implements Connection {
   failure: Error | undefined;
   readonly renew?: () => void;
   readonly #client: RedisClient;
+  readonly #subscribers = new Set<Subscriber>();
   #failed = false;
   #waiters: Waiter[] = [];
 
@@ -77,6 +78,10 @@ class IoredisConnection implements Connection {
     });
     client.on("error", (error) => {
       this.failure = error;
+    });
+    client.on("end", () => {
+      for (const subscriber of this.#subscribers) subscriber.disconnect();
+      this.#subscribers.clear();
     });
   }
 
@@ -111,6 +116,36 @@ class IoredisConnection implements Connection {
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject });
     });
+  }
+
+  /** A Cluster says of no message how many heard it. */
+  subscribe(channel: string, listener: ChannelListener): Subscription | undefined {
+    const client = this.#client;
+    if (client.isCluster === true || client.duplicate === undefined) return undefined;
+    const subscriber = client.duplicate({ lazyConnect: false, autoResubscribe: false });
+    this.#subscribers.add(subscriber);
+    const close = (): void => {
+      this.#subscribers.delete(subscriber);
+      subscriber.disconnect();
+    };
+    subscriber.on("ready", () => {
+      subscriber.subscribe(channel).then(
+        () => {
+          listener.onOpen();
+        },
+        (error: unknown) => {
+          listener.onLoss(asError(error));
+        },
+      );
+    });
+    subscriber.on("close", () => {
+      listener.onLoss();
+    });
+    subscriber.on("error", () => undefined);
+    subscriber.on("message", (_, message) => {
+      listener.onMessage(message);
+    });
+    return { close };
   }
 
   async quit(): Promise<void> {

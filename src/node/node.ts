@@ -10,7 +10,12 @@ import {
 import { releaseScript } from "../scripts/release.js";
 import type { Client } from "./client.js";
 import { Coalescer, type Inquiry } from "./coalescer.js";
-import { type Connection, isReply } from "./connection.js";
+import {
+  type ChannelListener,
+  type Connection,
+  isReply,
+  type Subscription,
+} from "./connection.js";
 import { type OwedRelease, OwedReleases } from "./owed.js";
 
 /** After this long a silence, a connection of our own is given up for a new one. */
@@ -163,6 +168,11 @@ export class Node {
     return new Promise((resolve, reject) => {
       this.ask({ operation, lapses: true, isUndecided, onReply: resolve, onError: reject });
     });
+  }
+
+  /** Undefined where the client cannot listen. */
+  subscribe(channel: string, listener: ChannelListener): Subscription | undefined {
+    return this.#connection.subscribe?.(channel, listener);
   }
 
   get #isIdle(): boolean {

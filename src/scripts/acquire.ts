@@ -1,4 +1,5 @@
 import { operationScript } from "./script.js";
+import { setAll } from "./set-all.js";
 
 /** All or nothing. Alone and for a single resource it is the plain `SET key value NX PX ttl`. */
 export const acquireScript = operationScript(
@@ -13,14 +14,8 @@ local function acquire(keys, first, last, value, ttlMs)
   for i = first, last do
     if redis.call('EXISTS', keys[i]) == 1 then return 0 end
   end
-  for i = first, last do
-    local reply = redis.pcall('SET', keys[i], value, 'PX', ttlMs)
-    if reply.err then
-      for j = first, i - 1 do redis.call('DEL', keys[j]) end
-      return reply
-    end
-  end
-  return last - first + 1
+  return setAll(keys, first, last, 1, value, ttlMs)
 end
 `,
+  setAll,
 );

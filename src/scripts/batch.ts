@@ -1,13 +1,29 @@
 import { acquireScript } from "./acquire.js";
 import { extendScript } from "./extend.js";
+import { handOverScript } from "./hand-over.js";
 import { inspectScript } from "./inspect.js";
+import { joinScript } from "./join.js";
+import { leaveScript } from "./leave.js";
+import { lookScript } from "./look.js";
 import { releaseScript } from "./release.js";
 import { script } from "./script.js";
+import { takeScript } from "./take.js";
 
-const scripts = [acquireScript, extendScript, releaseScript, inspectScript];
+const scripts = [
+  acquireScript,
+  extendScript,
+  releaseScript,
+  inspectScript,
+  joinScript,
+  takeScript,
+  handOverScript,
+  leaveScript,
+  lookScript,
+];
+const definitions = new Set(scripts.flatMap(({ uses, definition }) => [...uses, definition]));
 
 /** Many operations in one call, in their order. What goes wrong with one is its own reply. */
-export const batchScript = script(`${scripts.map(({ definition }) => definition).join("")}
+export const batchScript = script(`${[...definitions].join("")}
 -- KEYS: those of all operations, in their order. ARGV[1]: a JSON array that holds for each operation
 -- its name, the number of its keys, the number of its arguments, and these.
 -- Returns a JSON array of the replies; an error is {"err": its message}.

@@ -15,16 +15,30 @@ export interface OperationScript extends Script {
   /** The name of its Lua function. */
   readonly name: string;
   readonly definition: string;
+  /** Definitions of what it calls. */
+  readonly uses: readonly string[];
+}
+
+/** The same, but what `shortcut` can answer alone does not even define what the others need. */
+export function withShortcut(operation: OperationScript, shortcut: string): OperationScript {
+  const { name, definition, uses } = operation;
+  return { name, definition, uses, ...script(`${shortcut}${operation.text}`) };
 }
 
 /**
  * @param definition defines the local function `name(keys, first, last, ...)`: it is about the keys from
  *   `first` to `last`, and takes the operation's arguments after them
+ * @param uses what it calls
  */
-export function operationScript(name: string, definition: string): OperationScript {
+export function operationScript(
+  name: string,
+  definition: string,
+  ...uses: readonly string[]
+): OperationScript {
   return {
     name,
     definition,
-    ...script(`${definition}return ${name}(KEYS, 1, #KEYS, unpack(ARGV))\n`),
+    uses,
+    ...script(`${uses.join("")}${definition}return ${name}(KEYS, 1, #KEYS, unpack(ARGV))\n`),
   };
 }

@@ -365,7 +365,7 @@ export class Checker implements LinkObserver {
     command: string,
     { kind, value, keys }: Question,
   ): ((reply: unknown, sameEpoch: boolean) => void) | undefined {
-    if (kind === "inspect") return undefined;
+    if (kind === "inspect" || kind === "line") return undefined;
     // Thrown here, it would be one more answer to the library.
     try {
       if (kind === "acquire" && command !== "eval") this.#checkAsked(host, node, value);
@@ -464,7 +464,7 @@ export class Checker implements LinkObserver {
     if (question === undefined) return run();
     if (questions.length === 1) return this.#execute(node, node.redis, question, run);
     const { clockMs } = node;
-    const one = node.redis.copy();
+    const one = node.redis.copy((channel) => node.listenerCount(channel));
     const expected = questions.map((question) =>
       this.#execute(node, one, question, () => one.execute("eval", question.alone, clockMs)),
     );
@@ -486,14 +486,15 @@ export class Checker implements LinkObserver {
   #execute(
     node: SimulatedNode,
     redis: RedisModel,
-    { kind, keys, value }: Question,
+    question: Question,
     run: () => Reply,
   ): Reply {
+    const { kind, keys, value } = question;
     const { clockMs } = node;
     const before = keys.map((key) => redis.peek(key, clockMs));
     const reply = run();
     for (const [index, key] of keys.entries()) {
-      this.#checkChange(node, key, value, before[index], redis.peek(key, clockMs));
+      this.#checkChange(node, key, question, before[index], redis.peek(key, clockMs));
     }
     if (
       kind === "extend" &&
@@ -511,24 +512,53 @@ export class Checker implements LinkObserver {
   #checkChange(
     node: SimulatedNode,
     key: string,
-    value: string,
+    { kind, value, ticket }: Question,
     before: Entry | undefined,
     after: Entry | undefined,
   ): void {
-    if (before === undefined || before === after) return;
+    if (before === after) return;
+    const reserved = before && reservationIn(before.value);
+    if (before === undefined) {
+      if (kind === "acquire") return;
+      throw new Violation("only the owner", `${kind} made ${key} on ${node.name}`);
+    }
+    if (reserved !== undefined) {
+      const isItsOwn = ticket?.id === reserved.id;
+      const mayTake = ticket !== undefined && isBefore(ticket, reserved);
+      if (isItsOwn || (mayTake && after?.value === value)) return;
+      throw new Violation(
+        "a reservation is its ticket's",
+        `${kind} of ${ticket?.id ?? value} changed ${key}, reserved for ${reserved.id}, on ${node.name}`,
+      );
+    }
     if (before.value !== value) {
       throw new Violation(
         "only the owner",
         `a command for ${value} changed ${key} of ${before.value} on ${node.name}`,
       );
     }
-    if (after !== undefined && after.expiresAtMs < before.expiresAtMs) {
+    if (after?.value === before.value && after.expiresAtMs < before.expiresAtMs) {
       throw new Violation(
         "expiry comes no nearer",
         `${key} of ${before.value} on ${node.name} by ${before.expiresAtMs - after.expiresAtMs} ms`,
       );
     }
   }
+}
+
+interface Ticket {
+  readonly timeMs: number;
+  readonly id: string;
+}
+
+/** The ticket that a key's value reserves it for. */
+export function reservationIn(value: string): Ticket | undefined {
+  const [, time, id] = /^reserved (\d+) (.+)$/.exec(value) ?? [];
+  return time === undefined || id === undefined ? undefined : { timeMs: Number(time), id };
+}
+
+function isBefore(a: Ticket, b: Ticket): boolean {
+  return a.timeMs < b.timeMs || (a.timeMs === b.timeMs && a.id <= b.id);
 }
 
 function name({ lock }: Tracked): string {

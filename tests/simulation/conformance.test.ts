@@ -42,6 +42,7 @@ for i, key in ipairs(KEYS) do
   local held = ''
   if kind == 'string' then held = redis.call('GET', key) end
   if kind == 'zset' then held = table.concat(redis.call('ZRANGE', key, 0, -1, 'WITHSCORES'), ' ') end
+  if kind == 'hash' then held = table.concat(redis.call('HGETALL', key), ' ') end
   found[i] = { kind, held, redis.call('PEXPIRETIME', key) }
 end
 return found`;
@@ -71,7 +72,8 @@ function onModel(model: RedisModel, [command, ...args]: Command, nowMs: number):
     if (entry === undefined) continue;
     const isSet = entry.type === "zset";
     const members = isSet ? model.execute("zrange", [key, "0", "-1", "WITHSCORES"], nowMs) : [];
-    held.set(key, `${entry.type} ${entry.value}${(members as string[]).join(" ")}`);
+    const all = [...(members as string[]), ...[...(entry.fields ?? [])].flat()];
+    held.set(key, `${entry.type} ${entry.value}${all.join(" ")}`);
     expiresAtMs.set(key, entry.expiresAtMs === Infinity ? NEVER : entry.expiresAtMs);
   }
   return { reply: inText(reply), held, expiresAtMs };
@@ -134,7 +136,7 @@ async function agree(model: RedisModel, command: Command): Promise<RedisModel> {
   const spanMs = toMs - fromMs;
   const effects: Effect[] = [];
   for (let nowMs = fromMs; nowMs <= toMs; nowMs++) {
-    const copy = model.copy();
+    const copy = model.copy(undefined);
     const effect = onModel(copy, command, nowMs);
     effects.push(effect);
     const isSameReply = areSame(effect.reply, real.reply, givesTtls(command) ? spanMs : 0);
@@ -226,6 +228,10 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     )
     .map(([k, words, ...pairs]) => ["zadd", k, ...words, ...pairs] as const),
   fc.tuple(fc.constant("zadd"), key, score, value),
+  fc.tuple(fc.constantFrom("hset", "hdel"), key, value, value),
+  fc.tuple(fc.constant("hset"), key, value, value, value, value),
+  fc.tuple(fc.constant("hset"), key, value, value, value),
+  fc.tuple(fc.constant("hget"), key, value),
   fc.tuple(fc.constantFrom("zrem", "zscore", "zrank"), key, value),
   fc.tuple(fc.constantFrom("zremrangebyscore", "zcount"), key, bound, bound),
   fc

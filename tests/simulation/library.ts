@@ -3,26 +3,29 @@ import { internalsKey } from "../../src/internals.js";
 import { acquireScript } from "../../src/scripts/acquire.js";
 import { batchScript } from "../../src/scripts/batch.js";
 import { extendScript } from "../../src/scripts/extend.js";
+import { handOverScript } from "../../src/scripts/hand-over.js";
 import { inspectScript } from "../../src/scripts/inspect.js";
+import { joinScript } from "../../src/scripts/join.js";
+import { leaveScript } from "../../src/scripts/leave.js";
+import { lookScript } from "../../src/scripts/look.js";
 import { releaseScript } from "../../src/scripts/release.js";
+import { takeScript } from "../../src/scripts/take.js";
 
-/** What the simulator needs of the library: this one, or a copy with a planted bug. */
-export interface Library {
-  readonly Redlock: typeof Redlock;
-  readonly internalsKey: typeof internalsKey;
-  readonly acquireScript: typeof acquireScript;
-  readonly batchScript: typeof batchScript;
-  readonly extendScript: typeof extendScript;
-  readonly inspectScript: typeof inspectScript;
-  readonly releaseScript: typeof releaseScript;
-}
-
-export const library: Library = {
+/** This library; a copy with a planted bug has the same. */
+export const library = {
   Redlock,
   internalsKey,
   acquireScript,
   batchScript,
   extendScript,
+  handOverScript,
   inspectScript,
+  joinScript,
+  leaveScript,
+  lookScript,
   releaseScript,
+  takeScript,
 };
+
+/** What the simulator needs of the library: this one, or a copy with a planted bug. */
+export type Library = typeof library;

@@ -1,9 +1,10 @@
 import type { Argument } from "../../src/operations.js";
-import type { Connection } from "../../src/node/connection.js";
+import type { ChannelListener, Connection, Subscription } from "../../src/node/connection.js";
 import type { Host } from "./host.js";
 import type { SimulatedNode } from "./node.js";
 import type { Random } from "./random.js";
 import type { Reply } from "./redis.js";
+import { SimulatedSubscription } from "./subscription.js";
 import { RANK, type World } from "./world.js";
 
 /** How long messages take. */
@@ -13,6 +14,8 @@ export interface Weather {
   /** Share of the messages that take up to `straggleMs`. */
   readonly straggling: number;
   readonly straggleMs: number;
+  /** Share of the wake-ups that never arrive. */
+  readonly lostWakeUps?: number;
 }
 
 export type Direction = "up" | "down" | "both";
@@ -59,6 +62,8 @@ export class Link implements Connection {
   extraDelayMs = 0;
   /** After how many commands sent it is reset. */
   readonly resets = new Set<number>();
+  /** Of a client that cannot listen. */
+  isMute = false;
   onReset: (() => void) | undefined;
   onResend: (() => void) | undefined;
   /**
@@ -71,6 +76,7 @@ export class Link implements Connection {
   readonly #weather: Weather;
   readonly #resends: boolean;
   readonly #observer: LinkObserver;
+  readonly #subscriptions = new Set<SimulatedSubscription>();
   #sent = 0;
   /** The connection by which a value's last command came. */
   readonly #generationOf = new Map<string, number>();
@@ -153,6 +159,27 @@ export class Link implements Connection {
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject });
     });
+  }
+
+  subscribe(channel: string, listener: ChannelListener): Subscription | undefined {
+    if (this.isMute) return undefined;
+    const way = {
+      delayMs: () => this.#delayMs(),
+      isCut: () => this.#cutDown > 0,
+      losesMessage: () => {
+        const { lostWakeUps = 0 } = this.#weather;
+        return lostWakeUps > 0 && this.#random.chance(lostWakeUps);
+      },
+    };
+    const { host, node } = this;
+    const made = new SimulatedSubscription(this.#world, host, node, way, channel, listener);
+    this.#subscriptions.add(made);
+    return {
+      close: () => {
+        this.#subscriptions.delete(made);
+        made.close();
+      },
+    };
   }
 
   async quit(): Promise<void> {
@@ -287,6 +314,10 @@ export class Link implements Connection {
   }
 
   #close(failure: Error): void {
+    for (const subscription of this.#subscriptions) {
+      if (this.#ended) subscription.close();
+      else subscription.break();
+    }
     this.#generation += 1;
     this.#lastUpMs = 0;
     this.#lastDownMs = 0;

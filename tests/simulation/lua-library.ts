@@ -313,6 +313,14 @@ function fromJson(value: unknown): LuaValue {
   return value as string | number | boolean;
 }
 
+function parsed(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch {
+    throw new LuaError("Expected value but found invalid token");
+  }
+}
+
 function toJson(value: LuaValue): string {
   if (typeof value === "string" || typeof value === "boolean") return JSON.stringify(value);
   if (typeof value === "number") return general(value, 14);
@@ -329,6 +337,6 @@ function toJson(value: LuaValue): string {
 }
 
 export const CJSON: ReadonlyMap<string, LuaFunction> = new Map<string, LuaFunction>([
-  ["decode", (text) => [fromJson(JSON.parse(asText(text)))]],
+  ["decode", (text) => [fromJson(parsed(asText(text)))]],
   ["encode", (value) => [toJson(value)]],
 ]);

@@ -18,6 +18,8 @@ export class SimulatedNode {
   onExecute:
     | ((node: SimulatedNode, command: string, args: readonly string[], run: () => Reply) => Reply)
     | undefined;
+  /** Those who listen to each channel. */
+  readonly listeners = new Map<string, Set<(message: string) => void>>();
   readonly #world: World;
   readonly #clock: NodeClock;
   #pausedUntilMs = 0;
@@ -28,6 +30,15 @@ export class SimulatedNode {
     this.index = index;
     this.name = `node ${index + 1}`;
     this.#clock = clock;
+    this.redis.onPublish = (channel, message) => {
+      const listeners = this.listeners.get(channel) ?? [];
+      for (const listener of listeners) listener(message);
+      return this.listenerCount(channel);
+    };
+  }
+
+  listenerCount(channel: string): number {
+    return this.listeners.get(channel)?.size ?? 0;
   }
 
   get paused(): boolean {
@@ -64,6 +75,7 @@ export class SimulatedNode {
   crash(): void {
     this.down = true;
     this.#inbox = [];
+    this.listeners.clear();
   }
 
   restart(withData: boolean): void {

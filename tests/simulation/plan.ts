@@ -85,6 +85,12 @@ export type Fault =
   | (OnLink & { readonly kind: "loss"; readonly direction: Direction })
   | (OnLink & { readonly kind: "slow"; readonly extraMs: number })
   | {
+      readonly kind: "corrupt line";
+      readonly node: number;
+      readonly atMs: number;
+      readonly how: "forgotten" | "of another type" | "full of nonsense" | "out of order";
+    }
+  | {
       readonly kind: "reset";
       readonly client: number;
       readonly node: number;
@@ -108,6 +114,9 @@ export interface Plan {
   /** Ms that each send and each look at a clock takes. */
   readonly meetingCostMs: number;
   readonly faults: readonly Fault[];
+  /** Whether they wait in line; those of these indexes cannot hear who is next. */
+  readonly queue?: boolean;
+  readonly mute?: readonly number[];
 }
 
 const LEAST_STEPS = 10;
@@ -186,12 +195,23 @@ class PlanMaker {
     const faults = Array.from({ length: random.whole(1, 6) }, (_, index) =>
       this.#fault(index === 0),
     );
+    const meetingCostMs = random.pick([0, 0.01, 0.05]);
+    if (!random.chance(0.7)) return { nodes, clients, faults, weather: this.#weather, meetingCostMs };
+    // Drawn last, so that a seed's plan is otherwise what it was before there were lines.
+    const mute = clients.flatMap((_, index) => (random.chance(0.1) ? [index] : []));
+    const lostWakeUps = random.pick([0, 0, 0.05, 0.5]);
+    while (random.chance(0.3)) faults.push(this.#corruption());
+    const weather = { ...this.#weather, lostWakeUps };
+    return { nodes, clients, faults, weather, meetingCostMs, queue: true, mute };
+  }
+
+  #corruption(): Fault {
+    const random = this.#random;
     return {
-      nodes,
-      clients,
-      faults,
-      weather: this.#weather,
-      meetingCostMs: random.pick([0, 0.01, 0.05]),
+      kind: "corrupt line",
+      node: random.below(this.#nodeCount),
+      atMs: random.between(0, 3 * this.#scaleMs),
+      how: random.pick(["forgotten", "of another type", "full of nonsense", "out of order"]),
     };
   }
 
@@ -324,7 +344,7 @@ class PlanMaker {
     const ms = this.#scaleMs * random.between(0.05, 2);
     const direction: Direction = random.pick(["up", "down", "both"]);
     const link = { client, node, atMs, ms };
-    const kind: Fault["kind"] = surely ? random.pick(CERTAIN_FAULTS) : random.pick(FAULTS);
+    const kind = surely ? random.pick(CERTAIN_FAULTS) : random.pick(FAULTS);
     switch (kind) {
       case "pause client":
         return { kind, client, atMeeting: random.whole(1, 150), ms };

@@ -17,11 +17,13 @@ export interface Member {
 
 /** Never changed, but replaced. */
 export interface Entry {
-  readonly type: "string" | "zset";
+  readonly type: "string" | "zset" | "hash";
   /** Empty where it is no string. */
   readonly value: string;
   /** Of a sorted set, in its order. */
   readonly members: readonly Member[];
+  /** Of a hash. */
+  readonly fields?: ReadonlyMap<string, string>;
   /** By the server's clock; Infinity where the key has no expiry. */
   readonly expiresAtMs: number;
 }
@@ -38,7 +40,7 @@ function sha1Of(text: string): string {
 }
 
 /**
- * The part of Redis that the library meets: strings, sorted sets, expiry to the millisecond, scripts and
+ * The part of Redis that the library meets: strings, sorted sets, hashes, expiry to the millisecond, scripts and
  * their cache. It runs the scripts that it is sent. `conformance.test.ts` holds it against a real server.
  */
 export class RedisModel {
@@ -65,9 +67,10 @@ export class RedisModel {
     if (!withData) this.#entries.clear();
   }
 
-  /** Another server in the same state. */
-  copy(): RedisModel {
+  /** Another server in the same state, to which somebody else listens. */
+  copy(onPublish: RedisModel["onPublish"]): RedisModel {
     const copy = new RedisModel();
+    copy.onPublish = onPublish;
     for (const [key, entry] of this.#entries) copy.#entries.set(key, entry);
     for (const [sha1, text] of this.#scripts) copy.#scripts.set(sha1, text);
     return copy;
@@ -124,6 +127,10 @@ export class RedisModel {
         return [String(Math.floor(this.#nowMs / 1000)), String((this.#nowMs % 1000) * 1000)];
       case "publish":
         return this.onPublish?.(key, value) ?? 0;
+      case "hset":
+      case "hget":
+      case "hdel":
+        return this.#hash(command, key, args.slice(1));
       default:
         return this.#sortedSet(command, key, args.slice(1));
     }
@@ -204,6 +211,29 @@ export class RedisModel {
     if (entry === undefined || entry.expiresAtMs === Infinity) return 0;
     this.#entries.set(key, { ...entry, expiresAtMs: Infinity });
     return 1;
+  }
+
+  #hash(command: string, key: string, args: readonly string[]): Reply {
+    const entry = this.#typed(key, "hash");
+    const [field = ""] = args;
+    if (command === "hget") return entry?.fields?.get(field) ?? null;
+    const fields = new Map(entry?.fields);
+    const count = fields.size;
+    if (command === "hdel") {
+      for (const name of args) fields.delete(name);
+      if (fields.size === 0) this.#entries.delete(key);
+      else if (entry !== undefined) this.#entries.set(key, { ...entry, fields });
+      return count - fields.size;
+    }
+    if (args.length % 2 !== 0) {
+      throw new ReplyError("ERR wrong number of arguments for 'hset' command");
+    }
+    for (let index = 0; index < args.length; index += 2) {
+      fields.set(args[index] ?? "", args[index + 1] ?? "");
+    }
+    const expiresAtMs = entry?.expiresAtMs ?? Infinity;
+    this.#entries.set(key, { type: "hash", value: "", members: [], fields, expiresAtMs });
+    return fields.size - count;
   }
 
   #sortedSet(command: string, key: string, args: readonly string[]): Reply {
@@ -381,6 +411,9 @@ const ARITIES: Readonly<Record<string, number>> = {
   persist: 2,
   time: 1,
   publish: 3,
+  hset: -4,
+  hget: 3,
+  hdel: -3,
   zadd: -4,
   zrange: -4,
   zremrangebyscore: 4,

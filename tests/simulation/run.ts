@@ -36,6 +36,10 @@ const WAYS: Record<Direction, string> = {
 };
 /** The library's own, for calls without a ttl. */
 const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
+/** The library's own: subscriptions are closed so long after the last waiter. */
+const SUBSCRIPTION_IDLE_MS = 5000;
+/** The library's own: for so long, at most, a key is kept for who is next. */
+const LONGEST_GRACE_MS = 1000;
 /** A call may be late by this: its timers are, and it may go round the event loop once more. */
 const LATE_MS = 5;
 
@@ -75,6 +79,8 @@ class Simulation {
   readonly #longestWaitMs: number;
   readonly #longestTtlMs: number;
   readonly #longestNodeTimeoutMs: number;
+  /** In line, or as one for whom a key is kept. */
+  readonly #longestStandingMs: number;
   #failure: Error | undefined;
   /** Adopted values are two hosts': what is left of them may be the other's. */
   readonly #shared = new Set<string>();
@@ -99,6 +105,10 @@ class Simulation {
       ),
     );
     this.#longestWaitMs = longestWaitMs(plan);
+    const pollsMs = steps.map((step) =>
+      "settings" in step ? step.settings.retryDelay + step.settings.retryJitter : 0,
+    );
+    this.#longestStandingMs = Math.max(...pollsMs) + 2 * this.#longestNodeTimeoutMs + LONGEST_GRACE_MS;
   }
 
   run(): Violation | undefined {
@@ -170,6 +180,7 @@ class Simulation {
       return { client, own: !plan.resends, connect: () => link };
     };
     for (const link of links) {
+      link.isMute = this.#plan.mute?.includes(index) ?? false;
       link.onResend = () => {
         this.#count(`${FAULT_MARK}command sent again on a new connection`);
       };
@@ -177,6 +188,7 @@ class Simulation {
     const redlock = new library.Redlock(
       links.map((_, node) => String(node)),
       {
+        queue: this.#plan.queue ?? false,
         [library.internalsKey]: { environment: host.environment, checkNode },
       },
     );
@@ -563,6 +575,43 @@ class Simulation {
       case "loss":
       case "slow":
         return this.#disturb(fault);
+      case "corrupt line":
+        this.#corrupt(fault);
+        return nothing;
+    }
+  }
+
+  /** Waiting is only a hint: whatever becomes of a line, nobody may hold what another holds. */
+  #corrupt({ node: index, how }: Fault & { kind: "corrupt line" }): void {
+    const node = this.#nodes[index];
+    if (node === undefined || node.down) return;
+    const { redis, clockMs } = node;
+    const onNode = (command: string, ...args: string[]): void => {
+      redis.execute(command, args, clockMs);
+    };
+    for (const key of redis.keys(clockMs)) {
+      const isOrder = key.endsWith(":line");
+      if (!isOrder && !key.endsWith(":alive")) continue;
+      switch (how) {
+        case "forgotten":
+          onNode("del", key);
+          break;
+        case "of another type":
+          onNode("set", key, "(no line)", "PX", "1000");
+          break;
+        case "full of nonsense":
+          onNode("del", key);
+          if (isOrder) onNode("zadd", key, "1", "nobody", "2", "who said nothing");
+          else onNode("hset", key, "nobody", "nonsense");
+          onNode("pexpire", key, "1000");
+          break;
+        case "out of order": {
+          if (redis.peek(key, clockMs)?.type !== "zset") break;
+          const ids = redis.execute("zrange", [key, "0", "-1"], clockMs) as string[];
+          for (const [rank, id] of ids.entries()) onNode("zadd", key, String(-rank), id);
+          break;
+        }
+      }
     }
   }
 
@@ -639,10 +688,18 @@ class Simulation {
   };
 
   #checkResidue(): void {
-    this.world.after(1.01 * this.#longestNodeTimeoutMs + LATE_MS, () => {
+    // Subscriptions are kept a while for the next who waits.
+    const idleMs = this.#plan.queue === true ? SUBSCRIPTION_IDLE_MS : 0;
+    this.world.after(1.01 * (this.#longestNodeTimeoutMs + idleMs) + LATE_MS, () => {
       for (const { host } of this.#clients) {
         if (!host.dead && host.timers.size > 0) {
           throw new Violation("nothing leaks", `${host.name} has ${host.timers.size} timers left`);
+        }
+      }
+      for (const { name, listeners } of this.#nodes) {
+        const living = [...listeners.keys()].filter((channel) => !this.#isOfDead(channel));
+        if (living.some((channel) => (listeners.get(channel)?.size ?? 0) > 0)) {
+          throw new Violation("nothing leaks", `somebody still listens to ${name}`);
         }
       }
     });
@@ -652,6 +709,11 @@ class Simulation {
         this.#checkLeft(node, key, redis.peek(key, clockMs)?.value ?? "");
       }
     }
+  }
+
+  #isOfDead(channel: string): boolean {
+    const owner = this.#clients[channel.replace("redlock:", "").charCodeAt(0) - 97];
+    return owner === undefined || owner.host.dead;
   }
 
   #checkLeft(node: SimulatedNode, key: string, value: string): void {
@@ -679,7 +741,7 @@ class Simulation {
         }
       }
     }
-    const longestMs = 1.02 * this.#longestTtlMs;
+    const longestMs = 1.02 * Math.max(this.#longestTtlMs, this.#longestStandingMs);
     for (const { redis, clockMs, name } of this.#nodes) {
       const [key] = redis.keys(clockMs + longestMs);
       if (key !== undefined) throw new Violation("nothing leaks", `${key} stays on ${name}`);

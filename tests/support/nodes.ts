@@ -1,6 +1,7 @@
 import type { ExecutionError } from "../../src/index.js";
 import { Redis } from "ioredis";
 import { ask, type RedisServer, until } from "../../docker/servers.js";
+import { takeScript } from "../../src/scripts/take.js";
 
 /** What each server holds under the key; null where it holds nothing. */
 export function valuesOn(servers: readonly RedisServer[], key: string): Promise<(string | null)[]> {
@@ -49,6 +50,16 @@ export async function connectAll(
   });
   await Promise.all(clients.map((client) => client.ping()));
   return clients;
+}
+
+/** The values under which this client asked for the resource: plainly, or as one who stands in line. */
+export function valuesAskedFor(client: RecordingClient | undefined, resource: string): string[] {
+  return defined(client).sent.flatMap((line) => {
+    const [command = "", ...args] = line.split(" ");
+    if (command === "set" && args[0] === resource) return [defined(args[1])];
+    const isTake = command === "evalsha" && args[0] === takeScript.sha1 && args[2] === resource;
+    return isTake ? [defined(args[5])] : [];
+  });
 }
 
 export function disconnectAll(clients: readonly Redis[]): void {

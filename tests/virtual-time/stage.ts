@@ -20,8 +20,7 @@ const CLOCKS = { rate: 1, wallOffsetMs: 0 };
 const SETTLE_MS = 30_000;
 const MOST_EVENTS = 50_000;
 
-const { acquireScript, batchScript, extendScript, inspectScript, releaseScript } = library;
-const SCRIPTS = [acquireScript, batchScript, extendScript, inspectScript, releaseScript];
+const SCRIPTS = Object.values(library).filter((part) => typeof part === "object");
 
 /** Who performs a test: never busy, and on no machine of its own. */
 const tester: Actor = {
@@ -138,11 +137,11 @@ export class Stage {
     return machine;
   }
 
-  /** A Redlock that is not connected yet. */
+  /** A Redlock that is not connected yet, and polls if the settings do not say otherwise. */
   client(settings: RedlockSettings = {}, machine = this.machine()): Client {
     const redlock = new Redlock(
       machine.links.map((_, index) => String(index)),
-      { ...settings, [internalsKey]: machine.internals },
+      { queue: false, ...settings, [internalsKey]: machine.internals },
     );
     const errors: string[] = [];
     const onError = (error: unknown, node: unknown): void => {

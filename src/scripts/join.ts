@@ -1,0 +1,17 @@
+import { line } from "./line.js";
+import { operationScript } from "./script.js";
+
+export const joinScript = operationScript(
+  "join",
+  `
+-- time, id: the ticket; without an id it only looks. channel: to be woken by, '' for who polls.
+-- graceMs: how long a reservation for it lasts. lifeMs: how long it stands without being renewed.
+-- Returns what a waiter is told.
+local function join(keys, first, last, time, id, channel, graceMs, lifeMs)
+  local atMs = nodeMs()
+  if id ~= '' then stand(keys, first, last, atMs, time, id, channel, graceMs, lifeMs) end
+  return lookAt(keys, first, last, atMs, tonumber(time), id)
+end
+`,
+  line,
+);

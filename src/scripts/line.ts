@@ -1,0 +1,98 @@
+/**
+ * What the scripts of the line share. Beside each lock's key stand two more: `order`, a sorted set of the
+ * waiters' ids by the time of their tickets; and `alive`, a hash of what each said of itself when it last
+ * asked. Keys come in threes: lock, order, alive.
+ */
+export const line = `
+-- A reservation is a marker and a ticket. No lock's value begins like this.
+local RESERVED = 'reserved '
+
+local function nodeMs()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- The time and the id of the ticket that the key's value reserves it for.
+local function reservedFor(value)
+  if type(value) ~= 'string' or string.sub(value, 1, #RESERVED) ~= RESERVED then return nil end
+  local gap = string.find(value, ' ', #RESERVED + 1, true)
+  return tonumber(string.sub(value, #RESERVED + 1, gap - 1)), string.sub(value, gap + 1)
+end
+
+-- Whether the ticket may take what the key holds: nothing, or a reservation for it or a later one.
+local function mayTake(value, time, id)
+  if value == false then return true end
+  local reservedTime, reservedId = reservedFor(value)
+  if not reservedTime then return false end
+  return time < reservedTime or time == reservedTime and id <= reservedId
+end
+
+local function stepOut(order, alive, id)
+  redis.call('ZREM', order, id)
+  redis.call('HDEL', alive, id)
+end
+
+-- Puts the ticket into its place in every line, or renews it there.
+local function stand(keys, first, last, atMs, time, id, channel, graceMs, lifeMs)
+  local said = cjson.encode({ atMs + lifeMs, tonumber(graceMs), channel })
+  for i = first, last, 3 do
+    local order, alive = keys[i + 1], keys[i + 2]
+    redis.call('ZADD', order, time, id)
+    redis.call('HSET', alive, id, said)
+    if redis.call('PTTL', alive) < tonumber(lifeMs) then
+      redis.call('PEXPIRE', order, lifeMs)
+      redis.call('PEXPIRE', alive, lifeMs)
+    end
+  end
+end
+
+-- Reserves the key for the first in line that hears of it, but for one. It is out of the line then until it
+-- asks again: dead, it costs the others one grace, not one each turn. Returns whether there is one.
+local function reserve(key, order, alive, except)
+  local rank, atMs = 0, nil
+  while true do
+    local id, time = unpack(redis.call('ZRANGE', order, rank, rank, 'WITHSCORES'))
+    if not id then return false end
+    if id == except then
+      rank = rank + 1
+    else
+      atMs = atMs or nodeMs()
+      local untilMs, graceMs, channel = unpack(cjson.decode(redis.call('HGET', alive, id) or '[0]'))
+      local hears = untilMs >= atMs and (channel == '' or redis.call('PUBLISH', channel, id) > 0)
+      if hears then redis.call('SET', key, RESERVED .. time .. ' ' .. id, 'PX', graceMs) end
+      stepOut(order, alive, id)
+      if hears then return true end
+    end
+  end
+end
+
+-- Whatever goes wrong beyond the deletion, the key is free then.
+local function passOn(key, order, alive, except)
+  local ok, isReserved = pcall(reserve, key, order, alive, except)
+  if not (ok and isReserved) then redis.call('DEL', key) end
+end
+
+-- Passes on what is reserved for this ticket.
+local function passOnReserved(keys, first, last, id)
+  for i = first, last, 3 do
+    local _, reservedId = reservedFor(redis.pcall('GET', keys[i]))
+    if reservedId == id then passOn(keys[i], keys[i + 1], keys[i + 2], id) end
+  end
+end
+
+-- What a waiter is told: { whether it may take all, in how many ms the locks expire (-1: not known),
+-- the node's time in ms, how many stand before it }.
+local function lookAt(keys, first, last, atMs, time, id)
+  local isOpen, leftMs, rank = 1, 0, 0
+  for i = first, last, 3 do
+    local value = redis.pcall('GET', keys[i])
+    if not mayTake(value, time, id) then
+      isOpen = 0
+      local ownMs = reservedFor(value) and -1 or redis.call('PTTL', keys[i])
+      leftMs = (ownMs < 0 or leftMs < 0) and -1 or math.max(leftMs, ownMs)
+    end
+    rank = math.max(rank, redis.call('ZRANK', keys[i + 1], id) or 0)
+  end
+  return { isOpen, leftMs, atMs, rank }
+end
+`;

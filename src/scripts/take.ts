@@ -1,0 +1,30 @@
+import { line } from "./line.js";
+import { operationScript } from "./script.js";
+import { setAll } from "./set-all.js";
+
+/** How one who stands in line acquires: also what is reserved for it, or for a later ticket. */
+export const takeScript = operationScript(
+  "take",
+  `
+-- value, ttlMs: the lock's. The others: as in join.
+-- Returns the number of locks' keys set: all of them, and the waiter is out of the line; or, refused, what a
+-- waiter is told.
+local function take(keys, first, last, value, ttlMs, time, id, channel, graceMs, lifeMs)
+  local ticketMs = tonumber(time)
+  local isOpen = true
+  for i = first, last, 3 do
+    isOpen = isOpen and mayTake(redis.pcall('GET', keys[i]), ticketMs, id)
+  end
+  if isOpen then
+    for i = first, last, 3 do pcall(stepOut, keys[i + 1], keys[i + 2], id) end
+    return setAll(keys, first, last, 3, value, ttlMs)
+  end
+  local atMs = nodeMs()
+  pcall(stand, keys, first, last, atMs, time, id, channel, graceMs, lifeMs)
+  passOnReserved(keys, first, last, id)
+  return lookAt(keys, first, last, atMs, ticketMs, id)
+end
+`,
+  line,
+  setAll,
+);

@@ -1,0 +1,92 @@
+import type { Environment } from "../environment.js";
+import type { Lock } from "../lock.js";
+import type { Node } from "../node/node.js";
+import type { LineKeys } from "../operations.js";
+import { NodeClocks } from "./node-clocks.js";
+import { Pace } from "./pace.js";
+import { retry } from "./retry.js";
+import { WakeUps } from "./wake-ups.js";
+import { type Place, type Shared, type Wait, Waiter } from "./waiter.js";
+
+/** Those of this process who wait for the same keys, in their order. Only the first of them stands in line on the nodes. */
+class Line implements Place {
+  readonly #waiters: Waiter[] = [];
+  lastAttempt: Place["lastAttempt"];
+
+  get isEmpty(): boolean {
+    return this.#waiters.length === 0;
+  }
+
+  hurry(): void {
+    this.#waiters[0]?.hurry();
+  }
+
+  onCalled(): void {
+    this.#waiters[1]?.stand();
+  }
+
+  enter(waiter: Waiter): void {
+    this.#waiters.push(waiter);
+    this.#waiters[0]?.stand();
+  }
+
+  leave(waiter: Waiter): void {
+    this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
+    this.#waiters[0]?.stand();
+  }
+}
+
+/** The lines in which this process waits. */
+export class Lines {
+  readonly #shared: Shared;
+  readonly #lines = new Map<string, Line>();
+
+  constructor(
+    nodes: readonly Node[],
+    environment: Environment,
+    report: (error: Error, node: Node) => void,
+  ) {
+    this.#shared = {
+      nodes,
+      environment,
+      wakeUps: new WakeUps(nodes, environment, report),
+      clocks: new NodeClocks(environment),
+      pace: new Pace(),
+    };
+  }
+
+  /** The last attempt of those who wait for these keys already: a further one would be refused like it. */
+  lastAttempt(keys: LineKeys): Place["lastAttempt"] {
+    return this.#lines.get(nameOf(keys))?.lastAttempt;
+  }
+
+  /** Waits until an attempt gives a lock, or the waiting is over. */
+  async wait(wait: Wait): Promise<Lock | undefined> {
+    const name = nameOf(wait.keys);
+    let line = this.#lines.get(name);
+    if (line === undefined) this.#lines.set(name, (line = new Line()));
+    const waiter = new Waiter(wait, line, this.#shared);
+    line.enter(waiter);
+    let lock: Lock | undefined;
+    try {
+      lock = await retry(
+        wait.retries,
+        () => waiter.pause(),
+        () => waiter.tick(),
+      );
+      return lock;
+    } finally {
+      waiter.leave(lock !== undefined);
+      line.leave(waiter);
+      if (line.isEmpty) this.#lines.delete(name);
+    }
+  }
+
+  close(): void {
+    this.#shared.wakeUps.close();
+  }
+}
+
+function nameOf(keys: LineKeys): string {
+  return JSON.stringify(keys.toSorted());
+}

@@ -1,0 +1,310 @@
+import pTimeout from "p-timeout";
+import { type Environment, pTimeoutTimers, sleep } from "../environment.js";
+import { isHeld, ResourceLockedError } from "../errors.js";
+import type { History } from "../history.js";
+import type { Lock } from "../lock.js";
+import type { Node } from "../node/node.js";
+import {
+  joinOperation,
+  leaveOperation,
+  type LineKeys,
+  type Standing,
+  type Told,
+  toldBy,
+} from "../operations.js";
+import { quorumOf, Round } from "../quorum.js";
+import type { NodeClocks } from "./node-clocks.js";
+import type { Pace } from "./pace.js";
+import type { WakeUps } from "./wake-ups.js";
+
+/** What a key is kept for, for who is next: three of its slowest recent round trips and so many ms. */
+const GRACE_MS = 50;
+const LEAST_GRACE_MS = 100;
+const LONGEST_GRACE_MS = 1000;
+/** A key has expired once the node's clock, in whole ms, is beyond its expiry. */
+const EXPIRY_MS = 2;
+
+/** A call that waits, and how it attempts. */
+export interface Wait {
+  /** Of the locks that it waits for, and of their lines. */
+  readonly keys: LineKeys;
+  readonly history: History;
+  readonly retries: number;
+  /** Ms to the next attempt of the retry timer, anew each time; and the most that this may be. */
+  readonly nextDelayMs: () => number;
+  readonly mostDelayMs: number;
+  readonly timeLeftMs: () => number;
+  readonly nodeTimeoutMs: (node: Node) => number;
+  readonly signals: readonly AbortSignal[];
+  /** Attempts; with `stand` as one who stands in line. */
+  readonly attempt: (stand: Stand | undefined) => Promise<Lock | undefined>;
+}
+
+/** How a waiter's attempt differs. */
+export interface Stand {
+  readonly keys: LineKeys;
+  readonly standing: (node: Node) => Standing;
+  /** Told what each node says that refuses it. */
+  readonly onTold: (node: Node, told: Told) => void;
+}
+
+/** What the waiters of one Redlock share. */
+export interface Shared {
+  readonly nodes: readonly Node[];
+  readonly environment: Environment;
+  readonly wakeUps: WakeUps;
+  readonly clocks: NodeClocks;
+  readonly pace: Pace;
+}
+
+/** A waiter's place among those of its process who wait for the same. */
+export interface Place {
+  /** Makes the first attempt soon. */
+  hurry(): void;
+  /** The first is called to take the lock: the one behind it is to stand in line. */
+  onCalled(): void;
+  /** Of any of them. */
+  lastAttempt: { readonly round: Round; readonly atMs: number } | undefined;
+}
+
+/** What a join is refused with; nobody outside sees it. */
+const held = new ResourceLockedError("held");
+
+/**
+ * One call that waits: attempts when its retry timer says so and, while it stands in line on the nodes,
+ * when they say that it is next, or what is in its way should have expired.
+ */
+export class Waiter {
+  readonly #wait: Wait;
+  readonly #place: Place;
+  readonly #shared: Shared;
+  readonly #id: string;
+  readonly #sinceWallMs: number;
+  /** By the nodes' clocks; drawn once, when it first stands in line on the nodes. */
+  #ticketMs: number | undefined;
+  #isStanding = false;
+  #askedMs = 0;
+  /** When each node's keys should be free, and how many stand before. */
+  readonly #told = new Map<Node, { readonly freeMs: number; readonly rank: number }>();
+  readonly #wokenBy = new Set<Node>();
+  #attemptAtMs = Infinity;
+  #wake: (() => void) | undefined;
+  /** By an attempt that the retry timer did not start. */
+  #given: Lock | undefined;
+  #hasTicked = false;
+  #hasLeft = false;
+
+  constructor(wait: Wait, place: Place, shared: Shared) {
+    this.#wait = wait;
+    this.#place = place;
+    this.#shared = shared;
+    this.#id = shared.wakeUps.newId();
+    this.#sinceWallMs = shared.environment.now().wallMs;
+  }
+
+  /** Waits for the retry timer; false where the time is over before. What is attempted meanwhile moves no timer. */
+  async pause(): Promise<boolean> {
+    const { nextDelayMs, timeLeftMs, signals } = this.#wait;
+    const { environment } = this.#shared;
+    const tickMs = environment.monotonicMs() + nextDelayMs();
+    for (;;) {
+      const nowMs = environment.monotonicMs();
+      const leftMs = timeLeftMs();
+      if (leftMs <= 0) return false;
+      if (nowMs >= tickMs) return true;
+      if (nowMs >= this.#attemptAtMs) {
+        const attempt = this.#attempt();
+        // In the same turn, so that its join travels with this attempt.
+        this.#place.onCalled();
+        this.#given = await attempt;
+        // An attempt that was under way when the timer's was due is that one.
+        this.#hasTicked = environment.monotonicMs() >= tickMs;
+        if (this.#given !== undefined || this.#hasTicked) return true;
+      } else {
+        const nextMs = Math.min(tickMs, this.#attemptAtMs);
+        const delayMs = Math.ceil(Math.min(nextMs - nowMs, leftMs));
+        await sleep(environment, delayMs, signals, (wake) => {
+          this.#wake = wake;
+        });
+      }
+    }
+  }
+
+  /** The retry timer's attempt. One who does not stand in line takes part in that of one who does. */
+  async tick(): Promise<Lock | undefined> {
+    if (this.#given !== undefined || this.#hasTicked) {
+      this.#hasTicked = false;
+      return this.#given;
+    }
+    const { lastAttempt } = this.#place;
+    if (this.#isStanding || lastAttempt === undefined) return this.#attempt();
+    this.#wait.history.add(lastAttempt.round);
+    const agoMs = this.#shared.environment.monotonicMs() - lastAttempt.atMs;
+    if (agoMs >= this.#wait.nextDelayMs()) this.#place.hurry();
+    return undefined;
+  }
+
+  /** Stands in line on the nodes, unless it does. */
+  stand(): void {
+    if (this.#isStanding) return;
+    this.#isStanding = true;
+    void this.#stand();
+  }
+
+  hurry(): void {
+    this.#attemptWithin(0);
+  }
+
+  /** Leaves the line on the nodes, and passes on what they reserved for it. Where it acquired, it is out already. */
+  leave(hasAcquired: boolean): void {
+    this.#hasLeft = true;
+    if (this.#ticketMs === undefined) return;
+    this.#shared.wakeUps.forget(this.#id);
+    const { last } = this.#wait.history;
+    if (!hasAcquired || last === undefined) this.#leave(this.#shared.nodes);
+    else {
+      void last.complete().then(() => {
+        this.#leave(last.ballots.flatMap(({ node, vote }) => (vote === "for" ? [] : [node])));
+      });
+    }
+  }
+
+  #leave(nodes: readonly Node[]): void {
+    const leave = leaveOperation(this.#wait.keys, this.#id);
+    for (const node of nodes) {
+      if (node.refusal() !== undefined) continue;
+      node.perform(leave, () => true).catch(() => undefined);
+    }
+  }
+
+  async #stand(): Promise<void> {
+    const { wakeUps, clocks, environment } = this.#shared;
+    wakeUps.listenFor(this.#id, this.#onWakeUp);
+    if (!wakeUps.isReady) {
+      await pTimeout(wakeUps.ready(), {
+        milliseconds: this.#nodeTimeoutMs,
+        fallback: () => undefined,
+        customTimers: pTimeoutTimers(environment),
+      });
+    }
+    if (clocks.offsetMs() === undefined && !this.#hasLeft) await this.#ask("");
+    if (this.#hasLeft) {
+      wakeUps.forget(this.#id);
+      return;
+    }
+    this.#ticketMs = Math.round(this.#sinceWallMs + (clocks.offsetMs() ?? 0));
+    await this.#join();
+  }
+
+  async #join(): Promise<void> {
+    await this.#ask(this.#id);
+    this.#expect();
+  }
+
+  /** Asks for a place in line; without an id only how things are. */
+  async #ask(id: string): Promise<void> {
+    const { nodes, environment } = this.#shared;
+    const { keys, nodeTimeoutMs } = this.#wait;
+    this.#askedMs = environment.monotonicMs();
+    const round = new Round(
+      {
+        nodes,
+        operation: (node) => joinOperation(keys, { ...this.#standing(node), id }),
+        judge: (reply, node) => {
+          const told = toldBy(reply);
+          if (told !== undefined) this.#onTold(node, told);
+          return told?.isOpen === true ? undefined : held;
+        },
+        nodeTimeoutMs,
+      },
+      environment,
+    );
+    await round.quorumWith(isHeld);
+    this.#shared.pace.note(round.elapsedMs);
+  }
+
+  async #attempt(): Promise<Lock | undefined> {
+    const { environment } = this.#shared;
+    this.#attemptAtMs = Infinity;
+    this.#wokenBy.clear();
+    this.#told.clear();
+    const atMs = environment.monotonicMs();
+    this.#askedMs = atMs;
+    const attempt = this.#wait.attempt(this.#asStanding());
+    const round = this.#wait.history.last;
+    if (round !== undefined) this.#place.lastAttempt = { round, atMs };
+    const lock = await attempt;
+    this.#shared.pace.note(environment.monotonicMs() - atMs);
+    if (lock !== undefined) return lock;
+    this.#expect();
+    // The nodes that were for it have let it out of the line.
+    const isOut = round?.ballots.some(({ vote }) => vote === "for");
+    if (isOut === true && this.#ticketMs !== undefined && !this.#hasLeft) void this.#join();
+    return undefined;
+  }
+
+  #asStanding(): Stand | undefined {
+    if (this.#ticketMs === undefined) return undefined;
+    return {
+      keys: this.#wait.keys,
+      standing: (node) => this.#standing(node),
+      onTold: (node, told) => {
+        this.#onTold(node, told);
+      },
+    };
+  }
+
+  #standing(node: Node): Standing {
+    const { wakeUps, pace } = this.#shared;
+    const { mostDelayMs } = this.#wait;
+    const channel = wakeUps.channelOn(node);
+    const graceMs = Math.min(
+      Math.max(3 * pace.slowestMs + GRACE_MS, LEAST_GRACE_MS),
+      LONGEST_GRACE_MS,
+    );
+    const pollMs = mostDelayMs + this.#nodeTimeoutMs;
+    return {
+      ticketMs: this.#ticketMs ?? 0,
+      id: this.#id,
+      channel,
+      graceMs: Math.ceil(channel === "" ? pollMs : graceMs),
+      lifeMs: Math.ceil(pollMs + this.#nodeTimeoutMs + LONGEST_GRACE_MS),
+    };
+  }
+
+  get #nodeTimeoutMs(): number {
+    return Math.max(...this.#shared.nodes.map(this.#wait.nodeTimeoutMs));
+  }
+
+  #onTold(node: Node, { isOpen, leftMs = Infinity, nodeMs, rank }: Told): void {
+    const { clocks, environment } = this.#shared;
+    const nowMs = environment.monotonicMs();
+    clocks.note(node, nodeMs, (nowMs - this.#askedMs) / 2);
+    this.#told.set(node, { freeMs: isOpen ? nowMs : nowMs + leftMs + EXPIRY_MS, rank });
+  }
+
+  readonly #onWakeUp = (node: Node): void => {
+    this.#wokenBy.add(node);
+    const { nodes, pace } = this.#shared;
+    // Nodes that disagree about who is next may never be a quorum.
+    this.#attemptWithin(this.#wokenBy.size >= quorumOf(nodes.length) ? 0 : pace.slowestMs);
+  };
+
+  /** Attempts when a quorum of the nodes should be free; the later, the more stand before it. */
+  #expect(): void {
+    const { nodes, pace, environment } = this.#shared;
+    const told = [...this.#told.values()].sort((a, b) => a.freeMs - b.freeMs);
+    const last = told[quorumOf(nodes.length) - 1];
+    if (last === undefined || last.freeMs === Infinity) return;
+    const rank = Math.min(...told.map((one) => one.rank));
+    const spreadMs = rank * Math.max(pace.slowestMs, 1);
+    this.#attemptWithin(last.freeMs + spreadMs - environment.monotonicMs());
+  }
+
+  #attemptWithin(ms: number): void {
+    const atMs = this.#shared.environment.monotonicMs() + ms;
+    if (atMs >= this.#attemptAtMs) return;
+    this.#attemptAtMs = atMs;
+    this.#wake?.();
+  }
+}

@@ -1,0 +1,142 @@
+import type { Environment, Timer } from "../environment.js";
+import type { Subscription } from "../node/connection.js";
+import type { Node } from "../node/node.js";
+import { quorumOf } from "../quorum.js";
+
+/** Subscriptions are kept for so long after the last waiter. */
+const IDLE_MS = 5000;
+
+/**
+ * Hears from the nodes who is next in line: one channel for all waiters of a Redlock, and one
+ * subscription a node, opened for the first waiter.
+ */
+export class WakeUps {
+  readonly #nodes: readonly Node[];
+  readonly #environment: Environment;
+  readonly #report: (error: Error, node: Node) => void;
+  readonly #channel: string;
+  readonly #subscriptions = new Map<Node, Subscription>();
+  readonly #open = new Set<Node>();
+  /** Those that cannot be heard. */
+  readonly #mute = new Set<Node>();
+  readonly #reported = new Set<Node>();
+  readonly #waiters = new Map<string, (node: Node) => void>();
+  #onChange: (() => void)[] = [];
+  #idle: Timer | undefined;
+  #closed = false;
+  #idCount = 0;
+
+  constructor(
+    nodes: readonly Node[],
+    environment: Environment,
+    report: (error: Error, node: Node) => void,
+  ) {
+    this.#nodes = nodes;
+    this.#environment = environment;
+    this.#report = report;
+    this.#channel = `redlock:${environment.randomValue()}`;
+  }
+
+  /** For a waiter's ticket. */
+  newId(): string {
+    this.#idCount += 1;
+    return `${this.#channel}.${this.#idCount}`;
+  }
+
+  /** From now on, `onWakeUp` is told by which node the waiter of this id is called. */
+  listenFor(id: string, onWakeUp: (node: Node) => void): void {
+    this.#waiters.set(id, onWakeUp);
+    if (this.#idle !== undefined) this.#environment.clearTimer(this.#idle);
+    this.#idle = undefined;
+    if (this.#closed) return;
+    for (const node of this.#nodes) {
+      if (!this.#subscriptions.has(node) && !this.#mute.has(node)) this.#subscribe(node);
+    }
+  }
+
+  forget(id: string): void {
+    this.#waiters.delete(id);
+    if (this.#waiters.size > 0 || this.#subscriptions.size === 0) return;
+    this.#idle ??= this.#environment.setBackgroundTimer(this.#closeAll, IDLE_MS);
+  }
+
+  get isReady(): boolean {
+    const openCount = this.#open.size;
+    const isAll = openCount + this.#mute.size >= this.#nodes.length;
+    return openCount >= quorumOf(this.#nodes.length) || isAll || this.#closed;
+  }
+
+  /** Resolves once a quorum is heard, or no more will be. */
+  async ready(): Promise<void> {
+    while (!this.isReady) {
+      await new Promise<void>((resolve) => {
+        this.#onChange.push(resolve);
+      });
+    }
+  }
+
+  /** The channel by which a waiter can be called on this node; empty where it has to poll. */
+  channelOn(node: Node): string {
+    return this.#open.has(node) ? this.#channel : "";
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#closeAll();
+  }
+
+  readonly #closeAll = (): void => {
+    if (this.#idle !== undefined) this.#environment.clearTimer(this.#idle);
+    this.#idle = undefined;
+    for (const subscription of this.#subscriptions.values()) subscription.close();
+    this.#subscriptions.clear();
+    this.#open.clear();
+    this.#mute.clear();
+    this.#changed();
+  };
+
+  #subscribe(node: Node): void {
+    const isOurs = (): boolean => this.#subscriptions.get(node) === subscription;
+    const subscription = node.subscribe(this.#channel, {
+      onOpen: () => {
+        if (!isOurs()) return;
+        this.#open.add(node);
+        this.#changed();
+      },
+      onLoss: (error) => {
+        if (!isOurs()) return;
+        this.#open.delete(node);
+        if (error !== undefined) this.#isMute(node, error);
+      },
+      onMessage: (id) => {
+        this.#waiters.get(id)?.(node);
+      },
+    });
+    if (subscription === undefined) this.#isMute(node);
+    else this.#subscriptions.set(node, subscription);
+  }
+
+  #isMute(node: Node, cause?: Error): void {
+    this.#subscriptions.get(node)?.close();
+    this.#subscriptions.delete(node);
+    this.#mute.add(node);
+    this.#changed();
+    if (this.#reported.has(node)) return;
+    this.#reported.add(node);
+    const why = cause === undefined ? "its client cannot subscribe" : cause.message;
+    this.#report(
+      new Error(
+        `Nobody who waits for a lock is woken by ${node.name}: ${why}. They poll instead. ` +
+          "Give the client the right to SUBSCRIBE and PUBLISH, or set `queue: false`.",
+        cause && { cause },
+      ),
+      node,
+    );
+  }
+
+  #changed(): void {
+    const watchers = this.#onChange;
+    this.#onChange = [];
+    for (const watch of watchers) watch();
+  }
+}
