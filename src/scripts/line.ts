@@ -91,7 +91,8 @@ local function lookAt(keys, first, last, atMs, time, id)
       local ownMs = reservedFor(value) and -1 or redis.call('PTTL', keys[i])
       leftMs = (ownMs < 0 or leftMs < 0) and -1 or math.max(leftMs, ownMs)
     end
-    rank = math.max(rank, redis.call('ZRANK', keys[i + 1], id) or 0)
+    local before = redis.pcall('ZRANK', keys[i + 1], id)
+    if type(before) == 'number' then rank = math.max(rank, before) end
   end
   return { isOpen, leftMs, atMs, rank }
 end

@@ -13,7 +13,7 @@ export function lineKeysOf(keys: readonly string[]): LineKeys | undefined {
   return all;
 }
 
-const RESERVED = /^reserved \d+ (.+)$/;
+const RESERVED = /^reserved \S+ (.+)$/;
 
 /** The id of the waiter for whom a key that holds this value is reserved. */
 export function reservedFor(value: string): string | undefined {

@@ -108,6 +108,7 @@ export class Waiter {
     const { environment } = this.#shared;
     const tickMs = environment.monotonicMs() + nextDelayMs();
     for (;;) {
+      for (const signal of signals) signal.throwIfAborted();
       const nowMs = environment.monotonicMs();
       const leftMs = timeLeftMs();
       if (leftMs <= 0) return false;

@@ -14,7 +14,7 @@ export class WakeUps {
   readonly #nodes: readonly Node[];
   readonly #environment: Environment;
   readonly #report: (error: Error, node: Node) => void;
-  readonly #channel: string;
+  #channel: string | undefined;
   readonly #subscriptions = new Map<Node, Subscription>();
   readonly #open = new Set<Node>();
   /** Those that cannot be heard. */
@@ -34,13 +34,18 @@ export class WakeUps {
     this.#nodes = nodes;
     this.#environment = environment;
     this.#report = report;
-    this.#channel = `redlock:${environment.randomValue()}`;
   }
 
   /** For a waiter's ticket. */
   newId(): string {
     this.#idCount += 1;
-    return `${this.#channel}.${this.#idCount}`;
+    return `${this.#name}.${this.#idCount}`;
+  }
+
+  /** The channel's, of this Redlock alone. */
+  get #name(): string {
+    this.#channel ??= `redlock:${this.#environment.randomValue()}`;
+    return this.#channel;
   }
 
   /** From now on, `onWakeUp` is told by which node the waiter of this id is called. */
@@ -77,7 +82,7 @@ export class WakeUps {
 
   /** The channel by which a waiter can be called on this node; empty where it has to poll. */
   channelOn(node: Node): string {
-    return this.#open.has(node) ? this.#channel : "";
+    return this.#open.has(node) ? this.#name : "";
   }
 
   close(): void {
@@ -97,7 +102,7 @@ export class WakeUps {
 
   #subscribe(node: Node): void {
     const isOurs = (): boolean => this.#subscriptions.get(node) === subscription;
-    const subscription = node.subscribe(this.#channel, {
+    const subscription = node.subscribe(this.#name, {
       onOpen: () => {
         if (!isOurs()) return;
         this.#open.add(node);

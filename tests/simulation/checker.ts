@@ -5,7 +5,7 @@ import type { Library } from "./library.js";
 import type { Link, LinkObserver } from "./link.js";
 import type { SimulatedNode } from "./node.js";
 import { type Question, questionsIn, repliesIn } from "./questions.js";
-import type { Entry, RedisModel, Reply } from "./redis.js";
+import { type Entry, type RedisModel, type Reply, ReplyError } from "./redis.js";
 import type { Actor, World } from "./world.js";
 
 /** Something that must never be. */
@@ -194,8 +194,8 @@ export class Checker implements LinkObserver {
     const { host, signal, ended, monotonicEndMs, wallEndMs } = tracked;
     if (signal === undefined || signal.aborted || ended) return;
     const { nowMs } = this.#world;
-    // The host's clock may run faster than true time.
-    const pausesMs = 1.01 * (host.pausedMs - tracked.pausedMs);
+    // The host's clock may run faster than true time; a timer that comes due in a turn waits for its end.
+    const pausesMs = 1.01 * (host.pausedMs - tracked.pausedMs + host.longestTurnMs);
     const sinceEndMs = host.monotonicAt(nowMs) - monotonicEndMs;
     const sinceWallEndMs = host.wallAt(nowMs) - wallEndMs;
     const sinceStepMs = nowMs - host.lastStepMs;
@@ -465,13 +465,20 @@ export class Checker implements LinkObserver {
     if (questions.length === 1) return this.#execute(node, node.redis, question, run);
     const { clockMs } = node;
     const one = node.redis.copy((channel) => node.listenerCount(channel));
-    const expected = questions.map((question) =>
-      this.#execute(node, one, question, () => one.execute("eval", question.alone, clockMs)),
-    );
+    const expected = questions.map((question) => {
+      try {
+        return this.#execute(node, one, question, () =>
+          one.execute("eval", question.alone, clockMs),
+        );
+      } catch (error) {
+        if (error instanceof ReplyError) return FAILED;
+        throw error;
+      }
+    });
     const reply = run();
     const keys = questions.flatMap(({ keys }) => keys);
     if (
-      !isDeepStrictEqual(repliesIn(reply, questions.length), expected) ||
+      !isDeepStrictEqual(repliesIn(reply, questions.length).map(asFailed), expected) ||
       keys.some((key) => !isDeepStrictEqual(one.peek(key, clockMs), node.redis.peek(key, clockMs)))
     ) {
       throw new Violation(
@@ -546,6 +553,13 @@ export class Checker implements LinkObserver {
   }
 }
 
+/** Stands for an operation's error, whose words differ. */
+const FAILED = { err: true };
+
+function asFailed(reply: unknown): unknown {
+  return typeof reply === "object" && reply !== null && "err" in reply ? FAILED : reply;
+}
+
 interface Ticket {
   readonly timeMs: number;
   readonly id: string;
@@ -553,7 +567,7 @@ interface Ticket {
 
 /** The ticket that a key's value reserves it for. */
 export function reservationIn(value: string): Ticket | undefined {
-  const [, time, id] = /^reserved (\d+) (.+)$/.exec(value) ?? [];
+  const [, time, id] = /^reserved (-?\d+) (.+)$/.exec(value) ?? [];
   return time === undefined || id === undefined ? undefined : { timeMs: Number(time), id };
 }
 

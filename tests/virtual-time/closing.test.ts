@@ -20,8 +20,15 @@ describe("inspect", () => {
         ["node-5:6379", false],
       ]);
       expect(inspections[0]?.resources).toEqual([
-        { resource: "r", key: "lock:r", type: "string", value: lock.value, remainingMs: 988 },
-        { resource: "s", key: "lock:s", type: "none", value: null, remainingMs: 0 },
+        {
+          resource: "r",
+          key: "lock:r",
+          type: "string",
+          value: lock.value,
+          remainingMs: 988,
+          waiters: [],
+        },
+        { resource: "s", key: "lock:s", type: "none", value: null, remainingMs: 0, waiters: [] },
       ]);
       expect(await rejection(redlock.inspect(""))).toBeInstanceOf(TypeError);
     }),
