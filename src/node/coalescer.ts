@@ -109,9 +109,13 @@ export class Coalescer {
     if (!isUncached && !isAboutOne(error)) return false;
     if (error.message.startsWith("CROSSSLOT")) this.#bySlot = true;
     const open = this.#kept(inquiries, mayBeSentAgain);
-    if (isUncached && open.length > 0) this.#call(open, true);
-    else if (isUncached) this.#load(script);
-    else for (const inquiry of open) this.#call([inquiry]);
+    if (!isUncached) {
+      for (const inquiry of open) this.#call([inquiry]);
+      return true;
+    }
+    this.#call(open, true);
+    // What is left of a batch goes as another script, or not at all.
+    if (open.length < Math.min(inquiries.length, 2)) this.#load(script);
     return true;
   }
 

@@ -10,12 +10,7 @@ import {
 import { releaseScript } from "../scripts/release.js";
 import type { Client } from "./client.js";
 import { Coalescer, type Inquiry } from "./coalescer.js";
-import {
-  type ChannelListener,
-  type Connection,
-  isReply,
-  type Subscription,
-} from "./connection.js";
+import { type ChannelListener, type Connection, isReply, type Subscription } from "./connection.js";
 import { type OwedRelease, OwedReleases } from "./owed.js";
 
 /** After this long a silence, a connection of our own is given up for a new one. */

@@ -21,6 +21,8 @@ import type { WakeUps } from "./wake-ups.js";
 const GRACE_MS = 50;
 const LEAST_GRACE_MS = 100;
 const LONGEST_GRACE_MS = 1000;
+/** One who is not called asks again after so long at the least. */
+const LEAST_POLL_MS = 10;
 /** A key has expired once the node's clock, in whole ms, is beyond its expiry. */
 const EXPIRY_MS = 2;
 
@@ -88,6 +90,9 @@ export class Waiter {
   readonly #told = new Map<Node, { readonly freeMs: number; readonly rank: number }>();
   readonly #wokenBy = new Set<Node>();
   #attemptAtMs = Infinity;
+  /** For one who is not called: how many stood before it, and for how long it did not ask then. */
+  #rank = Infinity;
+  #stillMs = 0;
   #wake: (() => void) | undefined;
   /** By an attempt that the retry timer did not start. */
   #given: Lock | undefined;
@@ -104,25 +109,27 @@ export class Waiter {
 
   /** Waits for the retry timer; false where the time is over before. What is attempted meanwhile moves no timer. */
   async pause(): Promise<boolean> {
-    const { nextDelayMs, timeLeftMs, signals } = this.#wait;
+    const { retries, nextDelayMs, timeLeftMs, signals } = this.#wait;
     const { environment } = this.#shared;
-    const tickMs = environment.monotonicMs() + nextDelayMs();
+    let tickMs: number | undefined;
     for (;;) {
       for (const signal of signals) signal.throwIfAborted();
       const nowMs = environment.monotonicMs();
       const leftMs = timeLeftMs();
+      // Behind others of its process it only counts its retries, and need not where they are without end.
+      if (this.#isStanding || retries < Infinity) tickMs ??= nowMs + nextDelayMs();
       if (leftMs <= 0) return false;
-      if (nowMs >= tickMs) return true;
+      if (tickMs !== undefined && nowMs >= tickMs) return true;
       if (nowMs >= this.#attemptAtMs) {
         const attempt = this.#attempt();
         // In the same turn, so that its join travels with this attempt.
         this.#place.onCalled();
         this.#given = await attempt;
         // An attempt that was under way when the timer's was due is that one.
-        this.#hasTicked = environment.monotonicMs() >= tickMs;
+        this.#hasTicked = tickMs !== undefined && environment.monotonicMs() >= tickMs;
         if (this.#given !== undefined || this.#hasTicked) return true;
       } else {
-        const nextMs = Math.min(tickMs, this.#attemptAtMs);
+        const nextMs = Math.min(tickMs ?? Infinity, this.#attemptAtMs);
         const delayMs = Math.ceil(Math.min(nextMs - nowMs, leftMs));
         await sleep(environment, delayMs, signals, (wake) => {
           this.#wake = wake;
@@ -149,6 +156,7 @@ export class Waiter {
   stand(): void {
     if (this.#isStanding) return;
     this.#isStanding = true;
+    this.#wake?.();
     void this.#stand();
   }
 
@@ -238,10 +246,16 @@ export class Waiter {
     this.#shared.pace.note(environment.monotonicMs() - atMs);
     if (lock !== undefined) return lock;
     this.#expect();
-    // The nodes that were for it have let it out of the line.
-    const isOut = round?.ballots.some(({ vote }) => vote === "for");
-    if (isOut === true && this.#ticketMs !== undefined && !this.#hasLeft) void this.#join();
+    void round?.complete().then(() => {
+      this.#comeBack(round);
+    });
     return undefined;
+  }
+
+  /** After a failed attempt: the nodes that were for it have let it out of the line. */
+  #comeBack(failed: Round): void {
+    if (this.#hasLeft || this.#ticketMs === undefined) return;
+    if (failed.ballots.some(({ vote }) => vote === "for")) void this.#join();
   }
 
   #asStanding(): Stand | undefined {
@@ -257,19 +271,19 @@ export class Waiter {
 
   #standing(node: Node): Standing {
     const { wakeUps, pace } = this.#shared;
-    const { mostDelayMs } = this.#wait;
     const channel = wakeUps.channelOn(node);
     const graceMs = Math.min(
       Math.max(3 * pace.slowestMs + GRACE_MS, LEAST_GRACE_MS),
       LONGEST_GRACE_MS,
     );
-    const pollMs = mostDelayMs + this.#nodeTimeoutMs;
+    const nodeTimeoutMs = this.#nodeTimeoutMs;
+    const pollMs = this.#wait.mostDelayMs + nodeTimeoutMs;
     return {
       ticketMs: this.#ticketMs ?? 0,
       id: this.#id,
       channel,
       graceMs: Math.ceil(channel === "" ? pollMs : graceMs),
-      lifeMs: Math.ceil(pollMs + this.#nodeTimeoutMs + LONGEST_GRACE_MS),
+      lifeMs: Math.ceil(pollMs + nodeTimeoutMs + LONGEST_GRACE_MS),
     };
   }
 
@@ -291,15 +305,25 @@ export class Waiter {
     this.#attemptWithin(this.#wokenBy.size >= quorumOf(nodes.length) ? 0 : pace.slowestMs);
   };
 
-  /** Attempts when a quorum of the nodes should be free; the later, the more stand before it. */
+  /**
+   * Attempts when a quorum of the nodes should be free; the later, the more stand before it. One who is not
+   * called asks again the sooner, the nearer its turn is, and the later, the longer the line stands still.
+   */
   #expect(): void {
-    const { nodes, pace, environment } = this.#shared;
+    const { nodes, pace, wakeUps, environment } = this.#shared;
     const told = [...this.#told.values()].sort((a, b) => a.freeMs - b.freeMs);
     const last = told[quorumOf(nodes.length) - 1];
-    if (last === undefined || last.freeMs === Infinity) return;
+    if (last === undefined) return;
     const rank = Math.min(...told.map((one) => one.rank));
-    const spreadMs = rank * Math.max(pace.slowestMs, 1);
-    this.#attemptWithin(last.freeMs + spreadMs - environment.monotonicMs());
+    if (last.freeMs < Infinity) {
+      const spreadMs = rank * Math.max(pace.slowestMs, 1);
+      this.#attemptWithin(last.freeMs + spreadMs - environment.monotonicMs());
+    }
+    if (wakeUps.isHeard) return;
+    this.#stillMs =
+      rank === this.#rank ? 2 * this.#stillMs : Math.max(LEAST_POLL_MS, pace.slowestMs);
+    this.#rank = rank;
+    this.#attemptWithin(this.#stillMs * (rank + 1));
   }
 
   #attemptWithin(ms: number): void {

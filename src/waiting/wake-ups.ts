@@ -65,10 +65,14 @@ export class WakeUps {
     this.#idle ??= this.#environment.setBackgroundTimer(this.#closeAll, IDLE_MS);
   }
 
+  /** Whether a quorum can call. */
+  get isHeard(): boolean {
+    return this.#open.size >= quorumOf(this.#nodes.length);
+  }
+
   get isReady(): boolean {
-    const openCount = this.#open.size;
-    const isAll = openCount + this.#mute.size >= this.#nodes.length;
-    return openCount >= quorumOf(this.#nodes.length) || isAll || this.#closed;
+    const isAll = this.#open.size + this.#mute.size >= this.#nodes.length;
+    return this.isHeard || isAll || this.#closed;
   }
 
   /** Resolves once a quorum is heard, or no more will be. */

@@ -490,12 +490,7 @@ export class Checker implements LinkObserver {
     return reply;
   };
 
-  #execute(
-    node: SimulatedNode,
-    redis: RedisModel,
-    question: Question,
-    run: () => Reply,
-  ): Reply {
+  #execute(node: SimulatedNode, redis: RedisModel, question: Question, run: () => Reply): Reply {
     const { kind, keys, value } = question;
     const { clockMs } = node;
     const before = keys.map((key) => redis.peek(key, clockMs));

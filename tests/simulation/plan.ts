@@ -196,7 +196,8 @@ class PlanMaker {
       this.#fault(index === 0),
     );
     const meetingCostMs = random.pick([0, 0.01, 0.05]);
-    if (!random.chance(0.7)) return { nodes, clients, faults, weather: this.#weather, meetingCostMs };
+    if (!random.chance(0.7))
+      return { nodes, clients, faults, weather: this.#weather, meetingCostMs };
     // Drawn last, so that a seed's plan is otherwise what it was before there were lines.
     const mute = clients.flatMap((_, index) => (random.chance(0.1) ? [index] : []));
     const lostWakeUps = random.pick([0, 0, 0.05, 0.5]);

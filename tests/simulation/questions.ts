@@ -87,7 +87,13 @@ function question(
   args: readonly string[],
   scripts: Scripts,
 ): Question {
-  const { kind, inLine, value, time, id }: (typeof MEANINGS)[Name] & {
+  const {
+    kind,
+    inLine,
+    value,
+    time,
+    id,
+  }: (typeof MEANINGS)[Name] & {
     value?: number;
     time?: number;
     id?: number;

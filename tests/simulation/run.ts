@@ -108,7 +108,8 @@ class Simulation {
     const pollsMs = steps.map((step) =>
       "settings" in step ? step.settings.retryDelay + step.settings.retryJitter : 0,
     );
-    this.#longestStandingMs = Math.max(...pollsMs) + 2 * this.#longestNodeTimeoutMs + LONGEST_GRACE_MS;
+    this.#longestStandingMs =
+      Math.max(...pollsMs) + 2 * this.#longestNodeTimeoutMs + LONGEST_GRACE_MS;
   }
 
   run(): Violation | undefined {

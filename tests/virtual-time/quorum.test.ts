@@ -221,7 +221,9 @@ describe("a round", () => {
       await round.complete();
       expect(await round.decided()).toBe(false);
 
-      const granted = ask(nodes, machine, { operation: () => acquireOperation(["s"], "mine", 10_000) });
+      const granted = ask(nodes, machine, {
+        operation: () => acquireOperation(["s"], "mine", 10_000),
+      });
       await granted.decided();
       granted.cut();
       expect(await granted.decided()).toBe(true);
@@ -336,7 +338,9 @@ describe("a round's nodes", () => {
       const first = ask(nodes, machine);
       expect(await first.decided()).toBe(false);
       expect(nodes.map((node) => first.isInFlight(node))).toEqual([true, true, true, false, false]);
-      const second = ask(nodes, machine, { operation: () => acquireOperation(["s"], "mine", 10_000) });
+      const second = ask(nodes, machine, {
+        operation: () => acquireOperation(["s"], "mine", 10_000),
+      });
       expect(await stage.timed(second.decided())).toEqual({ ms: 0, gives: false });
       expect(nodes.map((node) => second.isInFlight(node))).toEqual([
         false,
@@ -347,7 +351,9 @@ describe("a round's nodes", () => {
       ]);
       await stage.sleep(50);
       expect(nodes.map((node) => first.isInFlight(node))).not.toContain(true);
-      const third = ask(nodes, machine, { operation: () => acquireOperation(["t"], "mine", 10_000) });
+      const third = ask(nodes, machine, {
+        operation: () => acquireOperation(["t"], "mine", 10_000),
+      });
       expect(await third.decided()).toBe(true);
     }),
   );

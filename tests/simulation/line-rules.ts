@@ -1,0 +1,177 @@
+import { type Crowd, crowd, type CrowdOptions, type Member, type Result } from "./crowd.js";
+import type { Library } from "./library.js";
+import type { Mutant } from "./mutants.js";
+import { ReplyError } from "./redis.js";
+
+/** A rule of the line whose simpler form was broken: a crowd that shows it, and the library without it. */
+export interface LineRule {
+  readonly name: string;
+  readonly simpler: Omit<Mutant, "name">;
+  readonly options: CrowdOptions;
+  /** What the rule is for, as a number, and the bound that it keeps. */
+  readonly measure: (result: Result) => number;
+  readonly atMost: number;
+}
+
+const four: readonly Member[] = [{}, {}, {}, {}];
+
+/** How many turns the luckiest had for one of the unluckiest. */
+function unevenness({ turns }: Result): number {
+  const all = turns.flat();
+  return Math.max(...all) / Math.min(...all);
+}
+
+function longestHandOverMs({ handOversMs }: Result): number {
+  return Math.max(...handOversMs);
+}
+
+/** Ms for one turn of the members from this on. */
+function msPerTurn({ order }: Result, forMs: number, from: number): number {
+  return forMs / order.filter((member) => member >= from).length;
+}
+
+/** No node has memory for a reservation: it fails once somebody was called. */
+function exhaustMemory({ nodes }: Crowd): void {
+  for (const { redis } of nodes) {
+    redis.onPublish = () => {
+      throw new ReplyError("OOM command not allowed when used memory > 'maxmemory'.");
+    };
+  }
+}
+
+export const LINE_RULES: readonly LineRule[] = [
+  {
+    name: "tickets are drawn by the nodes' median clock",
+    simpler: {
+      file: "waiting/node-clocks.ts",
+      from: "return offsets[offsets.length >> 1];",
+      to: "return 0 * offsets.length;",
+    },
+    options: { members: [{ clockAheadMs: -5000 }, {}, { clockAheadMs: 5000 }], forMs: 2000 },
+    measure: unevenness,
+    atMost: 1.1,
+  },
+  {
+    name: "a failed attempt releases by deleting",
+    simpler: {
+      file: "redlock.ts",
+      from: "const release = releaseOperation(keys, value);",
+      to: "const inLine = this.#lineKeys(keys, settings); const release = inLine === undefined ? releaseOperation(keys, value) : handOverOperation(inLine, value);",
+    },
+    // Without a majority, minorities would call one another without a pause.
+    options: {
+      members: four,
+      forMs: 5000,
+      events: [
+        {
+          atMs: 500,
+          run: ({ nodes }) => {
+            for (const node of nodes.slice(0, 3)) node.pause(10_000);
+          },
+        },
+      ],
+    },
+    measure: ({ commands }) => commands,
+    atMost: 7000,
+  },
+  {
+    name: "the key is kept for as long as the one who is next needs to come",
+    simpler: {
+      file: "waiting/waiter.ts",
+      from: "Math.max(3 * pace.slowestMs + GRACE_MS, LEAST_GRACE_MS)",
+      to: "Math.max(0 * pace.slowestMs + GRACE_MS, LEAST_GRACE_MS)",
+    },
+    // One is far away from all nodes: its turn takes it four ways there or back, 300 ms.
+    // One is far away from all nodes; others come anew whenever the key is free.
+    options: {
+      members: [
+        { wayMs: [75, 75, 75, 75, 75] },
+        ...Array.from({ length: 8 }, () => ({ thinkMs: 20, settings: { queue: false } })),
+        ...four,
+      ],
+      forMs: 20_000,
+      ttlMs: 10_000,
+    },
+    measure: (result) => 20_000 / (result.turns[0]?.[0] ?? 0),
+    atMost: 700,
+  },
+  {
+    name: "who hears nothing is passed over",
+    simpler: {
+      file: "scripts/line.ts",
+      from: "redis.call('PUBLISH', channel, id) > 0)",
+      to: "redis.call('PUBLISH', channel, id) >= 0)",
+    },
+    options: {
+      members: four,
+      forMs: 2000,
+      events: [
+        {
+          atMs: 1000,
+          run: (all) => {
+            all.kill(1);
+          },
+        },
+      ],
+    },
+    measure: longestHandOverMs,
+    atMost: 50,
+  },
+  {
+    name: "who was called is out of the line until it asks again",
+    simpler: {
+      file: "scripts/line.ts",
+      from: "      stepOut(order, alive, id)\n      if hears",
+      to: "      if not hears then stepOut(order, alive, id) end\n      if hears",
+    },
+    options: {
+      members: four,
+      forMs: 2000,
+      events: [
+        {
+          atMs: 1000,
+          run: ({ hosts }) => {
+            hosts[1]?.pause(900);
+          },
+        },
+      ],
+    },
+    measure: ({ handOversMs }) => handOversMs.filter((ms) => ms > 50).length,
+    atMost: 2,
+  },
+  {
+    name: "who is refused for another resource hands its reservations on at once",
+    simpler: {
+      file: "scripts/take.ts",
+      from: "  passOnReserved(keys, first, last, id)\n",
+      to: "",
+    },
+    options: {
+      members: [
+        { resources: ["s"], workMs: 3000 },
+        { resources: ["r", "s"], fromMs: 5 },
+        { fromMs: 5 },
+        { fromMs: 5 },
+      ],
+      forMs: 2000,
+      ttlMs: 10_000,
+    },
+    measure: (result) => msPerTurn(result, 2000, 2),
+    atMost: 4,
+  },
+  {
+    name: "where calling fails, the key is deleted",
+    simpler: {
+      file: "scripts/line.ts",
+      from: "local ok, isReserved = pcall(reserve, key, order, alive, except)",
+      to: "local ok, isReserved = true, reserve(key, order, alive, except)",
+    },
+    options: { members: four, forMs: 3000, events: [{ atMs: 500, run: exhaustMemory }] },
+    measure: ({ releasesMs }) => Math.max(...releasesMs),
+    atMost: 10,
+  },
+];
+
+export function measured({ options, measure }: LineRule, library: Library): number {
+  return measure(crowd(options, library));
+}
