@@ -93,8 +93,9 @@ async function linesOn(
   const look = lookOperation(withLine.flatMap(({ lineKeys }) => lineKeys));
   const rows = listIn(await node.perform(look, () => true).catch(() => undefined));
   for (const [index, { key }] of withLine.entries()) {
-    const row: unknown = JSON.parse(String(rows[index] ?? "[]"));
-    const waiters = listIn(row).map((entry) => {
+    const row = rows[index];
+    const entries: unknown = typeof row === "string" ? JSON.parse(row) : [];
+    const waiters = listIn(entries).map((entry) => {
       const [id, since] = listIn(entry);
       return { id: String(id), since: Number(since) };
     });

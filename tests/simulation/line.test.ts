@@ -43,13 +43,11 @@ describe("a line", () => {
   });
 
   it("of one process asks the nodes once a turn, however many wait", async () => {
-    const [few, many] = await turn(() =>
-      [10, 1000].map((workers) => crowd({ members: [{ workers }], forMs: 4000 }, library)),
-    );
+    const of = (workers: number): Result => crowd({ members: [{ workers }], forMs: 4000 }, library);
+    const { few, many } = await turn(() => ({ few: of(10), many: of(1000) }));
     const commandsPerTurn = ({ commands, order }: Result): number => commands / order.length;
-    expect(Math.max(...(many?.turns[0] ?? []))).toBe(2);
-    expect(Math.min(...(many?.turns[0] ?? []))).toBe(1);
-    if (few === undefined || many === undefined) throw new Error("two were asked for");
+    expect(Math.max(...many.turns.flat())).toBe(2);
+    expect(Math.min(...many.turns.flat())).toBe(1);
     // The first attempts of those who came before anybody waited are on top.
     expect(commandsPerTurn(many)).toBeLessThan(1.5 * commandsPerTurn(few));
   }, 60_000);
@@ -120,14 +118,13 @@ describe("a line", () => {
         },
         library,
       );
-    const [plain, hung, dead] = await turn(() => [
-      crowd({ members: sixteen, forMs: 4000 }, library),
-      with2("pause"),
-      with2("crash"),
-    ]);
-    const usualMs = quantile(plain?.handOversMs ?? [], 0.5);
+    const { plain, hung, dead } = await turn(() => ({
+      plain: crowd({ members: sixteen, forMs: 4000 }, library),
+      hung: with2("pause"),
+      dead: with2("crash"),
+    }));
+    const usualMs = quantile(plain.handOversMs, 0.5);
     for (const result of [hung, dead]) {
-      if (result === undefined) throw new Error("three were asked for");
       const all = result.turns.flat();
       expect(Math.min(...all)).toBeGreaterThanOrEqual(0.9 * Math.max(...all));
       expect(quantile(result.handOversMs, 0.5)).toBeLessThanOrEqual(1.5 * usualMs);
