@@ -23,6 +23,8 @@ export interface NodeInspection {
   readonly ok: boolean;
   /** Why the node could not be read; `resources` is empty then. */
   readonly error?: Error;
+  /** Epoch ms until which the restart guard lets no vote for an acquisition count; absent where they count. */
+  readonly heldBackUntil?: number;
   readonly resources: readonly ResourceInspection[];
 }
 
@@ -55,10 +57,14 @@ export async function inspectNode(
       customTimers: pTimeoutTimers(environment),
       ...(signal && { signal }),
     });
-    return { node: node.name, ok: true, resources: keys.map(reader(found)) };
+    return { node: node.name, ok: true, ...hold(node), resources: keys.map(reader(found)) };
   } catch (error) {
-    return { node: node.name, ok: false, error: asError(error), resources: [] };
+    return { node: node.name, ok: false, error: asError(error), ...hold(node), resources: [] };
   }
+}
+
+function hold({ heldBackUntil }: Node): { heldBackUntil?: number } {
+  return heldBackUntil === undefined ? {} : { heldBackUntil };
 }
 
 /** Reads the script's reply: a type, a value and a PTTL for each key, in their order. */

@@ -16,6 +16,8 @@ export interface Operation {
   readonly sets?: string;
   /** Sent again in full, where the node has not cached the script, whatever was decided meanwhile. */
   readonly always?: true;
+  /** It finds the lock's value there, or does nothing: a node that may have forgotten others' locks may vote. */
+  readonly keeps?: true;
 }
 
 /** What is sent to a node. */
@@ -38,7 +40,7 @@ export function acquireOperation(keys: readonly string[], value: string, ttlMs: 
 
 /** Keeps every key that still holds `value` for `ttlMs` at least, or none. */
 export function extendOperation(keys: readonly string[], value: string, ttlMs: number): Operation {
-  return { script: extendScript, keys, args: [value, ttlMs], sets: value };
+  return { script: extendScript, keys, args: [value, ttlMs], sets: value, keeps: true };
 }
 
 /** Deletes the keys that hold `value`. */

@@ -62,8 +62,14 @@ class Ballot implements Inquiry {
     return this.#poll.question.operation;
   }
 
+  /** Whether it grants something anew, for which a node that may have forgotten cannot vote. */
+  get #isGuarded(): boolean {
+    const { always, keeps } = this.operation;
+    return always !== true && keeps !== true;
+  }
+
   ask(): void {
-    const refusal = this.node.refusal();
+    const refusal = this.node.refusal() ?? (this.#isGuarded ? this.node.heldBack() : undefined);
     if (refusal !== undefined) {
       this.#poll.count(this, refusal);
       return;
@@ -98,7 +104,8 @@ class Ballot implements Inquiry {
     this.answered = true;
     let vote: "for" | Error;
     try {
-      vote = this.#poll.question.judge(reply) ?? "for";
+      const doubt = (): Error | undefined => (this.#isGuarded ? this.node.distrust() : undefined);
+      vote = this.#poll.question.judge(reply) ?? doubt() ?? "for";
     } catch (error) {
       vote = asError(error);
     }

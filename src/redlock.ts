@@ -10,6 +10,7 @@ import {
   ResourceLockedError,
 } from "./errors.js";
 import { executionError } from "./failure.js";
+import { type NodeHealth, nodesHealth } from "./health.js";
 import { History } from "./history.js";
 import { internalsOf, type WithInternals } from "./internals.js";
 import { inspectNode, type NamedKey, type NodeInspection } from "./inspect.js";
@@ -18,6 +19,7 @@ import { Lease } from "./lease.js";
 import { Lock, type LockIssuer, type LockJson, partsOf } from "./lock.js";
 import type { Client } from "./node/client.js";
 import { makeNodes, type NodeEntry } from "./node/entry.js";
+import { RestartGuard } from "./node/guard.js";
 import type { Node } from "./node/node.js";
 import type { OwedRelease } from "./node/owed.js";
 import {
@@ -27,7 +29,7 @@ import {
   type Operation,
   releaseOperation,
 } from "./operations.js";
-import { isRefusal, Round } from "./quorum.js";
+import { isRefusal, quorumOf, Round } from "./quorum.js";
 import type { ExecutionResult } from "./results.js";
 import {
   checkJson,
@@ -93,6 +95,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   readonly #ownNodes: readonly Node[];
   readonly #environment: Environment;
   readonly #alarms: Alarms;
+  readonly #guard: RestartGuard;
   readonly #closing = new AbortController();
 
   /**
@@ -118,7 +121,9 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const { environment, checkNode } = internalsOf(settings);
     this.#environment = environment;
     this.#alarms = new Alarms(environment);
-    const made = makeNodes(nodes, environment, checkNode);
+    this.#guard = new RestartGuard(this.settings.restartGuard, quorumOf, environment);
+    const guard = this.#guard.isOn ? this.#guard : undefined;
+    const made = makeNodes(nodes, environment, checkNode, guard);
     this.#nodes = made.map(({ node }) => node);
     this.#ownNodes = made.flatMap(({ node, own }) => (own ? [node] : []));
     this.clients = new Set(this.#nodes.map(({ client }) => client));
@@ -409,6 +414,30 @@ export class Redlock extends EventEmitter implements LockIssuer {
   }
 
   /**
+   * How each node is, and what an operator should know of it. Nothing is written. Never rejects because of a
+   * node: one that does not answer within its time has `reachable: false`.
+   *
+   * @example
+   * ```ts
+   * for (const { node, findings } of await redlock.health()) {
+   *   for (const finding of findings) console.warn(`${node} ${finding}`);
+   * }
+   * ```
+   */
+  async health(): Promise<NodeHealth[]> {
+    this.#assertOpen();
+    return nodesHealth(
+      this.#nodes,
+      {
+        settings: this.settings,
+        timeoutMs: this.settings.nodeTimeout ?? NODE_TIMEOUT_WITHOUT_TTL_MS,
+        longestTtlMs: this.#guard.longestTtlMs,
+      },
+      this.#environment,
+    );
+  }
+
+  /**
    * Takes over a lock that another process made, from its `toJSON()`. It is not valid here before its
    * first successful extension: its expiration was set by another host's clock.
    *
@@ -517,6 +546,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   }
 
   #ask(operation: Operation, keyCount: number, { ttlMs, settings }: Call, limitMs: number): Round {
+    this.#guard.use(ttlMs);
     return new Round(
       {
         nodes: this.#nodes,

@@ -108,6 +108,8 @@ export interface Plan {
   /** Ms that each send and each look at a clock takes. */
   readonly meetingCostMs: number;
   readonly faults: readonly Fault[];
+  /** The clients' `restartGuard`; false where left out. */
+  readonly restartGuardMs?: number;
 }
 
 const LEAST_STEPS = 10;
@@ -186,13 +188,17 @@ class PlanMaker {
     const faults = Array.from({ length: random.whole(1, 6) }, (_, index) =>
       this.#fault(index === 0),
     );
-    return {
-      nodes,
-      clients,
-      faults,
-      weather: this.#weather,
-      meetingCostMs: random.pick([0, 0.01, 0.05]),
-    };
+    const meetingCostMs = random.pick([0, 0.01, 0.05]);
+    const rest = { nodes, clients, weather: this.#weather, meetingCostMs };
+    // Clocks of clients may run slower than those of the nodes, but not by more than the drift allowance.
+    if (random.chance(0.5)) return { ...rest, faults, restartGuardMs: this.#longestTtlMs };
+    return { ...rest, faults: faults.map((fault) => this.#outlastingTtls(fault)) };
+  }
+
+  /** Without a restart guard, a node that forgot stays away for the longest ttl. */
+  #outlastingTtls(fault: Fault): Fault {
+    if (fault.kind !== "crash node" || fault.withData) return fault;
+    return { ...fault, ms: fault.ms + 1.02 * this.#longestTtlMs + 5 };
   }
 
   #makeWeather(): Weather {
@@ -343,9 +349,7 @@ class PlanMaker {
         return { kind, node, atMs, ms };
       case "crash node": {
         const withData = random.chance(0.6);
-        // Without a restart guard, a node that forgot stays away for the longest ttl.
-        const awayMs = withData ? ms : ms + 1.02 * this.#longestTtlMs + 5;
-        return { kind, node, atMs, ms: awayMs, withData };
+        return { kind, node, atMs, ms, withData };
       }
       case "partition":
         return { kind, ...link, direction, resets: random.chance(0.5) };
