@@ -53,6 +53,10 @@ export class RestartGuard {
     return this.#givenMs ?? this.#longestTtlMs;
   }
 
+  get knowsExceptions(): boolean {
+    return this.#givenMs === undefined;
+  }
+
   /** What watches one more node. */
   watch(): Watch {
     const watch = new Watch(this, this.#environment);
@@ -73,7 +77,7 @@ export class RestartGuard {
    * deployment, and they count. A guard time given by hand knows no exception.
    */
   exemptFresh(): void {
-    if (this.#givenMs !== undefined) return;
+    if (!this.knowsExceptions) return;
     const young = this.#watches.filter((watch) => watch.isYoung);
     const { length } = this.#watches;
     if (young.length <= length - this.#quorumOf(length)) return;
@@ -156,6 +160,11 @@ export class Watch {
 
   get isYoung(): boolean {
     return this.#doubt?.why === "started" && this.#hold() !== undefined;
+  }
+
+  /** Whether its votes may yet count, as soon as other nodes say that they are young. */
+  get mayBeFresh(): boolean {
+    return this.isYoung && this.#guard.knowsExceptions;
   }
 
   exempt(): void {

@@ -123,6 +123,11 @@ export class Node {
     return this.#doubt("could not say yet whether it restarted");
   }
 
+  /** Whether it is held back only until it is known that the others are as young. */
+  get mayBeFresh(): boolean {
+    return this.#watch?.mayBeFresh === true;
+  }
+
   /** Until when it is held back, in epoch ms by this host's clock; undefined where it is not. */
   get heldBackUntil(): number | undefined {
     const hold = this.#watch?.hold(this.#connection.epoch);

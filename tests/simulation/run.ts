@@ -83,6 +83,7 @@ class Simulation {
     this.#plan = plan;
     this.world = new World(traced);
     this.#checker = new Checker(this.world, library, plan.nodes.length);
+    this.#checker.isGuarded = plan.restartGuardMs !== undefined;
     this.#checker.onBatch = () => {
       this.#count("calls of several operations");
     };

@@ -200,17 +200,42 @@ describe("the restart guard", () => {
 
   it.each([1, 2, 3, 4, 5])("starts at once on a fresh deployment of %i nodes", (count) =>
     played(async (stage) => {
-      await startAgain(
-        stage,
-        ALL.filter((index) => index < count),
-        100,
-      );
+      const all = ALL.filter((index) => index < count);
+      await startAgain(stage, all, 100);
       const { redlock } = await stage.connect(UNTIL_CHANGED);
-      await (await redlock.acquire("r", 10_000)).release();
-      await stage.sleep(10);
-      const lock = await redlock.acquire("r", 10_000);
+      const { ms, gives: lock } = await stage.timed(redlock.acquire("r", 10_000));
+      expect(ms).toBe(2);
       expect((await defined(lock.attempts[0])).votesFor.size).toBe(count);
     }, count)(),
+  );
+
+  it(
+    "starts at once on a fresh deployment, a minority of which is frozen or down",
+    played(async (stage) => {
+      await startAgain(stage, ALL, 100);
+      const { redlock } = await stage.connect(UNTIL_CHANGED);
+      stage.freeze([0]);
+      stage.crash([1]);
+      const { ms, gives: lock } = await stage.timed(redlock.acquire("r", 10_000));
+      expect(ms).toBe(2);
+      expect((await defined(lock.attempts[0])).votesFor.size).toBe(3);
+    }),
+  );
+
+  it(
+    "refuses within its time where a young node waits for what another says",
+    played(async (stage) => {
+      await startAgain(stage, [0], 100);
+      const { redlock } = await stage.connect(UNTIL_CHANGED);
+      stage.freeze([1]);
+      stage.occupy([2], "r");
+      const { ms, gives: error } = await stage.timed(
+        rejection(redlock.acquire("r", 10_000, { nodeTimeout: 100 })),
+      );
+      expect(ms).toBeLessThan(110);
+      expect(error.message).toMatch(/node-1:6379 started \d+ ms ago/);
+      expect(error.message).toContain("node-2:6379 no answer in 100 ms");
+    }),
   );
 
   it(
