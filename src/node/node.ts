@@ -261,13 +261,12 @@ export class Node {
   /** Asks who the node is ahead of the first command of a connection, and on it: its answer is there before a vote. */
   #identify(watch: Watch, epoch: number): void {
     const connection = this.#connection;
-    const isSame = (): boolean => connection.epoch === epoch;
     connection.send("info", ["server"]).then(
       (info) => {
-        if (isSame()) watch.met(info, epoch, connection.openedMs);
+        watch.met(info, epoch, connection.openedMs);
       },
       (error: unknown) => {
-        if (isSame()) watch.failed(asError(error), epoch, connection.openedMs);
+        watch.failed(asError(error), epoch, connection.openedMs);
       },
     );
   }

@@ -103,7 +103,8 @@ describe("the restart guard", () => {
       const sinceMs = stage.nowMs;
       await lock.extend(3000);
       expect(stage.questions("extend", sinceMs).map(({ node }) => node)).toEqual(ALL);
-      await lock.release();
+      const { attempts } = await lock.release();
+      expect((await defined(attempts[0])).votesFor.size).toBe(5);
       expect(stage.holders("r", lock.value)).toEqual([]);
     }),
   );
@@ -223,6 +224,17 @@ describe("the restart guard", () => {
   );
 
   it(
+    "goes on at once on a deployment that a longer ttl than before makes fresh",
+    played(async (stage) => {
+      await startAgain(stage, ALL, 5000);
+      const { redlock } = await stage.connect(UNTIL_CHANGED);
+      await redlock.acquire("r", 1000);
+      const lock = await redlock.acquire("s", 10_000);
+      expect((await defined(lock.attempts[0])).votesFor.size).toBe(5);
+    }),
+  );
+
+  it(
     "refuses within its time where a young node waits for what another says",
     played(async (stage) => {
       await startAgain(stage, [0], 100);
@@ -251,8 +263,19 @@ describe("the restart guard", () => {
   );
 
   it(
+    "waits for no other node then",
+    played(async (stage) => {
+      await startAgain(stage, ALL, 100);
+      const { redlock } = await stage.connect({ restartGuard: 3000, retryCount: 0 });
+      stage.freeze([0]);
+      expect((await stage.timed(rejection(redlock.acquire("r", 1000)))).ms).toBe(2);
+    }),
+  );
+
+  it(
     "knows no such exception for nodes that restart before its eyes",
     played(async (stage) => {
+      await startAgain(stage, ALL, 100);
       const { redlock } = await stage.connect(UNTIL_CHANGED);
       await (await redlock.acquire("r", 3000)).release();
       await startAgain(stage, ALL, RECONNECTED_MS);
