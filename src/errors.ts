@@ -40,7 +40,7 @@ export class ResourceLockedError extends Error {
   readonly code = "ERR_REDLOCK_HELD" satisfies ErrorCode;
 }
 
-/** A node's vote against: it was not asked since it is down or silent, or did not answer in time. */
+/** A node's vote against: it is down, silent or held back by the restart guard, or did not answer in time. */
 export class NodeError extends Error {
   override readonly name = "NodeError";
 

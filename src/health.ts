@@ -70,7 +70,7 @@ interface Checkup {
   readonly refusals: readonly Refusal[];
   readonly isCluster: boolean;
   readonly hold: Error | undefined;
-  /** By which other tools know it. */
+  /** Also of Valkey: the Redis that it stands in for. */
   readonly redisVersion: string | undefined;
 }
 
@@ -295,7 +295,7 @@ function isTooOld(version: string | undefined): boolean {
 
 const CONSEQUENCES: Readonly<Partial<Record<string, string>>> = {
   TIME: "its clock could not be read",
-  INFO: "who it is and how it is set up could not be asked, and a restart before the first contact is not noticed",
+  INFO: "who it is and how it is set up could not be asked, and the restart guard counts it at first contact and holds it back after each reconnection",
   "CONFIG GET": "how it persists could not be asked in full",
   EVAL: "nothing but a lock on one resource can be taken there, and none released",
   EVALSHA: "nothing but a lock on one resource can be taken there, and none released",
