@@ -44,7 +44,7 @@ export function isHeld(error: Error): boolean {
   return error instanceof ResourceLockedError;
 }
 
-/** A node's vote against: it was not asked since it is down or silent, or did not answer in time. */
+/** A node's vote against: it is down, silent or held back by the restart guard, or did not answer in time. */
 export class NodeError extends Error {
   override readonly name = "NodeError";
 

@@ -36,6 +36,8 @@ export interface NodeInspection {
   readonly ok: boolean;
   /** Why the node could not be read; `resources` is empty then. */
   readonly error?: Error;
+  /** Epoch ms until which the restart guard lets no vote for an acquisition count; absent where they count. */
+  readonly heldBackUntil?: number;
   readonly resources: readonly ResourceInspection[];
 }
 
@@ -73,10 +75,15 @@ export async function inspectNode(
       customTimers: pTimeoutTimers(environment),
       ...(signal && { signal }),
     });
-    return { node: node.name, ok: true, resources: keys.map(reader(found, lines)) };
+    const resources = keys.map(reader(found, lines));
+    return { node: node.name, ok: true, ...hold(node), resources };
   } catch (error) {
-    return { node: node.name, ok: false, error: asError(error), resources: [] };
+    return { node: node.name, ok: false, error: asError(error), ...hold(node), resources: [] };
   }
+}
+
+function hold({ heldBackUntil }: Node): { heldBackUntil?: number } {
+  return heldBackUntil === undefined ? {} : { heldBackUntil };
 }
 
 /** Who waits for each key that can have a line; nobody where the node does not say. */

@@ -21,6 +21,8 @@ export interface Operation {
   readonly sets?: string;
   /** Sent again in full, where the node has not cached the script, whatever was decided meanwhile. */
   readonly always?: true;
+  /** It finds the lock's value there, or does nothing: a node that may have forgotten others' locks may vote. */
+  readonly keeps?: true;
   /** Asked in its place where the node refuses its keys. */
   readonly otherwise?: Operation;
 }
@@ -61,7 +63,7 @@ export function acquireOperation(keys: readonly string[], value: string, ttlMs: 
 
 /** Keeps every key that still holds `value` for `ttlMs` at least, or none. */
 export function extendOperation(keys: readonly string[], value: string, ttlMs: number): Operation {
-  return { script: extendScript, keys, args: [value, ttlMs], sets: value };
+  return { script: extendScript, keys, args: [value, ttlMs], sets: value, keeps: true };
 }
 
 /** Deletes the keys that hold `value`. */
@@ -71,7 +73,7 @@ export function releaseOperation(keys: readonly string[], value: string): Operat
 
 /** Stands in line. */
 export function joinOperation(keys: LineKeys, standing: Standing): Operation {
-  return { script: joinScript, keys, args: argsOf(standing) };
+  return { script: joinScript, keys, args: argsOf(standing), keeps: true };
 }
 
 /** Acquires what is free, or reserved for this waiter; stands in line for what is not. */
@@ -103,7 +105,7 @@ export function handOverOperation(keys: LineKeys, value: string): Operation {
 
 /** Leaves the line, and passes on what was reserved. */
 export function leaveOperation(keys: LineKeys, id: string): Operation {
-  return { script: leaveScript, keys, args: [id] };
+  return { script: leaveScript, keys, args: [id], keeps: true };
 }
 
 /** Reads who waits. */

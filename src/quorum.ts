@@ -39,6 +39,8 @@ interface Poll {
   readonly question: Question;
   readonly isUndecided: () => boolean;
   readonly count: (ballot: Ballot, vote: "for" | Error) => void;
+  /** It is for it, but does not count unless the others turn out to be as young. */
+  readonly doubt: (ballot: Ballot) => void;
 }
 
 /** One node's part in a round. */
@@ -50,6 +52,8 @@ class Ballot implements Inquiry {
   asked = false;
   /** Whether that command is settled: a node may act on one that is not after its time was over. */
   answered = false;
+  /** It voted for it, and waits for what the others say of themselves. */
+  isDoubtful = false;
   vote: Vote;
   readonly #poll: Poll;
 
@@ -60,8 +64,14 @@ class Ballot implements Inquiry {
     this.#poll = poll;
   }
 
+  /** Whether it grants something anew, for which a node that may have forgotten cannot vote. */
+  get #isGuarded(): boolean {
+    const { always, keeps } = this.operation;
+    return always !== true && keeps !== true;
+  }
+
   ask(): void {
-    const refusal = this.node.refusal();
+    const refusal = this.node.refusal() ?? (this.#isGuarded ? this.node.heldBack() : undefined);
     if (refusal !== undefined) {
       this.#poll.count(this, refusal);
       return;
@@ -100,7 +110,9 @@ class Ballot implements Inquiry {
     } catch (error) {
       vote = asError(error);
     }
-    this.#poll.count(this, vote);
+    const doubt = vote === "for" && this.#isGuarded ? this.node.distrust() : undefined;
+    if (doubt !== undefined && this.node.mayBeFresh) this.#poll.doubt(this);
+    else this.#poll.count(this, doubt ?? vote);
   }
 
   onError(error: Error): void {
@@ -126,6 +138,7 @@ export class Round {
   readonly #quorum: number;
   #for = 0;
   #against = 0;
+  #doubtful = 0;
   #verdict: boolean | undefined;
   #timer: Timer | undefined;
   readonly #watchers: (() => void)[] = [];
@@ -141,6 +154,11 @@ export class Round {
       isUndecided: () => this.#verdict === undefined,
       count: (ballot, vote) => {
         this.#count(ballot, vote);
+      },
+      doubt: (ballot) => {
+        ballot.isDoubtful = true;
+        this.#doubtful += 1;
+        this.#settleDoubts();
       },
     };
     this.#ballots = question.nodes.map((node) => new Ballot(node, poll));
@@ -242,6 +260,17 @@ export class Round {
     if (this.#complete && this.#timer !== undefined) this.#environment.clearTimer(this.#timer);
     this.#notify();
     if (vote !== "for") this.#question.onRefusal?.(vote, ballot.node);
+    if (ballot.isDoubtful) this.#doubtful -= 1;
+    else if (this.#doubtful > 0) this.#settleDoubts();
+  }
+
+  /** Counts the doubtful that are exempt by now, and all of them once the others have voted. */
+  #settleDoubts(): void {
+    const isLast = this.#for + this.#against + this.#doubtful === this.#ballots.length;
+    for (const ballot of this.#ballots.filter(({ isDoubtful }) => isDoubtful)) {
+      const doubt = ballot.node.distrust();
+      if (doubt === undefined || isLast) this.#count(ballot, doubt ?? "for");
+    }
   }
 
   readonly #startTimer = (): void => {
@@ -271,6 +300,10 @@ export class Round {
     const nowMs = this.#environment.monotonicMs();
     for (const ballot of this.#ballots) {
       if (ballot.vote !== undefined || this.#askedMs + ballot.timeoutMs > nowMs) continue;
+      if (ballot.isDoubtful) {
+        this.#count(ballot, ballot.node.distrust() ?? "for");
+        continue;
+      }
       ballot.node.fellSilent();
       this.#count(
         ballot,

@@ -11,6 +11,7 @@ import {
   ResourceLockedError,
 } from "./errors.js";
 import { executionError } from "./failure.js";
+import { type NodeHealth, nodesHealth } from "./health.js";
 import { History } from "./history.js";
 import { internalsOf, type WithInternals } from "./internals.js";
 import { inspectNode, type NamedKey, type NodeInspection } from "./inspect.js";
@@ -19,6 +20,7 @@ import { Lease } from "./lease.js";
 import { Lock, type LockIssuer, type LockJson, partsOf } from "./lock.js";
 import type { Client } from "./node/client.js";
 import { makeNodes, type NodeEntry } from "./node/entry.js";
+import { RestartGuard } from "./node/guard.js";
 import type { Node } from "./node/node.js";
 import type { OwedRelease } from "./node/owed.js";
 import {
@@ -32,7 +34,7 @@ import {
   takeOperation,
   toldBy,
 } from "./operations.js";
-import { isRefusal, type Question, Round } from "./quorum.js";
+import { isRefusal, type Question, quorumOf, Round } from "./quorum.js";
 import type { ExecutionResult } from "./results.js";
 import {
   checkJson,
@@ -102,6 +104,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   readonly #environment: Environment;
   readonly #alarms: Alarms;
   readonly #lines: Lines;
+  readonly #guard: RestartGuard;
   #hasSaidNoLine = false;
   readonly #closing = new AbortController();
 
@@ -128,7 +131,9 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const { environment, checkNode } = internalsOf(settings);
     this.#environment = environment;
     this.#alarms = new Alarms(environment);
-    const made = makeNodes(nodes, environment, checkNode);
+    this.#guard = new RestartGuard(this.settings.restartGuard, quorumOf, environment);
+    const guard = this.#guard.isOn ? this.#guard : undefined;
+    const made = makeNodes(nodes, environment, checkNode, guard);
     this.#nodes = made.map(({ node }) => node);
     this.#ownNodes = made.flatMap(({ node, own }) => (own ? [node] : []));
     this.#lines = new Lines(this.#nodes, environment, this.#report);
@@ -471,6 +476,30 @@ export class Redlock extends EventEmitter implements LockIssuer {
   }
 
   /**
+   * How each node is, and what an operator should know of it. Nothing is written. Never rejects because of a
+   * node: one that does not answer within its time has `reachable: false`.
+   *
+   * @example
+   * ```ts
+   * for (const { node, findings } of await redlock.health()) {
+   *   for (const finding of findings) console.warn(`${node} ${finding}`);
+   * }
+   * ```
+   */
+  async health(): Promise<NodeHealth[]> {
+    this.#assertOpen();
+    return nodesHealth(
+      this.#nodes,
+      {
+        settings: this.settings,
+        timeoutMs: this.settings.nodeTimeout ?? NODE_TIMEOUT_WITHOUT_TTL_MS,
+        longestTtlMs: this.#guard.longestTtlMs,
+      },
+      this.#environment,
+    );
+  }
+
+  /**
    * Takes over a lock that another process made, from its `toJSON()`. It is not valid here before its
    * first successful extension: its expiration was set by another host's clock.
    *
@@ -600,6 +629,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     { ttlMs, settings }: Call,
     limitMs: number,
   ): Round {
+    this.#guard.use(ttlMs);
     return new Round(
       {
         nodes: this.#nodes,

@@ -32,6 +32,12 @@ export interface Settings {
 export interface RedlockSettings extends Settings {
   /** Put before each resource name to make its key. Default: "". */
   readonly keyPrefix?: string | undefined;
+  /**
+   * Ms for which a node that may have restarted without its data gives no vote for an acquisition: the
+   * longest ttl of all processes that share the nodes. False for nodes that keep every write. Default: the
+   * longest ttl that this Redlock has used.
+   */
+  readonly restartGuard?: number | false | undefined;
 }
 
 /** The settings in force: a default stands where nothing was given, undefined where it depends on the call. */
@@ -46,6 +52,7 @@ export interface ResolvedSettings {
   readonly automaticExtensionThreshold: number | undefined;
   readonly queue: boolean;
   readonly keyPrefix: string;
+  readonly restartGuard: number | false | undefined;
 }
 
 const DEFAULTS: ResolvedSettings = {
@@ -59,7 +66,10 @@ const DEFAULTS: ResolvedSettings = {
   automaticExtensionThreshold: undefined,
   queue: true,
   keyPrefix: "",
+  restartGuard: undefined,
 };
+
+const CONSTRUCTOR_ONLY = new Set(["keyPrefix", "restartGuard"]);
 
 /** What a lock's data says, checked. */
 export interface AdoptedJson {
@@ -98,6 +108,9 @@ const CHECKS: Record<keyof ResolvedSettings, Check> = {
     if (typeof value !== "string")
       throw invalidType(`${name} must be a string, but is ${kindOf(value)}.`);
   },
+  restartGuard: (value, name) => {
+    if (value !== false) wholeNumber(1, "ms; false for nodes that keep every write")(value, name);
+  },
 };
 
 /** `given` over `base`. Throws a TypeError or RangeError that names the setting and the call. */
@@ -113,9 +126,9 @@ export function resolveSettings(
   const resolved: Record<string, unknown> = { ...base };
   for (const [name, value] of Object.entries(given)) {
     if (!isSetting(name)) throw unknownSetting(name, call);
-    if (name === "keyPrefix" && base !== DEFAULTS) {
+    if (CONSTRUCTOR_ONLY.has(name) && base !== DEFAULTS) {
       throw invalidType(
-        `keyPrefix is a setting of the constructor, not of ${call}(): one Redlock has one. Make another Redlock for another prefix.`,
+        `${name} is a setting of the constructor, not of ${call}(): one Redlock has one. Make another Redlock for another ${name}.`,
       );
     }
     if (value === undefined) continue;

@@ -361,6 +361,26 @@ describe("a setting", () => {
     }
   });
 
+  test.each([
+    [RangeError, 0, "must be a whole number of at least 1"],
+    [RangeError, Infinity, "must be a whole number of at least 1"],
+    [TypeError, 1.5, "Round it"],
+    [TypeError, true, "must be a number, but is a value of type boolean"],
+    [TypeError, null, "must be a number, but is null"],
+  ])("restartGuard makes the constructor throw a %p where it is %p", (kind, restartGuard, says) => {
+    const settings = { restartGuard: restartGuard as number };
+    const error = thrown(() => new Redlock(clients, settings));
+    expectRefusal(error, kind, "restartGuard of new Redlock()", says);
+  });
+
+  test("restartGuard is refused by every call: it is the constructor's", async () => {
+    for (const [call, ask] of Object.entries(calls)) {
+      const settings: RedlockSettings = { restartGuard: false };
+      const error = await refused(() => ask(settings));
+      expectRefusal(error, TypeError, call, "restartGuard", "Make another Redlock");
+    }
+  });
+
   const slips: [string, string][] = [
     ["driftfactor", "driftFactor"],
     ["retryCounts", "retryCount"],
@@ -372,6 +392,7 @@ describe("a setting", () => {
     ["automaticExtensionTreshold", "automaticExtensionThreshold"],
     ["singal", "signal"],
     ["keyprefix", "keyPrefix"],
+    ["restartguard", "restartGuard"],
   ];
 
   test.each(slips)(

@@ -24,6 +24,8 @@ import { startProxy, startStubbornServer } from "./support/proxy.js";
 
 /** Long, so that an operation that waits for a faulty node is told apart from a slow machine. */
 const NODE_TIMEOUT_MS = 10_000;
+/** Servers that come back count at once here; tests/restart-guard.test.ts is about those that forgot. */
+const UNGUARDED = { restartGuard: false } as const;
 
 let servers: RedisServer[];
 let clients: RecordingClient[];
@@ -32,7 +34,7 @@ let redlock: Redlock;
 beforeAll(async () => {
   servers = await startServers(5);
   clients = await connectAll(servers);
-  redlock = new Redlock(clients);
+  redlock = new Redlock(clients, UNGUARDED);
   await (await redlock.acquire(fresh(), 5000)).release();
 });
 
@@ -170,9 +172,9 @@ describe("releases that a node is owed", () => {
     const [failed, released] = [fresh(), fresh()];
     const ttl = 3000;
     await freeze(1);
-    const alone = new Redlock(clients.slice(0, 1));
+    const alone = new Redlock(clients.slice(0, 1), UNGUARDED);
     await rejection(alone.acquire(failed, ttl, { retryCount: 0, nodeTimeout: 50 }));
-    const other = new Redlock(clients);
+    const other = new Redlock(clients, UNGUARDED);
     const lock = await other.acquire(released, ttl, { nodeTimeout: 50 });
     await lock.release();
     const end = performance.now() + ttl + 500;
@@ -301,7 +303,7 @@ describe("a node that answers errors", () => {
     client.on("error", () => undefined);
     await client.ping();
     await prepare(odd);
-    const three = new Redlock([client, ...clients.slice(1, 3)]);
+    const three = new Redlock([client, ...clients.slice(1, 3)], UNGUARDED);
     const events: string[] = [];
     three.on("error", (error: Error, node: string) => events.push(`${node} ${error.message}`));
     const lock = await three.acquire(fresh(), 5000);
@@ -332,7 +334,7 @@ describe("a node that answers errors", () => {
     const odd = await startServer({ args: ["--requirepass", "secret"] });
     const client = new Redis(odd.port, "127.0.0.1", { enableReadyCheck: false });
     client.on("error", () => undefined);
-    const three = new Redlock([client, ...clients.slice(1, 3)]);
+    const three = new Redlock([client, ...clients.slice(1, 3)], UNGUARDED);
     const lock = await three.acquire(fresh(), 5000);
     const { votesAgainst } = await defined(lock.attempts[0]);
     expect(defined(votesAgainst.get(client)).message).toContain("NOAUTH");
@@ -345,7 +347,7 @@ describe("a node that answers errors", () => {
     const loading = await startStubbornServer("-LOADING Redis is loading the dataset in memory");
     const client = new Redis(loading.port, "127.0.0.1", { enableReadyCheck: false });
     client.on("error", () => undefined);
-    const three = new Redlock([client, ...clients.slice(1, 3)]);
+    const three = new Redlock([client, ...clients.slice(1, 3)], UNGUARDED);
     const lock = await three.acquire(fresh(), 5000);
     const { votesAgainst } = await defined(lock.attempts[0]);
     expect(defined(votesAgainst.get(client)).message).toContain("LOADING");
@@ -370,7 +372,7 @@ describe("a node that answers errors", () => {
 describe("a node that accepts connections and says nothing", () => {
   test("costs nothing once it let one operation time out", async () => {
     const mute = await startStubbornServer();
-    const three = new Redlock([mute.url, ...clients.slice(1, 3)]);
+    const three = new Redlock([mute.url, ...clients.slice(1, 3)], UNGUARDED);
     const start = performance.now();
     for (let pair = 0; pair < 20; pair++) {
       await (await three.acquire(fresh(), 60_000, { nodeTimeout: NODE_TIMEOUT_MS })).release();
@@ -467,11 +469,11 @@ describe("the error event", () => {
   test("fires for each failed vote, and crashes nobody who does not listen", async () => {
     const resource = fresh();
     await occupy(servers.slice(0, 2), resource);
-    const silent = new Redlock(clients);
+    const silent = new Redlock(clients, UNGUARDED);
     await (await silent.acquire(resource, 5000)).release();
 
     const heard: string[] = [];
-    const listening = new Redlock(clients);
+    const listening = new Redlock(clients, UNGUARDED);
     listening.on("error", (error: Error, node: string) => heard.push(`${node} ${error.name}`));
     const lock = await listening.acquire(resource, 5000);
     await Promise.all(lock.attempts);

@@ -15,6 +15,10 @@ export interface Connection {
   readonly state: "connecting" | "ready" | "down";
   /** Counts the times the connection became ready: a reply in a later epoch than its command was resent. */
   readonly epoch: number;
+  /** When it last became ready, by the monotonic clock. */
+  readonly openedMs: number;
+  /** Several servers behind one client: nothing that one of them says holds for the next command. */
+  readonly isCluster: boolean;
   /** Why the connection is down, where the client said so. */
   readonly failure: Error | undefined;
   /** Rejects with an error named `ReplyError` where the server answered with one. */

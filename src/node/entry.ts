@@ -2,6 +2,7 @@ import type { Environment } from "../environment.js";
 import { invalidType } from "../errors.js";
 import type { Client, RedisClient } from "./client.js";
 import type { Connection } from "./connection.js";
+import type { RestartGuard } from "./guard.js";
 import { connectionOf, connectTo, isRedisClient, publicUrl } from "./ioredis.js";
 import { Node } from "./node.js";
 
@@ -35,6 +36,7 @@ export function makeNodes(
   entries: Iterable<NodeEntry>,
   environment: Environment,
   check: typeof checkEntry,
+  guard?: RestartGuard,
 ): { readonly node: Node; readonly own: boolean }[] {
   if (
     typeof entries !== "object" ||
@@ -64,7 +66,7 @@ export function makeNodes(
     firstIndexes.set(identity, index);
   }
   return checked.map(({ client, own, connect }) => ({
-    node: new Node(client, connect(), environment),
+    node: new Node(client, connect(), environment, guard?.watch()),
     own,
   }));
 }

@@ -1,4 +1,5 @@
 import { Redis } from "ioredis";
+import { systemEnvironment } from "../environment.js";
 import { asError, invalidType } from "../errors.js";
 import type { Argument } from "../operations.js";
 import type { RedisClient, Subscriber } from "./client.js";
@@ -55,7 +56,9 @@ interface Waiter {
 
 class IoredisConnection implements Connection {
   epoch = 0;
+  openedMs = systemEnvironment.monotonicMs();
   failure: Error | undefined;
+  readonly isCluster: boolean;
   readonly renew?: () => void;
   readonly #client: RedisClient;
   readonly #subscribers = new Set<Subscriber>();
@@ -64,9 +67,11 @@ class IoredisConnection implements Connection {
 
   constructor(client: RedisClient, renew?: () => void) {
     this.#client = client;
+    this.isCluster = client.isCluster === true;
     if (renew !== undefined) this.renew = renew;
     client.on("ready", () => {
       this.epoch += 1;
+      this.openedMs = systemEnvironment.monotonicMs();
       this.#failed = false;
       this.failure = undefined;
       for (const { resolve } of this.#takeWaiters()) resolve();

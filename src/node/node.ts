@@ -1,6 +1,7 @@
 import type { Environment } from "../environment.js";
-import { inShort, inWords, NodeError, withoutCommand } from "../errors.js";
+import { asError, inShort, inWords, NodeError, withoutCommand } from "../errors.js";
 import {
+  type Argument,
   type Command,
   commandOf,
   inFull,
@@ -11,6 +12,7 @@ import { releaseScript } from "../scripts/release.js";
 import type { Client } from "./client.js";
 import { Coalescer, type Inquiry } from "./coalescer.js";
 import { type ChannelListener, type Connection, isReply, type Subscription } from "./connection.js";
+import type { Hold, Watch } from "./guard.js";
 import { type OwedRelease, OwedReleases } from "./owed.js";
 
 /** After this long a silence, a connection of our own is given up for a new one. */
@@ -31,6 +33,8 @@ export class Node {
   readonly #environment: Environment;
   readonly #owed: OwedReleases;
   readonly #coalescer: Coalescer;
+  /** Absent where restarts are not guarded against, or cannot be. */
+  readonly #watch: Watch | undefined;
   /** Values whose owed release is on its way. */
   readonly #inPayment = new Set<string>();
   #silence: Silence | undefined;
@@ -44,12 +48,13 @@ export class Node {
   #setting = 0;
   #onIdle: (() => void)[] = [];
 
-  constructor(client: Client, connection: Connection, environment: Environment) {
+  constructor(client: Client, connection: Connection, environment: Environment, watch?: Watch) {
     this.client = client;
     this.#connection = connection;
     this.#environment = environment;
     this.#owed = new OwedReleases(environment, () => this.#setting === 0);
     this.#coalescer = new Coalescer(() => this.name, this.#send, environment);
+    this.#watch = connection.isCluster ? undefined : watch;
   }
 
   get name(): string {
@@ -100,6 +105,54 @@ export class Node {
       this.#down = { failure, error };
     }
     return this.#down.error;
+  }
+
+  /** Why its vote for an acquisition would not count: it may have forgotten what it held, and is held back. */
+  heldBack(): NodeError | undefined {
+    const hold = this.#watch?.hold(this.#connection.epoch);
+    return hold && this.#doubt(this.#inWords(hold));
+  }
+
+  /** Why the vote for an acquisition that it just gave does not count. */
+  distrust(): NodeError | undefined {
+    const watch = this.#watch;
+    const { epoch } = this.#connection;
+    const hold = watch?.hold(epoch);
+    if (hold !== undefined) return this.#doubt(this.#inWords(hold));
+    if (watch === undefined || watch.knows(epoch)) return undefined;
+    return this.#doubt("could not say yet whether it restarted");
+  }
+
+  /** Whether it is held back only until it is known that the others are as young. */
+  get mayBeFresh(): boolean {
+    return this.#watch?.mayBeFresh === true;
+  }
+
+  /** Until when it is held back, in epoch ms by this host's clock; undefined where it is not. */
+  get heldBackUntil(): number | undefined {
+    const hold = this.#watch?.hold(this.#connection.epoch);
+    if (hold === undefined) return undefined;
+    const { wallMs, monotonicMs } = this.#environment.now();
+    return Math.ceil(wallMs + hold.untilMs - monotonicMs);
+  }
+
+  get isCluster(): boolean {
+    return this.#connection.isCluster;
+  }
+
+  #doubt(message: string): NodeError {
+    return new NodeError(message, "ERR_REDLOCK_NODE_DOWN", this.name);
+  }
+
+  #inWords({ why, sinceMs, untilMs }: Hold): string {
+    const nowMs = this.#environment.monotonicMs();
+    const ago = `${inWords(nowMs - sinceMs)} ago`;
+    const what = {
+      started: `started ${ago}`,
+      restarted: `restarted or replaced ${ago}`,
+      unreadable: `reconnected ${ago} and cannot say whether it restarted`,
+    }[why];
+    return `${what}: its votes count again in ${inWords(untilMs - nowMs)}`;
   }
 
   /** While the node is connecting for the first time: resolves when it may be asked, rejects with its refusal. */
@@ -170,6 +223,13 @@ export class Node {
     return this.#connection.subscribe?.(channel, listener);
   }
 
+  /** Sends one command by itself. */
+  query(command: string, args: readonly Argument[]): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      this.#send({ command, args, sets: [] }, resolve, reject);
+    });
+  }
+
   get #isIdle(): boolean {
     return this.#unanswered === 0 && this.#coalescer.isEmpty;
   }
@@ -181,6 +241,7 @@ export class Node {
   ): void => {
     const { epoch } = this.#connection;
     const sentMs = this.#environment.monotonicMs();
+    if (this.#watch?.mustAsk(epoch) === true) this.#identify(this.#watch, epoch);
     this.#sent(call);
     this.#connection.send(call.command, call.args).then(
       (reply) => {
@@ -201,6 +262,19 @@ export class Node {
       },
     );
   };
+
+  /** Asks who the node is ahead of the first command of a connection, and on it: its answer is there before a vote. */
+  #identify(watch: Watch, epoch: number): void {
+    const connection = this.#connection;
+    connection.send("info", ["server"]).then(
+      (info) => {
+        watch.met(info, epoch, connection.openedMs);
+      },
+      (error: unknown) => {
+        watch.failed(asError(error), epoch, connection.openedMs);
+      },
+    );
+  }
 
   #sent({ sets }: Command): void {
     this.#unanswered += 1;

@@ -12,7 +12,7 @@ const USERS = 3;
 const COUNT_INTERVAL_MS = 500;
 
 const orders = JSON.parse(process.argv[2] ?? "{}") as ClientOrders;
-const { index, life, seed, folder, urls, keys, nodeTimeoutMs, broken } = orders;
+const { index, life, seed, folder, urls, keys, nodeTimeoutMs, restartGuardMs, broken } = orders;
 const journal = new Journal<ClientRecord>(join(folder, `client-${index}-${life}.jsonl`));
 const registers = new Map(keys.map((key) => [key, new Register(folder, key)]));
 const counts = { acquired: 0, writes: 0 };
@@ -20,6 +20,7 @@ let stopping = false;
 
 const redlock = new Redlock(urls, {
   nodeTimeout: nodeTimeoutMs,
+  restartGuard: restartGuardMs,
   retryDelay: 30,
   retryJitter: 20,
   // Locks of its own exclude nobody: the negative control.

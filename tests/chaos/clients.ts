@@ -19,6 +19,8 @@ export interface ClientOrders {
   readonly urls: readonly string[];
   readonly keys: readonly string[];
   readonly nodeTimeoutMs: number;
+  /** False where the servers keep every write. */
+  readonly restartGuardMs: number | false;
   readonly broken: string;
 }
 

@@ -5,12 +5,13 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { type RedisServer, startServers, stopAll } from "../../docker/servers.js";
 import { ClientProcess } from "./clients.js";
 import { Link } from "./links.js";
 import { nemesis } from "./nemesis.js";
-import { CLIENT_COUNT, LONGEST_DELAY_MS, NODE_COUNT } from "./plan.js";
+import { CLIENT_COUNT, LONGEST_DELAY_MS, LONGEST_TTL_MS, NODE_COUNT } from "./plan.js";
 import { Journal, type NemesisRecord, type RunFacts, watchForStalls } from "./records.js";
 import { watchServers } from "./watch.js";
 
@@ -19,8 +20,8 @@ const USAGE = `Usage: npm run chaos -- [--minutes M] [--seed S] [--logs FOLDER] 
   --minutes M       how long, default 1
   --seed S          what the nemesis does follows from it, default: drawn
   --logs FOLDER     where the log is kept, default chaos-logs/<seed>-<time>
-  --empty-restarts  killed servers lose their data: a node may then vote twice. What follows from that is
-                    reported, not judged
+  --empty-restarts  killed servers lose their data, and the clients' restart guard holds them back. Overlaps
+                    that follow from that are reported, not judged
   --break WHAT      must end with violations: no-lock, where each client locks names of its own, or
                     no-check, where clients write without a look at their lock
 
@@ -42,6 +43,8 @@ const SETTLE_MS = {
   // What is on its way still takes this long.
   delay: LONGEST_DELAY_MS + 50,
 };
+/** A node that came back empty is held back, and by its uptime alone for up to 2 s more. */
+const GUARDED_SETTLE_MS = { ...SETTLE_MS, kill: SETTLE_MS.kill + LONGEST_TTL_MS + 2000 };
 const PROGRESS_INTERVAL_MS = 5_000;
 const DURABLE = ["--appendonly", "yes", "--appendfsync", "always"];
 
@@ -88,11 +91,15 @@ async function setUp(stage: Stage): Promise<void> {
     ),
   );
   const { signal } = interrupted;
+  // Until then they would be held back as young, by an uptime in whole seconds.
+  if (facts.emptyRestarts) await sleep(LONGEST_TTL_MS + 3000, undefined, { signal });
   signal.throwIfAborted();
   stage.clients = stage.links.map((links, index) => {
     const { seed, keys, nodeTimeoutMs, broken } = facts;
     const urls = links.map(({ url }) => url);
-    return new ClientProcess({ index, seed, folder, urls, keys, nodeTimeoutMs, broken });
+    const restartGuardMs = facts.emptyRestarts && LONGEST_TTL_MS;
+    const told = { folder, urls, keys, nodeTimeoutMs, restartGuardMs, broken };
+    return new ClientProcess({ index, seed, ...told });
   });
   for (const [index, client] of stage.clients.entries()) {
     client.onHandOver = (handOver) => stage.clients[(index + 1) % CLIENT_COUNT]?.send(handOver);
@@ -181,7 +188,7 @@ function parseCall(): { facts: RunFacts; folder: string } {
         clientCount: CLIENT_COUNT,
         keys: KEYS,
         nodeTimeoutMs: NODE_TIMEOUT_MS,
-        settleMs: SETTLE_MS,
+        settleMs: values["empty-restarts"] ? GUARDED_SETTLE_MS : SETTLE_MS,
         emptyRestarts: values["empty-restarts"],
         broken: values.break,
       },

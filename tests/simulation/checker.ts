@@ -80,6 +80,8 @@ export class Checker implements LinkObserver {
   readonly tracked: Tracked[] = [];
   /** Told of each call of several operations. */
   onBatch: (() => void) | undefined;
+  /** Whether nodes that were started again may be held back: their votes to acquire decide nothing surely. */
+  isGuarded = false;
   readonly #world: World;
   readonly #library: Library;
   readonly #nodeCount: number;
@@ -271,8 +273,8 @@ export class Checker implements LinkObserver {
     // After a pause two rounds may begin at one moment.
     const last = Math.max(...inTerm.map(({ round = 0 }) => round));
     const earlier = votes.filter(
-      ({ answeredMs = Infinity, answeredTurn, round }) =>
-        (kind === "acquire" || round === last) &&
+      ({ answeredMs = Infinity, answeredTurn, round, node }) =>
+        (kind === "acquire" ? !(this.isGuarded && node.incarnation > 1) : round === last) &&
         answeredTurn < host.turn &&
         answeredMs - sinceMs < tracked.surelyMs,
     );

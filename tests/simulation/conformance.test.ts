@@ -3,6 +3,7 @@ import * as fc from "fast-check";
 import { Redis } from "ioredis";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type RedisServer, startServer } from "../../docker/servers.js";
+import { fieldsOf } from "../../src/node/guard.js";
 import { acquireScript } from "../../src/scripts/acquire.js";
 import { extendScript } from "../../src/scripts/extend.js";
 import { inspectScript } from "../../src/scripts/inspect.js";
@@ -411,6 +412,24 @@ describe("the simulated Redis", () => {
       { seed: 20_261_121, numRuns: 150 },
     );
     expect(compared).toBeGreaterThan(1500);
+  });
+
+  test("says who it is as a real one does: another one after a restart", async () => {
+    const model = new RedisModel();
+    model.restart(false, 5000);
+    const told = [model.execute("info", ["server"], 8900), await client.info("server")].map(
+      (info) => fieldsOf(info),
+    );
+    for (const fields of told) {
+      expect(fields["run_id"]).toMatch(/^[0-9a-f]{40}$/);
+      expect(fields["uptime_in_seconds"]).toMatch(/^\d+$/);
+    }
+    expect(told[0]?.["uptime_in_seconds"]).toBe("3");
+    const restarted = model.copy(undefined);
+    restarted.restart(true, 9000);
+    expect(fieldsOf(restarted.execute("info", ["server"], 9000))["run_id"]).not.toBe(
+      told[0]?.["run_id"],
+    );
   });
 
   test("tells the time", () => {

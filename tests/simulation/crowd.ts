@@ -148,7 +148,12 @@ export class Crowd {
     };
     const redlock = new library.Redlock(
       links.map((_, node) => String(node)),
-      { retryCount: -1, ...member.settings, [library.internalsKey]: { environment, checkNode } },
+      {
+        retryCount: -1,
+        restartGuard: false,
+        ...member.settings,
+        [library.internalsKey]: { environment, checkNode },
+      },
     );
     redlock.on("error", (error: Error) => {
       if (error.name !== "ResourceLockedError") this.#errors.push(error.message);

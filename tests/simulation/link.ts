@@ -57,6 +57,8 @@ export class Link implements Connection {
   readonly node: SimulatedNode;
   state: Connection["state"] = "connecting";
   epoch = 0;
+  openedMs = 0;
+  readonly isCluster = false;
   failure: Error | undefined;
   readonly renew?: () => void;
   extraDelayMs = 0;
@@ -398,6 +400,7 @@ export class Link implements Connection {
     this.failure = undefined;
     this.#failures = 0;
     this.epoch += 1;
+    this.openedMs = this.host.monotonicAt(this.host.timeMs);
     this.#generation += 1;
     this.#log(`is connected to ${this.node.name}`);
     for (const [value, untilMs] of this.#owedUntilMs) {

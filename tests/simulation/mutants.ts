@@ -76,6 +76,30 @@ export const MUTANTS: readonly Mutant[] = [
     "const value = ((acquisition as { v?: string }).v ??= this.#environment.randomValue());",
   ),
   m(
+    "a node that forgot votes at once",
+    "node/guard.ts",
+    "const untilMs = this.#doubt.sinceMs + this.#guard.timeMs;",
+    "const untilMs = this.#doubt.sinceMs;",
+  ),
+  m(
+    "a node is asked once who it is",
+    "node/guard.ts",
+    "if (this.#askedEpoch === epoch) return false;",
+    "if (this.#askedEpoch !== -1) return false;",
+  ),
+  m(
+    "the guard time counted half",
+    "node/guard.ts",
+    "return this.#givenMs ?? this.#longestTtlMs;",
+    "return (this.#givenMs ?? this.#longestTtlMs) / 2;",
+  ),
+  m(
+    "another run id does not matter",
+    "node/guard.ts",
+    "runId === undefined || runId !== this.#runId",
+    "runId === undefined",
+  ),
+  m(
     "a late yes counted",
     "quorum.ts",
     "this.timeoutMs = poll.question.nodeTimeoutMs(node);",

@@ -1,4 +1,4 @@
-import { RedisModel, type Reply } from "./redis.js";
+import { RedisModel, type Reply, ReplyError } from "./redis.js";
 import type { World } from "./world.js";
 
 export interface NodeClock {
@@ -14,6 +14,9 @@ export class SimulatedNode {
   down = false;
   /** Counts its starts: what was sent to an earlier one is not read by a later one. */
   incarnation = 1;
+  /** A command for which it has only an error. */
+  refuses: string | undefined;
+  refusal = "NOPERM this user has no permissions to run the command";
   /** Told before and after each command. */
   onExecute:
     | ((node: SimulatedNode, command: string, args: readonly string[], run: () => Reply) => Reply)
@@ -58,7 +61,10 @@ export class SimulatedNode {
   }
 
   execute(command: string, args: readonly string[]): Reply {
-    const run = (): Reply => this.redis.execute(command, args, this.clockMs);
+    const run = (): Reply => {
+      if (command === this.refuses) throw new ReplyError(this.refusal);
+      return this.redis.execute(command, args, this.clockMs);
+    };
     return this.onExecute === undefined ? run() : this.onExecute(this, command, args, run);
   }
 
@@ -81,6 +87,6 @@ export class SimulatedNode {
   restart(withData: boolean): void {
     this.down = false;
     this.incarnation += 1;
-    this.redis.restart(withData);
+    this.redis.restart(withData, this.clockMs);
   }
 }

@@ -117,6 +117,8 @@ export interface Plan {
   /** Whether they wait in line; those of these indexes cannot hear who is next. */
   readonly queue?: boolean;
   readonly mute?: readonly number[];
+  /** The clients' `restartGuard`; false where left out. */
+  readonly restartGuardMs?: number;
 }
 
 const LEAST_STEPS = 10;
@@ -196,14 +198,19 @@ class PlanMaker {
       this.#fault(index === 0),
     );
     const meetingCostMs = random.pick([0, 0.01, 0.05]);
-    if (!random.chance(0.7))
-      return { nodes, clients, faults, weather: this.#weather, meetingCostMs };
-    // Drawn last, so that a seed's plan is otherwise what it was before there were lines.
-    const mute = clients.flatMap((_, index) => (random.chance(0.1) ? [index] : []));
+    const rest = { nodes, clients, weather: this.#weather, meetingCostMs };
+    // Drawn last, so that a seed's plan is otherwise what it was before.
+    return this.#guarded(random.chance(0.7) ? this.#inLine(rest, faults) : { ...rest, faults });
+  }
+
+  #inLine(rest: Omit<Plan, "seed" | "faults">, faults: readonly Fault[]): Omit<Plan, "seed"> {
+    const random = this.#random;
+    const mute = rest.clients.flatMap((_, index) => (random.chance(0.1) ? [index] : []));
     const lostWakeUps = random.pick([0, 0, 0.05, 0.5]);
-    while (random.chance(0.3)) faults.push(this.#corruption());
-    const weather = { ...this.#weather, lostWakeUps };
-    return { nodes, clients, faults, weather, meetingCostMs, queue: true, mute };
+    const corruptions: Fault[] = [];
+    while (random.chance(0.3)) corruptions.push(this.#corruption());
+    const weather = { ...rest.weather, lostWakeUps };
+    return { ...rest, weather, faults: [...faults, ...corruptions], queue: true, mute };
   }
 
   #corruption(): Fault {
@@ -214,6 +221,18 @@ class PlanMaker {
       atMs: random.between(0, 3 * this.#scaleMs),
       how: random.pick(["forgotten", "of another type", "full of nonsense", "out of order"]),
     };
+  }
+
+  #guarded(plan: Omit<Plan, "seed">): Omit<Plan, "seed"> {
+    // Clocks of clients may run slower than those of the nodes, but not by more than the drift allowance.
+    if (this.#random.chance(0.5)) return { ...plan, restartGuardMs: this.#longestTtlMs };
+    return { ...plan, faults: plan.faults.map((fault) => this.#outlastingTtls(fault)) };
+  }
+
+  /** Without a restart guard, a node that forgot stays away for the longest ttl. */
+  #outlastingTtls(fault: Fault): Fault {
+    if (fault.kind !== "crash node" || fault.withData) return fault;
+    return { ...fault, ms: fault.ms + 1.02 * this.#longestTtlMs + 5 };
   }
 
   #makeWeather(): Weather {
@@ -364,9 +383,7 @@ class PlanMaker {
         return { kind, node, atMs, ms };
       case "crash node": {
         const withData = random.chance(0.6);
-        // Without a restart guard, a node that forgot stays away for the longest ttl.
-        const awayMs = withData ? ms : ms + 1.02 * this.#longestTtlMs + 5;
-        return { kind, node, atMs, ms: awayMs, withData };
+        return { kind, node, atMs, ms, withData };
       }
       case "partition":
         return { kind, ...link, direction, resets: random.chance(0.5) };

@@ -46,6 +46,9 @@ function sha1Of(text: string): string {
 export class RedisModel {
   readonly #entries = new Map<string, Entry>();
   readonly #scripts = new Map<string, string>();
+  /** Counts its starts. */
+  #starts = 1;
+  #startedMs = 0;
   #nowMs = 0;
   /** Told of each PUBLISH; gives the number of those who received it. */
   onPublish: ((channel: string, message: string) => number) | undefined;
@@ -62,7 +65,9 @@ export class RedisModel {
   }
 
   /** A restart: the script cache is gone, the data where it was not kept. */
-  restart(withData: boolean): void {
+  restart(withData: boolean, nowMs: number): void {
+    this.#starts += 1;
+    this.#startedMs = nowMs;
     this.#scripts.clear();
     if (!withData) this.#entries.clear();
   }
@@ -73,6 +78,8 @@ export class RedisModel {
     copy.onPublish = onPublish;
     for (const [key, entry] of this.#entries) copy.#entries.set(key, entry);
     for (const [sha1, text] of this.#scripts) copy.#scripts.set(sha1, text);
+    copy.#starts = this.#starts;
+    copy.#startedMs = this.#startedMs;
     return copy;
   }
 
@@ -86,6 +93,8 @@ export class RedisModel {
         return this.#eval(args[0] ?? "", args);
       case "script":
         return this.#script(args);
+      case "info":
+        return this.#info(args);
       case "ping":
         return "PONG";
       case "quit":
@@ -134,6 +143,14 @@ export class RedisModel {
       default:
         return this.#sortedSet(command, key, args.slice(1));
     }
+  }
+
+  /** What the library reads of it. */
+  #info([section = ""]: readonly string[]): string {
+    if (section.toLowerCase() !== "server") throw new Error(`INFO ${section} is not written`);
+    const uptimeS = Math.floor((this.#nowMs - this.#startedMs) / 1000);
+    const runId = String(this.#starts).padStart(40, "0");
+    return `# Server\r\nrun_id:${runId}\r\nuptime_in_seconds:${uptimeS}\r\n`;
   }
 
   #get(key: string): Entry | undefined {

@@ -89,6 +89,7 @@ class Simulation {
     this.#plan = plan;
     this.world = new World(traced);
     this.#checker = new Checker(this.world, library, plan.nodes.length);
+    this.#checker.isGuarded = plan.restartGuardMs !== undefined;
     this.#checker.onBatch = () => {
       this.#count("calls of several operations");
     };
@@ -190,6 +191,7 @@ class Simulation {
       links.map((_, node) => String(node)),
       {
         queue: this.#plan.queue ?? false,
+        restartGuard: this.#plan.restartGuardMs ?? false,
         [library.internalsKey]: { environment: host.environment, checkNode },
       },
     );
@@ -763,12 +765,13 @@ function nodeTimesMs(
 }
 
 /** As long as all calls and faults take that have an end, one after the other, and then enough attempts. */
-function longestWaitMs({ clients, faults }: Plan): number {
+function longestWaitMs({ clients, faults, restartGuardMs }: Plan): number {
   const faultsMs = Math.max(
     0,
     ...faults.map((fault) => ("atMs" in fault ? fault.atMs : 0) + ("ms" in fault ? fault.ms : 0)),
   );
-  let sumMs = faultsMs;
+  // A node that forgot gives no votes for as long after its return.
+  let sumMs = faultsMs + (restartGuardMs ?? 0);
   for (const step of clients.flatMap(({ programs }) => programs.flat())) {
     sumMs += step.afterMs + ("holdMs" in step ? step.holdMs : 0);
     if ("ttlMs" in step) sumMs += 2 * step.ttlMs;

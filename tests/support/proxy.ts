@@ -9,6 +9,8 @@ export interface Proxy {
   replyDelayMs: number;
   /** While true, requests are read and go nowhere. */
   swallowing: boolean;
+  /** What clients read in place of what the server sent. */
+  rewrite: (reply: string) => string;
   /** Everything clients have sent so far. */
   readonly received: string;
   /** Resets every connection, with whatever is in flight on it. */
@@ -18,7 +20,12 @@ export interface Proxy {
 
 export async function startProxy(serverPort: number): Promise<Proxy> {
   const sockets = new Set<net.Socket>();
-  const state = { replyDelayMs: 0, swallowing: false, received: "" };
+  const state = {
+    replyDelayMs: 0,
+    swallowing: false,
+    rewrite: (reply: string) => reply,
+    received: "",
+  };
   const track = (socket: net.Socket): void => {
     sockets.add(socket);
     socket.setNoDelay(true);
@@ -37,7 +44,7 @@ export async function startProxy(serverPort: number): Promise<Proxy> {
     server.on("data", (chunk) => {
       const due = state.replyDelayMs === 0 ? Promise.resolve() : sleep(state.replyDelayMs);
       previous = Promise.all([previous, due]).then(() => {
-        if (client.writable) client.write(chunk);
+        if (client.writable) client.write(state.rewrite(chunk.toString("latin1")), "latin1");
       });
     });
     client.on("close", () => server.destroy());

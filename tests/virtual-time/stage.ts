@@ -137,11 +137,11 @@ export class Stage {
     return machine;
   }
 
-  /** A Redlock that is not connected yet, and polls if the settings do not say otherwise. */
+  /** A Redlock that is not connected yet: it polls and has no restart guard, if the settings do not say otherwise. */
   client(settings: RedlockSettings = {}, machine = this.machine()): Client {
     const redlock = new Redlock(
       machine.links.map((_, index) => String(index)),
-      { queue: false, ...settings, [internalsKey]: machine.internals },
+      { queue: false, restartGuard: false, ...settings, [internalsKey]: machine.internals },
     );
     const errors: string[] = [];
     const onError = (error: unknown, node: unknown): void => {
@@ -222,6 +222,13 @@ export class Stage {
       server.crash();
       for (const { links } of this.#machines) links[server.index]?.reset();
     }
+  }
+
+  /** These servers start again; it takes 50 ms more until the clients are connected to them. */
+  async restart(indexes: readonly number[], withData = false): Promise<void> {
+    this.crash(indexes);
+    await this.sleep(5);
+    for (const server of this.#at(indexes)) server.restart(withData);
   }
 
   /** Runs a test's body, and then all that it left behind: nothing of it may stay. */

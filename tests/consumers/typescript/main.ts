@@ -5,6 +5,7 @@ import DefaultRedlock, {
   type ExecutionStats,
   type Lock,
   LockLostError,
+  type NodeHealth,
   type NodeInspection,
   Redlock,
   type RedlockAbortSignal,
@@ -35,6 +36,7 @@ async function main([first = "", second = "", third = ""]: string[]): Promise<vo
   const lock = await redlock.acquire("free", 30_000);
   const taken: Lock | null = await redlock.tryAcquire(["taken"], 30_000);
   const inspections: NodeInspection[] = await redlock.inspect("free");
+  const health: NodeHealth[] = await redlock.health();
   const holders = inspections.filter(({ resources: [found] }) => found?.value === lock.value);
   const votes = await voters(lock);
   const adopted = redlock.adopt(lock.toJSON());
@@ -46,7 +48,11 @@ async function main([first = "", second = "", third = ""]: string[]): Promise<vo
   const code = await redlock.acquire("taken", 30_000, { retryCount: 0 }).catch(codeOf);
   await redlock.quit();
 
-  const enough = worked !== "" && holders.length >= 2 && votes.length >= 2;
+  const enough =
+    worked !== "" &&
+    holders.length >= 2 &&
+    health.every(({ reachable }) => reachable) &&
+    votes.length >= 2;
   const quorum = code === "ERR_REDLOCK_QUORUM";
   const same = DefaultRedlock === Redlock && enough && quorum && adopted.valid;
   console.log(JSON.stringify({ value: lock.value, taken, same }));

@@ -70,6 +70,7 @@ export class Client {
         retryCount: 0,
         retryDelay: 30,
         retryJitter: 0,
+        restartGuard: false,
         [library.internalsKey]: { environment: this.#environment("ab".charAt(index)), checkNode },
       },
     );

@@ -216,7 +216,7 @@ export class System {
   #happen({ kind, client: index, node }: Choice): void {
     if (kind === "restart") {
       // With its data, as a server that writes every command to disk; without its scripts.
-      this.#nodes[node]?.restart(true);
+      this.#nodes[node]?.restart(true, this.#nowMs);
       for (const client of this.#clients) this.#close(client, node);
       return;
     }

@@ -20,6 +20,8 @@ export class Wire implements Connection {
   readonly name: string;
   state: Connection["state"] = "ready";
   epoch = 1;
+  readonly openedMs = 0;
+  readonly isCluster = false;
   failure: Error | undefined;
   /** On their way. */
   requests: Pending[] = [];

@@ -1,0 +1,330 @@
+import { createHash } from "node:crypto";
+import pTimeout from "p-timeout";
+import { type Environment, pTimeoutTimers } from "./environment.js";
+import { asError, inShort, inWords, NodeError, withoutCommand } from "./errors.js";
+import { isReply } from "./node/connection.js";
+import { fieldsOf } from "./node/guard.js";
+import type { Node } from "./node/node.js";
+import type { Argument } from "./operations.js";
+import type { ResolvedSettings } from "./settings.js";
+import { driftMs } from "./validity.js";
+
+/** How one node is. What it did not say is null. */
+export interface NodeHealth {
+  /** host:port */
+  readonly node: string;
+  readonly reachable: boolean;
+  /** Why the node could not be asked. */
+  readonly error?: Error;
+  /** Ms of one round trip. */
+  readonly latencyMs: number | null;
+  /** Ms by which the node's clock is ahead of this host's, give or take half the latency. */
+  readonly clockOffsetMs: number | null;
+  /** Of Redis; of Valkey with its name. */
+  readonly version: string | null;
+  readonly role: "master" | "replica" | null;
+  /** Another one after each start of the server. */
+  readonly runId: string | null;
+  readonly uptimeMs: number | null;
+  /** In words: `append-only file, fsync always`; `none`. */
+  readonly persistence: string | null;
+  readonly evictionPolicy: string | null;
+  /** Epoch ms until which the restart guard lets no vote for an acquisition count; absent where they count. */
+  readonly heldBackUntil?: number;
+  /** What an operator should know, each in a few words that follow the node's name. Empty where all is well. */
+  readonly findings: readonly string[];
+}
+
+/** What the nodes' health is held against. */
+export interface Standard {
+  readonly settings: ResolvedSettings;
+  /** What each node has to answer in. */
+  readonly timeoutMs: number;
+  /** That was used so far; 0 before the first. */
+  readonly longestTtlMs: number;
+}
+
+/**
+ * The scripts read the clock (TIME), or a key's rest (PTTL), and then write, which servers refuse that
+ * replicate scripts as their text: all before Redis 5.
+ */
+const LEAST_VERSION = [5, 0] as const;
+
+/** Whose drift allowance clocks are held against before a ttl was used. */
+const USUAL_TTL_MS = 10_000;
+
+const SAFE_PERSISTENCE = "append-only file, fsync always";
+const PROBE = "return 1";
+const PROBE_SHA1 = createHash("sha1").update(PROBE).digest("hex");
+
+type Told = Omit<NodeHealth, "findings">;
+
+interface Refusal {
+  readonly what: string;
+  readonly error: Error;
+}
+
+/** What one node said, and what it refused to say. */
+interface Checkup {
+  readonly told: Told;
+  readonly refusals: readonly Refusal[];
+  readonly isCluster: boolean;
+  readonly hold: Error | undefined;
+  /** Also of Valkey: the Redis that it stands in for. */
+  readonly redisVersion: string | undefined;
+}
+
+const SILENT = {
+  latencyMs: null,
+  clockOffsetMs: null,
+  version: null,
+  role: null,
+  runId: null,
+  uptimeMs: null,
+  persistence: null,
+  evictionPolicy: null,
+} as const;
+
+/** Asks every node at once. */
+export async function nodesHealth(
+  nodes: readonly Node[],
+  standard: Standard,
+  environment: Environment,
+): Promise<NodeHealth[]> {
+  const checkups = await Promise.all(
+    nodes.map((node) => checkUp(node, standard.timeoutMs, environment)),
+  );
+  return checkups.map((checkup, index) => ({
+    ...checkup.told,
+    findings: findingsOf(checkup, index, checkups, standard),
+  }));
+}
+
+async function checkUp(node: Node, timeoutMs: number, environment: Environment): Promise<Checkup> {
+  try {
+    const refusal = node.refusal();
+    if (refusal !== undefined) throw refusal;
+    const answers = (async () => {
+      await node.connecting();
+      return ask(node, environment);
+    })();
+    return await pTimeout(answers, {
+      milliseconds: timeoutMs,
+      message: new NodeError(
+        `no answer in ${inWords(timeoutMs)}`,
+        "ERR_REDLOCK_NODE_TIMEOUT",
+        node.name,
+      ),
+      customTimers: pTimeoutTimers(environment),
+    });
+  } catch (error) {
+    return {
+      told: {
+        node: node.name,
+        reachable: false,
+        error: asError(error),
+        ...SILENT,
+        ...holdOf(node),
+      },
+      refusals: [],
+      isCluster: node.isCluster,
+      hold: node.heldBack(),
+      redisVersion: undefined,
+    };
+  }
+}
+
+/** All in one round trip. What a node refuses, it is not asked for in another way. */
+async function ask(node: Node, environment: Environment): Promise<Checkup> {
+  const refusals: Refusal[] = [];
+  const tell = async (what: string, command: string, ...args: Argument[]): Promise<unknown> => {
+    try {
+      return await node.query(command, args);
+    } catch (error) {
+      if (!isReply(error)) throw error;
+      // A Cluster client may send the two to different servers: it was not refused.
+      if (!error.message.startsWith("NOSCRIPT"))
+        refusals.push({ what, error: withoutCommand(error) });
+      return undefined;
+    }
+  };
+  const asked = environment.now();
+  const time = tell("TIME", "time").then((reply) => {
+    const latencyMs = environment.monotonicMs() - asked.monotonicMs;
+    return { reply, latencyMs };
+  });
+  const [{ reply, latencyMs }, info, save, fsync] = await Promise.all([
+    time,
+    tell("INFO", "info"),
+    tell("CONFIG GET", "config", "GET", "save"),
+    tell("CONFIG GET", "config", "GET", "appendfsync"),
+    tell("EVAL", "eval", PROBE, 0),
+    tell("EVALSHA", "evalsha", PROBE_SHA1, 0),
+    // Nobody listens.
+    tell("PUBLISH", "publish", `redlock-quorum:health:${environment.randomValue()}`, ""),
+  ]);
+  const fields = fieldsOf(info);
+  return {
+    told: {
+      node: node.name,
+      reachable: true,
+      latencyMs,
+      clockOffsetMs: offsetMs(reply, asked.wallMs + latencyMs / 2),
+      version: versionOf(fields),
+      role:
+        fields["role"] === undefined ? null : fields["role"] === "master" ? "master" : "replica",
+      runId: fields["run_id"] ?? null,
+      uptimeMs: numberOf(fields["uptime_in_seconds"], 1000),
+      persistence: persistenceOf(fields, configured(save), configured(fsync)),
+      evictionPolicy: fields["maxmemory_policy"] ?? null,
+      ...holdOf(node),
+    },
+    refusals,
+    isCluster: node.isCluster,
+    hold: node.heldBack(),
+    redisVersion: fields["redis_version"],
+  };
+}
+
+function holdOf({ heldBackUntil }: Node): { heldBackUntil?: number } {
+  return heldBackUntil === undefined ? {} : { heldBackUntil };
+}
+
+/** By how much the server's clock is ahead, where it said the time. */
+function offsetMs(time: unknown, wallMs: number): number | null {
+  if (!Array.isArray(time)) return null;
+  const [seconds, microseconds] = time as unknown[];
+  return Number(seconds) * 1000 + Number(microseconds) / 1000 - wallMs;
+}
+
+function numberOf(text: string | undefined, unit: number): number | null {
+  return text === undefined ? null : Number(text) * unit;
+}
+
+function versionOf(info: Readonly<Partial<Record<string, string>>>): string | null {
+  const valkey = info["valkey_version"];
+  return valkey === undefined ? (info["redis_version"] ?? null) : `Valkey ${valkey}`;
+}
+
+/** The value of the one parameter that was asked for: a list of name and value, or an object. */
+function configured(reply: unknown): string | undefined {
+  if (typeof reply !== "object" || reply === null) return undefined;
+  const value: unknown = Array.isArray(reply) ? reply[1] : Object.values(reply)[0];
+  return typeof value === "string" ? value : undefined;
+}
+
+function persistenceOf(
+  { aof_enabled: appends }: Readonly<Partial<Record<string, string>>>,
+  save: string | undefined,
+  fsync: string | undefined,
+): string | null {
+  if (appends === "1")
+    return fsync === undefined ? "append-only file" : `append-only file, fsync ${fsync}`;
+  if (save !== undefined && save !== "") return "snapshots";
+  return appends === undefined || save === undefined ? null : "none";
+}
+
+function findingsOf(
+  checkup: Checkup,
+  index: number,
+  checkups: readonly Checkup[],
+  { settings, timeoutMs, longestTtlMs }: Standard,
+): string[] {
+  const { told, hold } = checkup;
+  const driftAllowanceMs = driftMs(longestTtlMs || USUAL_TTL_MS, settings.driftFactor);
+  return [
+    told.error && `cannot be reached: ${inShort(told.error)}`,
+    hold && `is held back: it ${hold.message}`,
+    ...twins(checkup, checkups),
+    told.role === "replica" &&
+      "is a replica: it refuses writes, and is not independent of its master",
+    clockFinding(told, checkups, driftAllowanceMs),
+    told.evictionPolicy !== null &&
+      told.evictionPolicy !== "noeviction" &&
+      `may evict locks that are held (maxmemory-policy ${told.evictionPolicy}): set noeviction`,
+    told.latencyMs !== null &&
+      told.latencyMs > timeoutMs / 10 &&
+      `is slow: a round trip took ${inWords(told.latencyMs)}, above a tenth of nodeTimeout (${inWords(timeoutMs)})`,
+    isTooOld(checkup.redisVersion) &&
+      `is too old: the scripts need Redis ${LEAST_VERSION.join(".")}, it has ${told.version ?? ""}`,
+    ...refusalFindings(checkup),
+    ...(told.reachable ? guardFindings(checkup, settings.restartGuard) : []),
+    index === checkups.length - 1 &&
+      checkups.length % 2 === 0 &&
+      `makes the number of nodes even: ${checkups.length} bear no more failures than ${checkups.length - 1}`,
+  ].filter((finding) => typeof finding === "string");
+}
+
+/** Other entries that are the same server. */
+function twins({ told }: Checkup, checkups: readonly Checkup[]): string[] {
+  if (told.runId === null) return [];
+  return checkups.flatMap(({ told: other }) =>
+    other !== told && other.runId === told.runId
+      ? [`is the same server as ${other.node} (run id ${told.runId}): it votes twice`]
+      : [],
+  );
+}
+
+function clockFinding(
+  { clockOffsetMs, latencyMs }: Told,
+  checkups: readonly Checkup[],
+  allowanceMs: number,
+): string | undefined {
+  if (clockOffsetMs === null || latencyMs === null) return undefined;
+  const offsetsMs = checkups.flatMap(({ told }) => told.clockOffsetMs ?? []);
+  const aheadMs = clockOffsetMs - median(offsetsMs);
+  if (Math.abs(aheadMs) - latencyMs / 2 <= allowanceMs) return undefined;
+  return (
+    `has a clock ${inWords(Math.abs(aheadMs))} ${aheadMs > 0 ? "ahead of" : "behind"} the nodes' median, ` +
+    `above the drift allowance of ${inWords(allowanceMs)}: let NTP slew the servers' clocks`
+  );
+}
+
+function median(numbers: readonly number[]): number {
+  const sorted = numbers.toSorted((a, b) => a - b);
+  const middle = (sorted.length - 1) / 2;
+  return ((sorted[Math.floor(middle)] ?? 0) + (sorted[Math.ceil(middle)] ?? 0)) / 2;
+}
+
+function isTooOld(version: string | undefined): boolean {
+  if (version === undefined) return false;
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  const [leastMajor, leastMinor] = LEAST_VERSION;
+  return major < leastMajor || (major === leastMajor && minor < leastMinor);
+}
+
+const CONSEQUENCES: Readonly<Partial<Record<string, string>>> = {
+  TIME: "its clock could not be read",
+  INFO: "who it is and how it is set up could not be asked, and the restart guard counts it at first contact and holds it back after each reconnection",
+  "CONFIG GET": "how it persists could not be asked in full",
+  EVAL: "nothing but a lock on one resource can be taken there, and none released",
+  EVALSHA: "nothing but a lock on one resource can be taken there, and none released",
+  PUBLISH: "no waiter can be woken by it",
+};
+
+function refusalFindings({ refusals }: Checkup): string[] {
+  const first = refusals.filter(
+    ({ what }, index) => refusals.findIndex((other) => other.what === what) === index,
+  );
+  return first.map(
+    ({ what, error }) => `refuses ${what} (${inShort(error)}): ${CONSEQUENCES[what] ?? ""}`,
+  );
+}
+
+function guardFindings(
+  { told, refusals, isCluster }: Checkup,
+  restartGuard: number | false | undefined,
+): (string | false)[] {
+  const isTold = !refusals.some(({ what }) => what === "INFO");
+  return [
+    isCluster &&
+      "is a Cluster client: this is what one of its servers said, and the restart guard does not cover them",
+    !isCluster &&
+      isTold &&
+      told.runId === null &&
+      "tells no run id, as a proxy does not: the restart guard cannot see a restart behind it",
+    restartGuard === false &&
+      told.persistence !== SAFE_PERSISTENCE &&
+      `may forget locks when it restarts (persistence: ${told.persistence ?? "could not be asked"}), and restartGuard is false`,
+  ];
+}
