@@ -202,10 +202,6 @@ export class Waiter {
       return;
     }
     this.#ticketMs = Math.round(this.#sinceWallMs + (clocks.offsetMs() ?? 0));
-    await this.#join();
-  }
-
-  async #join(): Promise<void> {
     await this.#ask(this.#id);
     this.#expect();
   }
@@ -252,10 +248,13 @@ export class Waiter {
     return undefined;
   }
 
-  /** After a failed attempt: the nodes that were for it have let it out of the line. */
+  /**
+   * After a failed attempt: the nodes that were for it have let it out of the line. What they say now starts
+   * no attempt, or one that cannot succeed would be made again and again without a pause.
+   */
   #comeBack(failed: Round): void {
     if (this.#hasLeft || this.#ticketMs === undefined) return;
-    if (failed.ballots.some(({ vote }) => vote === "for")) void this.#join();
+    if (failed.ballots.some(({ vote }) => vote === "for")) void this.#ask(this.#id);
   }
 
   #asStanding(): Stand | undefined {
