@@ -1,5 +1,8 @@
+import { acquireFencedScript } from "./scripts/acquire-fenced.js";
 import { acquireScript } from "./scripts/acquire.js";
 import { batchScript } from "./scripts/batch.js";
+import { confirmFenceScript } from "./scripts/confirm-fence.js";
+import { extendFencedScript } from "./scripts/extend-fenced.js";
 import { extendScript } from "./scripts/extend.js";
 import { inspectScript } from "./scripts/inspect.js";
 import { releaseScript } from "./scripts/release.js";
@@ -29,16 +32,59 @@ export interface Command {
   readonly sets: readonly string[];
 }
 
+/** A fencing token, and where the nodes keep the largest that they accepted. */
+export interface Fence {
+  /** Whole, and below 2^53. */
+  readonly token: number;
+  /** One for each key of the lock, in their order. */
+  readonly keys: readonly string[];
+}
+
 const NONE: readonly string[] = [];
 
-/** Takes every key for `value`, or none. */
-export function acquireOperation(keys: readonly string[], value: string, ttlMs: number): Operation {
+/** Takes every key for `value`, or none; with a fence, proposes its token. */
+export function acquireOperation(
+  keys: readonly string[],
+  value: string,
+  ttlMs: number,
+  fence?: Fence,
+): Operation {
+  if (fence !== undefined) return fenced(acquireFencedScript, keys, value, ttlMs, fence);
   return { script: acquireScript, keys, args: [value, ttlMs], sets: value };
 }
 
+/** Proposes a token where every key holds `value`. */
+export function confirmFenceOperation(
+  keys: readonly string[],
+  value: string,
+  ttlMs: number,
+  fence: Fence,
+): Operation {
+  const { sets: _, ...operation } = fenced(confirmFenceScript, keys, value, ttlMs, fence);
+  return operation;
+}
+
 /** Keeps every key that still holds `value` for `ttlMs` at least, or none. */
-export function extendOperation(keys: readonly string[], value: string, ttlMs: number): Operation {
+export function extendOperation(
+  keys: readonly string[],
+  value: string,
+  ttlMs: number,
+  fence?: Fence,
+): Operation {
+  if (fence !== undefined) return fenced(extendFencedScript, keys, value, ttlMs, fence);
   return { script: extendScript, keys, args: [value, ttlMs], sets: value };
+}
+
+/** The token as text: Lua would write 1.7e+15. */
+function fenced(
+  script: OperationScript,
+  keys: readonly string[],
+  value: string,
+  ttlMs: number,
+  fence: Fence,
+): Operation {
+  const args = [value, ttlMs, String(fence.token)];
+  return { script, keys: [...keys, ...fence.keys], args, sets: value };
 }
 
 /** Deletes the keys that hold `value`. */
@@ -119,6 +165,18 @@ export function appliedTo(reply: unknown, keyCount: number): number {
   const applied = typeof reply === "string" ? Number(reply) : reply;
   if (typeof applied === "number" && Number.isInteger(applied)) return applied;
   throw strangeReply(reply, "OK, null or an integer");
+}
+
+/**
+ * What a node that holds the lock answered to a token: that it accepted it, or the one that it has. Undefined
+ * where it does not hold the lock.
+ */
+export function answerIn(reply: unknown): "accepted" | number | undefined {
+  if (reply === "accepted") return reply;
+  const token = typeof reply === "string" ? Number(reply) : reply;
+  if (token === 0) return undefined;
+  if (typeof token === "number" && Number.isSafeInteger(token) && token > 0) return token;
+  throw strangeReply(reply, "accepted, a token or 0");
 }
 
 function strangeReply(reply: unknown, expected: string): TypeError {

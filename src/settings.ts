@@ -22,6 +22,8 @@ export interface Settings {
   readonly nodeTimeout?: number | undefined;
   /** Ms of validity left when `using` extends. Default: a third of the ttl, at most 10 000. */
   readonly automaticExtensionThreshold?: number | undefined;
+  /** Whether a lock has a fencing token, `lock.fence`, larger than those of all locks before. Default false. */
+  readonly fencing?: boolean | undefined;
 }
 
 /** What the constructor takes. */
@@ -40,6 +42,7 @@ export interface ResolvedSettings {
   readonly signal: AbortSignal | undefined;
   readonly nodeTimeout: number | undefined;
   readonly automaticExtensionThreshold: number | undefined;
+  readonly fencing: boolean;
   readonly keyPrefix: string;
 }
 
@@ -52,6 +55,7 @@ const DEFAULTS: ResolvedSettings = {
   signal: undefined,
   nodeTimeout: undefined,
   automaticExtensionThreshold: undefined,
+  fencing: false,
   keyPrefix: "",
 };
 
@@ -61,6 +65,7 @@ export interface AdoptedJson {
   readonly value: string;
   readonly expiration: number;
   readonly ttl: number;
+  readonly fence: number | undefined;
 }
 
 type Check = (value: unknown, name: string) => void;
@@ -84,6 +89,10 @@ const CHECKS: Record<keyof ResolvedSettings, Check> = {
   },
   nodeTimeout: wholeNumber(1, "ms"),
   automaticExtensionThreshold: wholeNumber(1, "ms"),
+  fencing: (value, name) => {
+    if (typeof value !== "boolean")
+      throw invalidType(`${name} must be true or false, but is ${kindOf(value)}.`);
+  },
   keyPrefix: (value, name) => {
     if (typeof value !== "string")
       throw invalidType(`${name} must be a string, but is ${kindOf(value)}.`);
@@ -182,6 +191,7 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
     expiration,
     ttl,
     keyPrefix: prefix,
+    fence,
   } = json as Record<string, unknown>;
   if (version !== 1) {
     throw invalidType(`adopt() reads version 1 of a lock's data, but this has ${kindOf(version)}.`);
@@ -199,8 +209,17 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
       "adopt() needs a lock of this Redlock's own keyPrefix: its keys have other names. Adopt it with a Redlock of the same prefix.",
     );
   }
+  if (fence !== undefined && !isToken(fence)) {
+    throw invalidType(
+      `adopt() needs the lock's fence, a whole number from 1 to 2^53 − 1, or none, but has ${kindOf(fence)}.`,
+    );
+  }
   checkTtl(ttl, "adopt", 0);
-  return { resources: checkResources(resources, "adopt"), value, expiration, ttl };
+  return { resources: checkResources(resources, "adopt"), value, expiration, ttl, fence };
+}
+
+function isToken(fence: unknown): fence is number {
+  return typeof fence === "number" && Number.isSafeInteger(fence) && fence > 0;
 }
 
 function wholeNumber(least: number, unit: string): Check {

@@ -1,13 +1,26 @@
+import { acquireFencedScript } from "./acquire-fenced.js";
 import { acquireScript } from "./acquire.js";
+import { confirmFenceScript } from "./confirm-fence.js";
+import { extendFencedScript } from "./extend-fenced.js";
 import { extendScript } from "./extend.js";
 import { inspectScript } from "./inspect.js";
 import { releaseScript } from "./release.js";
 import { script } from "./script.js";
 
-const scripts = [acquireScript, extendScript, releaseScript, inspectScript];
+const scripts = [
+  acquireScript,
+  extendScript,
+  releaseScript,
+  inspectScript,
+  acquireFencedScript,
+  confirmFenceScript,
+  extendFencedScript,
+];
+/** Each once, also where several scripts call it. */
+const definitions = new Set(scripts.flatMap(({ definitions }) => definitions));
 
 /** Many operations in one call, in their order. What goes wrong with one is its own reply. */
-export const batchScript = script(`${scripts.map(({ definition }) => definition).join("")}
+export const batchScript = script(`${[...definitions].join("")}
 -- KEYS: those of all operations, in their order. ARGV[1]: a JSON array that holds for each operation
 -- its name, the number of its keys, the number of its arguments, and these.
 -- Returns a JSON array of the replies; an error is {"err": its message}.

@@ -14,17 +14,24 @@ export function script(text: string): Script {
 export interface OperationScript extends Script {
   /** The name of its Lua function. */
   readonly name: string;
-  readonly definition: string;
+  /** The functions that it calls, and its own. */
+  readonly definitions: readonly string[];
 }
 
 /**
  * @param definition defines the local function `name(keys, first, last, ...)`: it is about the keys from
  *   `first` to `last`, and takes the operation's arguments after them
+ * @param called the definitions of the local functions that it calls
  */
-export function operationScript(name: string, definition: string): OperationScript {
+export function operationScript(
+  name: string,
+  definition: string,
+  called: readonly string[] = [],
+): OperationScript {
+  const definitions = [...called, definition];
   return {
     name,
-    definition,
-    ...script(`${definition}return ${name}(KEYS, 1, #KEYS, unpack(ARGV))\n`),
+    definitions,
+    ...script(`${definitions.join("")}return ${name}(KEYS, 1, #KEYS, unpack(ARGV))\n`),
   };
 }

@@ -1,7 +1,10 @@
 import { Redlock } from "../../src/index.js";
 import { internalsKey } from "../../src/internals.js";
+import { acquireFencedScript } from "../../src/scripts/acquire-fenced.js";
 import { acquireScript } from "../../src/scripts/acquire.js";
 import { batchScript } from "../../src/scripts/batch.js";
+import { confirmFenceScript } from "../../src/scripts/confirm-fence.js";
+import { extendFencedScript } from "../../src/scripts/extend-fenced.js";
 import { extendScript } from "../../src/scripts/extend.js";
 import { inspectScript } from "../../src/scripts/inspect.js";
 import { releaseScript } from "../../src/scripts/release.js";
@@ -11,8 +14,11 @@ export interface Library {
   readonly Redlock: typeof Redlock;
   readonly internalsKey: typeof internalsKey;
   readonly acquireScript: typeof acquireScript;
+  readonly acquireFencedScript: typeof acquireFencedScript;
   readonly batchScript: typeof batchScript;
+  readonly confirmFenceScript: typeof confirmFenceScript;
   readonly extendScript: typeof extendScript;
+  readonly extendFencedScript: typeof extendFencedScript;
   readonly inspectScript: typeof inspectScript;
   readonly releaseScript: typeof releaseScript;
 }
@@ -21,8 +27,11 @@ export const library: Library = {
   Redlock,
   internalsKey,
   acquireScript,
+  acquireFencedScript,
   batchScript,
+  confirmFenceScript,
   extendScript,
+  extendFencedScript,
   inspectScript,
   releaseScript,
 };

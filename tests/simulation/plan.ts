@@ -108,6 +108,8 @@ export interface Plan {
   /** Ms that each send and each look at a clock takes. */
   readonly meetingCostMs: number;
   readonly faults: readonly Fault[];
+  /** Whether all locks are fenced. */
+  readonly fencing?: boolean;
 }
 
 const LEAST_STEPS = 10;
@@ -192,6 +194,8 @@ class PlanMaker {
       faults,
       weather: this.#weather,
       meetingCostMs: random.pick([0, 0.01, 0.05]),
+      // The last that is drawn: earlier seeds keep their plans.
+      fencing: random.chance(0.4),
     };
   }
 

@@ -20,8 +20,9 @@ const CLOCKS = { rate: 1, wallOffsetMs: 0 };
 const SETTLE_MS = 30_000;
 const MOST_EVENTS = 50_000;
 
-const { acquireScript, batchScript, extendScript, inspectScript, releaseScript } = library;
-const SCRIPTS = [acquireScript, batchScript, extendScript, inspectScript, releaseScript];
+const SCRIPTS = Object.values(library).flatMap((part) =>
+  typeof part === "object" && "text" in part ? [part] : [],
+);
 
 /** Who performs a test: never busy, and on no machine of its own. */
 const tester: Actor = {
