@@ -49,7 +49,9 @@ export function acquireOperation(
   ttlMs: number,
   fence?: Fence,
 ): Operation {
-  if (fence !== undefined) return fenced(acquireFencedScript, keys, value, ttlMs, fence);
+  if (fence !== undefined) {
+    return { ...fenced(acquireFencedScript, keys, value, ttlMs, fence), sets: value };
+  }
   return { script: acquireScript, keys, args: [value, ttlMs], sets: value };
 }
 
@@ -60,8 +62,7 @@ export function confirmFenceOperation(
   ttlMs: number,
   fence: Fence,
 ): Operation {
-  const { sets: _, ...operation } = fenced(confirmFenceScript, keys, value, ttlMs, fence);
-  return operation;
+  return fenced(confirmFenceScript, keys, value, ttlMs, fence);
 }
 
 /** Keeps every key that still holds `value` for `ttlMs` at least, or none. */
@@ -71,7 +72,9 @@ export function extendOperation(
   ttlMs: number,
   fence?: Fence,
 ): Operation {
-  if (fence !== undefined) return fenced(extendFencedScript, keys, value, ttlMs, fence);
+  if (fence !== undefined) {
+    return { ...fenced(extendFencedScript, keys, value, ttlMs, fence), sets: value };
+  }
   return { script: extendScript, keys, args: [value, ttlMs], sets: value };
 }
 
@@ -84,7 +87,7 @@ function fenced(
   fence: Fence,
 ): Operation {
   const args = [value, ttlMs, String(fence.token)];
-  return { script, keys: [...keys, ...fence.keys], args, sets: value };
+  return { script, keys: [...keys, ...fence.keys], args };
 }
 
 /** Deletes the keys that hold `value`. */

@@ -3,6 +3,7 @@ import { type Internals, internalsKey } from "../../src/internals.js";
 import { makeNodes, type NodeEntry } from "../../src/node/entry.js";
 import type { Node } from "../../src/node/node.js";
 import { Redlock } from "../../src/redlock.js";
+import type { Script } from "../../src/scripts/script.js";
 import type { RedlockSettings } from "../../src/settings.js";
 import { Host } from "../simulation/host.js";
 import { library } from "../simulation/library.js";
@@ -20,9 +21,11 @@ const CLOCKS = { rate: 1, wallOffsetMs: 0 };
 const SETTLE_MS = 30_000;
 const MOST_EVENTS = 50_000;
 
-const SCRIPTS = Object.values(library).flatMap((part) =>
-  typeof part === "object" && "text" in part ? [part] : [],
-);
+const SCRIPTS: readonly Script[] = Object.values({
+  ...library,
+  Redlock: [],
+  internalsKey: [],
+}).flat();
 
 /** Who performs a test: never busy, and on no machine of its own. */
 const tester: Actor = {
