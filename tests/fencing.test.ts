@@ -126,6 +126,13 @@ describe("a fencing token", () => {
     await lock.release();
   });
 
+  test.each(["yes", 1, null])("is not asked for by %p", async (fencing) => {
+    const wrong = { fencing } as unknown as RedlockSettings;
+    const error = await rejection(redlock.acquire(fresh(), TTL_MS, wrong));
+    expect(error.name).toBe("TypeError");
+    expect(error.message).toContain("The setting fencing of acquire() must be true or false");
+  });
+
   test("grows from lock to lock, also within one microsecond of a clock that stands still", async () => {
     const resource = fresh();
     const { environment, checkNode } = movableClocks().settings[internalsKey];

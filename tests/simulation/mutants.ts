@@ -314,6 +314,12 @@ export const FOUND: readonly Mutant[] = [
     "if stored and string.sub(stored, 1, #token) ~= token then",
   ),
   m("the second round has time of its own", "redlock.ts", " - first.elapsedMs", ""),
+  m(
+    "a debt is forgotten while a fenced acquisition is in flight",
+    "operations.ts",
+    "return { ...fenced(acquireFencedScript, keys, value, ttlMs, fence), sets: value };",
+    "return fenced(acquireFencedScript, keys, value, ttlMs, fence);",
+  ),
 ];
 
 const SOURCE = fileURLToPath(new URL("../../src/", import.meta.url));

@@ -1,5 +1,11 @@
 import { describe, expect, it } from "@jest/globals";
 import type { Lock } from "../../src/lock.js";
+import {
+  acquireOperation,
+  commandOf,
+  confirmFenceOperation,
+  extendOperation,
+} from "../../src/operations.js";
 import { played, rejection, type Stage } from "./stage.js";
 
 const ALL = [0, 1, 2, 3, 4];
@@ -158,11 +164,13 @@ describe("a second round that fails", () => {
   it(
     "is no null of tryAcquire, since the nodes had set the lock",
     played(async (stage) => {
-      const { redlock } = await stage.connect({ fencing: true, nodeTimeout: 100 });
+      const { redlock, links } = await stage.connect({ fencing: true, nodeTimeout: 100 });
       fenceOn(stage, ALL);
       stage.occupy([4], "r");
+      // The second round begins late, and its nodes could answer after its end.
+      for (const link of links) link.extraDelayMs = 20;
       const trying = stage.timed(rejection(redlock.tryAcquire("r", 1000)));
-      await stage.sleep(2.5);
+      await stage.sleep(43);
       stage.freeze([0, 1], 500);
       const { ms, gives: error } = await trying;
       expect(ms).toBeLessThan(104);
@@ -207,6 +215,31 @@ describe("a second round that fails", () => {
       );
       expect(error.message).toBe("enough");
       expect(ms).toBeLessThan(3);
+    }),
+  );
+
+  it(
+    "does not begin in earnest where the signal aborts between the rounds",
+    played(async (stage) => {
+      const { redlock } = await stage.connect({ fencing: true, nodeTimeout: 100 });
+      fenceOn(stage, ALL);
+      const controller = new AbortController();
+      const { signal } = controller;
+      // The library stops listening when a round is decided.
+      const remove = signal.removeEventListener.bind(signal);
+      signal.removeEventListener = (...args: Parameters<typeof remove>) => {
+        remove(...args);
+        controller.abort(new Error("enough"));
+      };
+      const { ms, gives: error } = await stage.timed(
+        rejection(redlock.acquire("r", 1000, { signal })),
+      );
+      expect(error.message).toBe("enough");
+      expect(ms).toBe(2);
+      await stage.sleep(10);
+      expect(stage.servers.flatMap(({ redis, clockMs }) => redis.keys(clockMs))).toEqual(
+        ALL.map(() => FENCE),
+      );
     }),
   );
 
@@ -256,6 +289,16 @@ describe("a second round that fails", () => {
       expect(stage.questions("release").length).toBeGreaterThanOrEqual(5);
     }),
   );
+});
+
+describe("a command with a token", () => {
+  it("names the value that it may set or let live longer, as one without does: a debt waits for it", () => {
+    const fence = { token: 7, keys: [FENCE] };
+    for (const operation of [acquireOperation, extendOperation]) {
+      expect(commandOf(operation(["r"], "v", 1000, fence)).sets).toEqual(["v"]);
+    }
+    expect(commandOf(confirmFenceOperation(["r"], "v", 1000, fence)).sets).toEqual([]);
+  });
 });
 
 describe("a fence key", () => {
