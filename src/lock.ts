@@ -34,7 +34,7 @@ export interface LockParts {
   readonly history: History;
   readonly fence?: Fence | undefined;
   /** What an adopted lock's data said. */
-  readonly statedExpirationMs?: number;
+  readonly statedExpirationMs?: number | undefined;
 }
 
 /** What is behind a lock. Throws a TypeError, naming the call, where `lock` is none of this library's. */
