@@ -1,12 +1,11 @@
 /**
- * A further key for what a key stands for, in the same slot of a Redis Cluster: one with a hash tag gets
- * the suffix, one without a brace becomes the tag. Undefined for any other, whose slot no further key
- * surely shares.
+ * A key beside another, in the same slot of a Cluster; undefined where none is.
  *
- * Source: the Redis Cluster specification, "Hash tags": the slot is that of what stands between the first
- * `{` and the first `}` after it, unless that is empty.
+ * Source: the Redis Cluster specification, "Hash tags": where a key has braces with something between,
+ * the first of it alone decides the slot.
  */
 export function companionKey(key: string, suffix: string): string | undefined {
-  if (/^[^{]*\{[^}]+\}/.test(key)) return key + suffix;
+  const tag = /^[^{]*\{([^}]*)\}/.exec(key)?.[1];
+  if (tag !== undefined && tag !== "") return key + suffix;
   return /[{}]/.test(key) ? undefined : `{${key}}${suffix}`;
 }
