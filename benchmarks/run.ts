@@ -20,6 +20,7 @@ import {
 import type { Scenario } from "./scenario.js";
 import { contention } from "./scenarios/contention.js";
 import { faults } from "./scenarios/faults.js";
+import { fenced } from "./scenarios/fenced.js";
 import { heldLocks } from "./scenarios/held-locks.js";
 import { leaks } from "./scenarios/leaks.js";
 import { nodes } from "./scenarios/nodes.js";
@@ -33,6 +34,7 @@ const SCENARIOS: readonly Scenario[] = [
   users,
   nodes,
   resources,
+  fenced,
   slowNode,
   faults,
   contention,

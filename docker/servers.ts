@@ -157,20 +157,13 @@ function isExecutable(path: string): Promise<boolean> {
   );
 }
 
-let installing: Promise<void> | undefined;
-
 /** The path of a server binary. Installs Debian's where there is none and this process may. */
 export async function ensureServerBinary(): Promise<string> {
   const present = await findOnPath("redis-server", "valkey-server");
   if (present !== undefined) return present;
-  let cause: unknown;
-  if (process.getuid?.() === 0 && (await findOnPath("apt-get")) !== undefined) {
-    await (installing ??= installDebianRedis()).catch((error: unknown) => {
-      cause = error;
-    });
-    const installed = await findOnPath("redis-server");
-    if (installed !== undefined) return installed;
-  }
+  const cause = await ensureDebianPackage("redis-server");
+  const installed = await findOnPath("redis-server");
+  if (installed !== undefined) return installed;
   throw new Error(
     "Neither redis-server nor valkey-server is on the PATH: install one " +
       "(Debian: apt-get install redis-server; macOS: brew install redis) or start Docker.",
@@ -178,8 +171,19 @@ export async function ensureServerBinary(): Promise<string> {
   );
 }
 
-async function installDebianRedis(): Promise<void> {
-  console.error("Neither redis-server nor valkey-server is on the PATH; installing Debian's.");
+const installing = new Map<string, Promise<unknown>>();
+
+/** Installs it, where this process may. Gives the error, if there is one. */
+export async function ensureDebianPackage(name: string): Promise<unknown> {
+  if (process.getuid?.() !== 0 || (await findOnPath("apt-get")) === undefined) return undefined;
+  const present = installing.get(name);
+  const install = present ?? installDebian(name).catch((error: unknown) => error);
+  installing.set(name, install);
+  return install;
+}
+
+async function installDebian(name: string): Promise<void> {
+  console.error(`There is no ${name} on this machine; installing Debian's.`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" };
   const run = (file: string, ...args: string[]) => promisify(execFile)(file, args, { env });
   // Debian starts what it installs, unless this script says no (101).
@@ -189,9 +193,9 @@ async function installDebianRedis(): Promise<void> {
     .catch(() => false);
   try {
     await run("apt-get", "update", "-qq");
-    await run("apt-get", "install", "-y", "-qq", "redis-server");
+    await run("apt-get", "install", "-y", "-qq", name);
     // Nor is it to start with the machine.
-    await run("update-rc.d", "redis-server", "disable");
+    await run("update-rc.d", name, "disable");
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);
     throw error;
@@ -417,7 +421,7 @@ let prefix: Promise<string[]> | undefined;
  * What to put before a command so that the kernel ends it when this process dies: even of SIGKILL,
  * and in Jest, where a process's exit event is not that of the sandbox. Not everywhere to be had.
  */
-function diesWithParent(): Promise<string[]> {
+export function diesWithParent(): Promise<string[]> {
   const command = ["setpriv", "--pdeathsig", "KILL"] as const;
   const [file, ...args] = command;
   return (prefix ??= promisify(execFile)(file, [...args, "true"]).then(

@@ -59,10 +59,13 @@ export class NodeError extends Error {
   }
 }
 
-/** The vote of a node that was not asked, or not in full, since its round was decided before. No fault of the node's. */
+/**
+ * The vote of a node that was not asked, or not in full: mostly since its round was decided before. No fault
+ * of the node's.
+ */
 export class Abstention extends NodeError {
-  constructor(node: string) {
-    super("not asked in time: the others had decided", "ERR_REDLOCK_NODE_TIMEOUT", node);
+  constructor(node: string, why = "not asked in time: the others had decided") {
+    super(why, "ERR_REDLOCK_NODE_TIMEOUT", node);
   }
 }
 

@@ -23,6 +23,12 @@ export class History implements ExecutionResult {
     this.#attempts = undefined;
   }
 
+  /** The last attempt went on to a further round, which says more of it. */
+  replaceLast(round: Round): void {
+    this.#rounds[this.#rounds.length - 1] = round;
+    this.#attempts = undefined;
+  }
+
   /** How many attempts there were, those whose statistics are not kept included. */
   get count(): number {
     return this.#count;

@@ -1,6 +1,7 @@
 import { type ErrorCode, invalidType } from "./errors.js";
 import type { History } from "./history.js";
 import type { Lease } from "./lease.js";
+import type { Fence } from "./operations.js";
 import type { ExecutionResult, ExecutionStats } from "./results.js";
 
 /** What made a lock, and can renew and release it. */
@@ -19,6 +20,8 @@ export interface LockJson {
   /** In ms. */
   readonly ttl: number;
   readonly keyPrefix: string;
+  /** The fencing token, where the lock has one. */
+  readonly fence?: number;
 }
 
 export interface LockParts {
@@ -29,8 +32,9 @@ export interface LockParts {
   readonly keyPrefix: string;
   readonly lease: Lease;
   readonly history: History;
+  readonly fence?: Fence | undefined;
   /** What an adopted lock's data said. */
-  readonly statedExpirationMs?: number;
+  readonly statedExpirationMs?: number | undefined;
 }
 
 /** What is behind a lock. Throws a TypeError, naming the call, where `lock` is none of this library's. */
@@ -52,6 +56,12 @@ export class Lock {
   readonly resources: string[];
   /** What the keys hold while the lock is held: random, of this lock alone. */
   readonly value: string;
+  /**
+   * The fencing token: larger than that of every lock on these resources before. Hand it to what the lock
+   * guards, which must refuse a smaller one than it has seen. Undefined where the lock was taken without
+   * the setting `fencing`.
+   */
+  readonly fence: number | undefined;
   readonly #lease: Lease;
   readonly #parts: LockParts;
 
@@ -70,6 +80,7 @@ export class Lock {
     this.redlock = parts.redlock;
     this.resources = [...parts.resources];
     this.value = parts.value;
+    this.fence = parts.fence?.token;
     this.#lease = parts.lease;
     this.#parts = parts;
   }
@@ -121,6 +132,7 @@ export class Lock {
       expiration: this.expiration,
       ttl: this.ttl,
       keyPrefix: this.#parts.keyPrefix,
+      ...(this.fence === undefined ? {} : { fence: this.fence }),
     };
   }
 

@@ -1,5 +1,8 @@
+import { acquireFencedScript } from "./scripts/acquire-fenced.js";
 import { acquireScript } from "./scripts/acquire.js";
 import { batchScript } from "./scripts/batch.js";
+import { confirmFenceScript } from "./scripts/confirm-fence.js";
+import { extendFencedScript } from "./scripts/extend-fenced.js";
 import { extendScript } from "./scripts/extend.js";
 import { handOverScript } from "./scripts/hand-over.js";
 import { inspectScript } from "./scripts/inspect.js";
@@ -8,6 +11,7 @@ import { leaveScript } from "./scripts/leave.js";
 import { lookScript } from "./scripts/look.js";
 import { releaseScript } from "./scripts/release.js";
 import type { OperationScript, Script } from "./scripts/script.js";
+import { takeFencedScript } from "./scripts/take-fenced.js";
 import { takeScript } from "./scripts/take.js";
 
 export type Argument = string | number;
@@ -54,16 +58,63 @@ export interface Command {
   readonly sets: readonly string[];
 }
 
+/** A fencing token, and where the nodes keep the largest that they accepted. */
+export interface Fence {
+  /** Whole, and below 2^53. */
+  readonly token: number;
+  /** One for each key of the lock, in their order. */
+  readonly keys: readonly string[];
+}
+
 const NONE: readonly string[] = [];
 
-/** Takes every key for `value`, or none. */
-export function acquireOperation(keys: readonly string[], value: string, ttlMs: number): Operation {
+/** Takes every key for `value`, or none; with a fence, proposes its token. */
+export function acquireOperation(
+  keys: readonly string[],
+  value: string,
+  ttlMs: number,
+  fence?: Fence,
+): Operation {
+  if (fence !== undefined) {
+    return { ...fenced(acquireFencedScript, keys, value, ttlMs, fence), sets: value };
+  }
   return { script: acquireScript, keys, args: [value, ttlMs], sets: value };
 }
 
+/** Proposes a token where every key holds `value`. */
+export function confirmFenceOperation(
+  keys: readonly string[],
+  value: string,
+  ttlMs: number,
+  fence: Fence,
+): Operation {
+  return fenced(confirmFenceScript, keys, value, ttlMs, fence);
+}
+
 /** Keeps every key that still holds `value` for `ttlMs` at least, or none. */
-export function extendOperation(keys: readonly string[], value: string, ttlMs: number): Operation {
-  return { script: extendScript, keys, args: [value, ttlMs], sets: value, keeps: true };
+export function extendOperation(
+  keys: readonly string[],
+  value: string,
+  ttlMs: number,
+  fence?: Fence,
+): Operation {
+  const sets = { sets: value, keeps: true } as const;
+  if (fence !== undefined) {
+    return { ...fenced(extendFencedScript, keys, value, ttlMs, fence), ...sets };
+  }
+  return { script: extendScript, keys, args: [value, ttlMs], ...sets };
+}
+
+/** The token as text: Lua would write 1.7e+15. */
+function fenced(
+  script: OperationScript,
+  keys: readonly string[],
+  value: string,
+  ttlMs: number,
+  fence: Fence,
+): Operation {
+  const args = [value, ttlMs, String(fence.token)];
+  return { script, keys: [...keys, ...fence.keys], args };
 }
 
 /** Deletes the keys that hold `value`. */
@@ -82,14 +133,14 @@ export function takeOperation(
   value: string,
   ttlMs: number,
   standing: Standing,
+  fence?: Fence,
 ): Operation {
-  return {
-    script: takeScript,
-    keys,
-    args: [value, ttlMs, ...argsOf(standing)],
-    sets: value,
-    otherwise: acquireOperation(locksOf(keys), value, ttlMs),
-  };
+  const rest = { sets: value, otherwise: acquireOperation(locksOf(keys), value, ttlMs, fence) };
+  if (fence === undefined) {
+    return { script: takeScript, keys, args: [value, ttlMs, ...argsOf(standing)], ...rest };
+  }
+  const { script, keys: all, args } = fenced(takeFencedScript, keys, value, ttlMs, fence);
+  return { script, keys: all, args: [...args, ...argsOf(standing)], ...rest };
 }
 
 /** Releases to the next in line. */
@@ -213,6 +264,19 @@ export function toldBy(reply: unknown): Told | undefined {
   if (!Array.isArray(reply)) return undefined;
   const [isOpen = 0, leftMs = -1, nodeMs = 0, rank = 0] = reply.map(Number);
   return { isOpen: isOpen === 1, leftMs: leftMs < 0 ? undefined : leftMs, nodeMs, rank };
+}
+
+/**
+ * What a node that holds the lock answered to a token: that it accepted it, or the one that it has. Undefined
+ * where it does not hold the lock.
+ */
+export function answerIn(reply: unknown): "accepted" | number | undefined {
+  if (reply === "accepted") return reply;
+  if (toldBy(reply) !== undefined) return undefined;
+  const token = typeof reply === "string" ? Number(reply) : reply;
+  if (token === 0) return undefined;
+  if (typeof token === "number" && Number.isSafeInteger(token) && token > 0) return token;
+  throw strangeReply(reply, "accepted, a token or 0");
 }
 
 function strangeReply(reply: unknown, expected: string): TypeError {

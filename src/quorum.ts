@@ -23,6 +23,8 @@ export interface Question {
   readonly nodeTimeoutMs: (node: Node) => number;
   /** After this long an undecided round is refused, however long its nodes may still take. */
   readonly limitMs?: number | undefined;
+  /** Why a node votes against without being asked, if it does. */
+  readonly refusal?: ((node: Node) => Error | undefined) | undefined;
   /** Told of each vote against, as it is counted. */
   readonly onRefusal?: (error: Error, node: Node) => void;
 }
@@ -55,6 +57,8 @@ class Ballot implements Inquiry {
   /** It voted for it, and waits for what the others say of themselves. */
   isDoubtful = false;
   vote: Vote;
+  /** What the node answered, if it did, also where that was too late for a vote. */
+  reply: unknown;
   readonly #poll: Poll;
 
   constructor(node: Node, poll: Poll) {
@@ -71,7 +75,10 @@ class Ballot implements Inquiry {
   }
 
   ask(): void {
-    const refusal = this.node.refusal() ?? (this.#isGuarded ? this.node.heldBack() : undefined);
+    const refusal =
+      this.#poll.question.refusal?.(this.node) ??
+      this.node.refusal() ??
+      (this.#isGuarded ? this.node.heldBack() : undefined);
     if (refusal !== undefined) {
       this.#poll.count(this, refusal);
       return;
@@ -104,6 +111,7 @@ class Ballot implements Inquiry {
 
   onReply(reply: unknown): void {
     this.answered = true;
+    this.reply = reply;
     let vote: "for" | Error;
     try {
       vote = this.#poll.question.judge(reply, this.node) ?? "for";

@@ -11,13 +11,14 @@ import {
   ResourceLockedError,
 } from "./errors.js";
 import { executionError } from "./failure.js";
+import { confirmation, fenceKeysOf, isAccepted, setsLock, Tokens } from "./fence.js";
 import { type NodeHealth, nodesHealth } from "./health.js";
 import { History } from "./history.js";
 import { internalsOf, type WithInternals } from "./internals.js";
 import { inspectNode, type NamedKey, type NodeInspection } from "./inspect.js";
 import { Keeper, type RedlockAbortSignal } from "./keeper.js";
 import { Lease } from "./lease.js";
-import { Lock, type LockIssuer, type LockJson, partsOf } from "./lock.js";
+import { Lock, type LockIssuer, type LockJson, type LockParts, partsOf } from "./lock.js";
 import type { Client } from "./node/client.js";
 import { makeNodes, type NodeEntry } from "./node/entry.js";
 import { RestartGuard } from "./node/guard.js";
@@ -26,7 +27,9 @@ import type { OwedRelease } from "./node/owed.js";
 import {
   acquireOperation,
   appliedTo,
+  confirmFenceOperation,
   extendOperation,
+  type Fence,
   handOverOperation,
   type LineKeys,
   type Operation,
@@ -69,6 +72,8 @@ interface Call {
 interface Acquisition extends Call {
   readonly resources: readonly string[];
   readonly keys: readonly string[];
+  /** Where the tokens are kept, if the lock is to be fenced. */
+  readonly fenceKeys: readonly string[] | undefined;
 }
 
 interface Extension extends Call {
@@ -105,6 +110,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   readonly #alarms: Alarms;
   readonly #lines: Lines;
   readonly #guard: RestartGuard;
+  readonly #tokens = new Tokens();
   #hasSaidNoLine = false;
   readonly #closing = new AbortController();
 
@@ -219,9 +225,11 @@ export class Redlock extends EventEmitter implements LockIssuer {
     acquisition.settings.signal?.throwIfAborted();
     const lock = await this.#attempt(acquisition);
     if (lock !== undefined) return lock;
+    const { last } = acquisition.history;
     const held =
       acquisition.code === "ERR_REDLOCK_QUORUM" &&
-      (await acquisition.history.last?.quorumWith(isHeld)) === true;
+      last?.wasCut === false &&
+      (await last.quorumWith(isHeld));
     if (held && acquisition.settings.signal?.aborted !== true) return null;
     throw await this.#refusal(acquisition);
   }
@@ -232,26 +240,33 @@ export class Redlock extends EventEmitter implements LockIssuer {
    * took and what the clocks may drift; otherwise release it on every node.
    */
   async #attempt(acquisition: Acquisition, stand?: Stand): Promise<Lock | undefined> {
-    const { resources, keys, ttlMs, settings, history } = acquisition;
+    const { resources, keys, fenceKeys, ttlMs, settings, history } = acquisition;
     this.#assertOpen();
     // A value of the attempt's own: what is late of it can neither vote in the next nor release that.
     const value = this.#environment.randomValue();
     const since = this.#environment.now();
-    const plain = acquireOperation(keys, value, ttlMs);
+    const proposed = fenceKeys && { keys: fenceKeys, token: this.#tokens.propose(since.wallMs) };
+    const plain = acquireOperation(keys, value, ttlMs, proposed);
     const round = this.#ask(
       stand === undefined
         ? () => plain
-        : (node) => takeOperation(stand.keys, value, ttlMs, stand.standing(node)),
-      grantsAll(keys.length, stand),
+        : (node) => takeOperation(stand.keys, value, ttlMs, stand.standing(node), proposed),
+      telling(stand, proposed === undefined ? grantsAll(keys.length) : setsLock(keys.length)),
       acquisition,
       this.#budgetLeftMs(acquisition),
     );
     history.add(round);
-    const granted = await decided(round, settings.signal);
+    let granted = await decided(round, settings.signal);
+    let fence = proposed;
+    if (granted && proposed !== undefined && !isAccepted(round)) {
+      fence = { ...proposed, token: this.#tokens.above(round) };
+      granted = await this.#confirm(fence, value, round, acquisition);
+    }
 
     const term: Term = { since, ttlMs, driftMs: driftMs(ttlMs, settings.driftFactor) };
     if (granted && validityMs(term, this.#environment.now()) > 0) {
-      return this.#lock(resources, value, ttlMs, Lease.held(this.#environment, term), history);
+      const lease = Lease.held(this.#environment, term);
+      return this.#lock({ resources, value, ttlMs, lease, history, fence });
     }
     const asked = round.ballots.flatMap((ballot) => (ballot.asked ? [ballot.node] : []));
     // It always deletes: minorities that reserved would do so for each other for ever.
@@ -261,6 +276,28 @@ export class Redlock extends EventEmitter implements LockIssuer {
     await endOfTurn(this.#environment);
     acquisition.code = granted ? "ERR_REDLOCK_VALIDITY" : "ERR_REDLOCK_QUORUM";
     return undefined;
+  }
+
+  /**
+   * The second round, where a quorum set the lock but had larger tokens: the fence's token, which is above
+   * all that they answered, to the nodes that hold the lock. Only the lock's holder can store one there.
+   * The nodes have what the first round left of their time.
+   */
+  async #confirm(
+    fence: Fence,
+    value: string,
+    first: Round,
+    acquisition: Acquisition,
+  ): Promise<boolean> {
+    const { keys, ttlMs, settings, history } = acquisition;
+    const operation = confirmFenceOperation(keys, value, ttlMs, fence);
+    const { judge, refusal } = confirmation(first);
+    const timeLeftMs = this.#longestNodeTimeoutMs(ttlMs, settings) - first.elapsedMs;
+    const limitMs = Math.min(timeLeftMs, this.#budgetLeftMs(acquisition));
+    const round = this.#ask(() => operation, judge, acquisition, limitMs, refusal);
+    const confirmed = await decided(round, settings.signal);
+    if (!confirmed) history.replaceLast(round);
+    return confirmed;
   }
 
   /**
@@ -294,7 +331,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
     if (!lease.open) return undefined;
     const keys = this.#keysOf(lock.resources);
     const since = this.#environment.now();
-    const operation = extendOperation(keys, lock.value, ttlMs);
+    const { fence } = partsOf(lock, "extend");
+    const operation = extendOperation(keys, lock.value, ttlMs, fence);
     lease.longestTtlMs = Math.max(lease.longestTtlMs, ttlMs);
     const leftMs = lease.adopted ? Infinity : lease.remainingMs;
     const round = this.#ask(
@@ -308,7 +346,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
       const term: Term = { since, ttlMs, driftMs: driftMs(ttlMs, settings.driftFactor) };
       extension.code = "ERR_REDLOCK_VALIDITY";
       if (!lease.renew(term)) return undefined;
-      this.#heal(round, keys, lock.value, ttlMs, lease);
+      this.#heal(round, keys, lock.value, ttlMs, lease, fence);
       return lock;
     }
     extension.code = "ERR_REDLOCK_QUORUM";
@@ -321,13 +359,21 @@ export class Redlock extends EventEmitter implements LockIssuer {
    * Gives the key again to the nodes that had lost it, in a command of its own: it is no vote in the
    * round that found it gone. Only once a quorum kept the value, and while the lock is held.
    */
-  #heal(round: Round, keys: readonly string[], value: string, ttlMs: number, lease: Lease): void {
+  #heal(
+    round: Round,
+    keys: readonly string[],
+    value: string,
+    ttlMs: number,
+    lease: Lease,
+    fence: Fence | undefined,
+  ): void {
     void round.complete().then(() => {
       for (const { node, vote } of round.ballots) {
         if (!(isRefusal(vote) && isHeld(vote))) continue;
         if (!lease.open || node.refusal() !== undefined) continue;
-        for (const key of keys) {
-          const gift = node.perform(acquireOperation([key], value, ttlMs), () => lease.open);
+        for (const [index, key] of keys.entries()) {
+          const own = fence && { ...fence, keys: fence.keys.slice(index, index + 1) };
+          const gift = node.perform(acquireOperation([key], value, ttlMs, own), () => lease.open);
           gift.catch(() => undefined);
         }
       }
@@ -456,12 +502,15 @@ export class Redlock extends EventEmitter implements LockIssuer {
 
   /** The routine's outcome is what counts: it waits for the release no longer than for one node. */
   async #releaseInTime(lock: Lock, settings: ResolvedSettings): Promise<void> {
-    const milliseconds =
-      settings.nodeTimeout ?? Math.max(...this.#nodes.map((node) => node.timeoutMs(lock.ttl)));
+    const milliseconds = this.#longestNodeTimeoutMs(lock.ttl, settings);
     await pTimeout(this.release(lock, { retryCount: 0, nodeTimeout: settings.nodeTimeout }), {
       milliseconds,
       customTimers: pTimeoutTimers(this.#environment),
     }).catch(() => undefined);
+  }
+
+  #longestNodeTimeoutMs(ttlMs: number, { nodeTimeout }: ResolvedSettings): number {
+    return nodeTimeout ?? Math.max(...this.#nodes.map((node) => node.timeoutMs(ttlMs)));
   }
 
   /** What each node holds of the resources; a node that cannot say within its time has `ok: false`. */
@@ -506,9 +555,17 @@ export class Redlock extends EventEmitter implements LockIssuer {
    * @throws TypeError for what is no such data, or another `keyPrefix` than this Redlock's
    */
   adopt(json: LockJson): Lock {
-    const { resources, value, ttl, expiration } = checkJson(json, this.settings.keyPrefix);
+    const { resources, value, ttl, expiration, fence } = checkJson(json, this.settings.keyPrefix);
     const lease = Lease.adopted(this.#environment);
-    return this.#lock(resources, value, ttl, lease, new History(0), expiration);
+    const parts = { resources, value, ttlMs: ttl, lease, history: new History(0) };
+    if (fence === undefined) return this.#lock({ ...parts, statedExpirationMs: expiration });
+    this.#tokens.saw(fence);
+    const fenceKeys = fenceKeysOf(this.#keysOf(resources), "adopt");
+    return this.#lock({
+      ...parts,
+      statedExpirationMs: expiration,
+      fence: { keys: fenceKeys, token: fence },
+    });
   }
 
   /** Quits every connection, those of clients passed in included. Later calls reject with `ERR_REDLOCK_CLOSED`. */
@@ -554,10 +611,13 @@ export class Redlock extends EventEmitter implements LockIssuer {
     checkTtl(ttl, call, resolved.driftFactor);
     // Any number of callers may wait with one signal, such as that of the process's shutdown.
     if (resolved.signal instanceof EventTarget) setMaxListeners(0, resolved.signal);
+    const keys = this.#keysOf(names);
+    const fenceKeys = resolved.fencing ? fenceKeysOf(keys, call) : undefined;
     const start = this.#environment.now();
     return {
       resources: names,
-      keys: this.#keysOf(names),
+      keys,
+      fenceKeys,
       ttlMs: ttl,
       settings: resolved,
       start,
@@ -579,25 +639,20 @@ export class Redlock extends EventEmitter implements LockIssuer {
     };
   }
 
-  #lock(
-    resources: readonly string[],
-    value: string,
-    ttlMs: number,
-    lease: Lease,
-    history: History,
-    statedExpirationMs?: number,
-  ): Lock {
-    const { keyPrefix } = this.settings;
-    const parts = {
+  #lock(parts: Omit<LockParts, "redlock" | "keyPrefix">): Lock {
+    const { resources, value, ttlMs, lease, history, fence, statedExpirationMs } = parts;
+    // Not by spreading: whatever is done with such a lock takes 4 % longer.
+    return new Lock({
       redlock: this,
       resources,
       value,
       ttlMs,
-      keyPrefix,
+      keyPrefix: this.settings.keyPrefix,
       lease,
       history,
-    };
-    return new Lock(statedExpirationMs === undefined ? parts : { ...parts, statedExpirationMs });
+      fence,
+      statedExpirationMs,
+    });
   }
 
   #namedKeys(resources: readonly string[]): NamedKey[] {
@@ -628,6 +683,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     judge: Question["judge"],
     { ttlMs, settings }: Call,
     limitMs: number,
+    refusal?: Question["refusal"],
   ): Round {
     this.#guard.use(ttlMs);
     return new Round(
@@ -637,6 +693,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
         judge,
         nodeTimeoutMs: (node) => settings.nodeTimeout ?? node.timeoutMs(ttlMs),
         limitMs,
+        refusal,
         onRefusal: this.#report,
       },
       this.#environment,
@@ -787,15 +844,23 @@ function alreadyEnded(lock: Lock, lease: Lease): ExecutionError {
 }
 
 /** A vote for is an answer that the operation was applied to every key. */
-function grantsAll(keyCount: number, stand?: Stand): Question["judge"] {
-  return (reply, node) => {
-    const told = stand && toldBy(reply);
-    if (told !== undefined) stand?.onTold(node, told);
-    const applied = told === undefined ? appliedTo(reply, keyCount) : 0;
+function grantsAll(keyCount: number): Question["judge"] {
+  return (reply) => {
+    const applied = toldBy(reply) === undefined ? appliedTo(reply, keyCount) : 0;
     if (applied === keyCount) return undefined;
     return new ResourceLockedError(
       `The operation was applied to: ${applied} of the ${keyCount} requested resources.`,
     );
+  };
+}
+
+/** Judges likewise, and tells a waiter what each node says that refuses it. */
+function telling(stand: Stand | undefined, judge: Question["judge"]): Question["judge"] {
+  if (stand === undefined) return judge;
+  return (reply, node) => {
+    const told = toldBy(reply);
+    if (told !== undefined) stand.onTold(node, told);
+    return judge(reply, node);
   };
 }
 
@@ -805,6 +870,7 @@ async function decided(round: Round, signal: AbortSignal | undefined): Promise<b
     round.cut();
   };
   signal?.addEventListener("abort", cut, { once: true });
+  if (signal?.aborted === true) cut();
   const granted = await round.decided();
   signal?.removeEventListener("abort", cut);
   return granted;

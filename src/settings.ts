@@ -26,6 +26,8 @@ export interface Settings {
    * Whether to wait in line, and to release to the next in line; false is plain polling. Default true.
    */
   readonly queue?: boolean | undefined;
+  /** Whether a lock has a fencing token, `lock.fence`, larger than those of all locks before. Default false. */
+  readonly fencing?: boolean | undefined;
 }
 
 /** What the constructor takes. */
@@ -51,6 +53,7 @@ export interface ResolvedSettings {
   readonly nodeTimeout: number | undefined;
   readonly automaticExtensionThreshold: number | undefined;
   readonly queue: boolean;
+  readonly fencing: boolean;
   readonly keyPrefix: string;
   readonly restartGuard: number | false | undefined;
 }
@@ -65,6 +68,7 @@ const DEFAULTS: ResolvedSettings = {
   nodeTimeout: undefined,
   automaticExtensionThreshold: undefined,
   queue: true,
+  fencing: false,
   keyPrefix: "",
   restartGuard: undefined,
 };
@@ -77,6 +81,7 @@ export interface AdoptedJson {
   readonly value: string;
   readonly expiration: number;
   readonly ttl: number;
+  readonly fence: number | undefined;
 }
 
 type Check = (value: unknown, name: string) => void;
@@ -100,10 +105,8 @@ const CHECKS: Record<keyof ResolvedSettings, Check> = {
   },
   nodeTimeout: wholeNumber(1, "ms"),
   automaticExtensionThreshold: wholeNumber(1, "ms"),
-  queue: (value, name) => {
-    if (typeof value !== "boolean")
-      throw invalidType(`${name} must be true or false, but is ${kindOf(value)}.`);
-  },
+  queue: assertBoolean,
+  fencing: assertBoolean,
   keyPrefix: (value, name) => {
     if (typeof value !== "string")
       throw invalidType(`${name} must be a string, but is ${kindOf(value)}.`);
@@ -205,6 +208,7 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
     expiration,
     ttl,
     keyPrefix: prefix,
+    fence,
   } = json as Record<string, unknown>;
   if (version !== 1) {
     throw invalidType(`adopt() reads version 1 of a lock's data, but this has ${kindOf(version)}.`);
@@ -222,8 +226,17 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
       "adopt() needs a lock of this Redlock's own keyPrefix: its keys have other names. Adopt it with a Redlock of the same prefix.",
     );
   }
+  if (fence !== undefined && !isToken(fence)) {
+    throw invalidType(
+      `adopt() needs the lock's fence, a whole number from 1 to 2^53 − 1, or none, but has ${kindOf(fence)}.`,
+    );
+  }
   checkTtl(ttl, "adopt", 0);
-  return { resources: checkResources(resources, "adopt"), value, expiration, ttl };
+  return { resources: checkResources(resources, "adopt"), value, expiration, ttl, fence };
+}
+
+function isToken(fence: unknown): fence is number {
+  return typeof fence === "number" && Number.isSafeInteger(fence) && fence > 0;
 }
 
 function wholeNumber(least: number, unit: string): Check {
@@ -238,6 +251,11 @@ function wholeNumber(least: number, unit: string): Check {
       );
     }
   };
+}
+
+function assertBoolean(value: unknown, name: string): void {
+  if (typeof value !== "boolean")
+    throw invalidType(`${name} must be true or false, but is ${kindOf(value)}.`);
 }
 
 function assertNumber(value: unknown, name: string): asserts value is number {

@@ -262,6 +262,28 @@ describe.each(versions)("a Redis Cluster by a client of ioredis $version", ({ co
     }
   });
 
+  test("keeps the fencing token in the slot of its lock, with a hash tag and without", async () => {
+    for (const resource of [...(await freshOnEachMaster()), `{${fresh()}}:items`]) {
+      const first = await redlock.acquire(resource, 20_000, { fencing: true });
+      await first.extend(20_000);
+      await first.release();
+      const second = await redlock.acquire(resource, 20_000, { fencing: true });
+      expect(second.fence).toBeGreaterThan(defined(first.fence));
+      await second.release();
+      await untilGone(resource);
+    }
+  });
+
+  test("refuses a token to an untagged key under the client's own prefix, with an error that says CROSSSLOT", async () => {
+    const prefixing = connect("app:");
+    const prefixed = new Redlock([prefixing], { nodeTimeout: NODE_TIMEOUT_MS, retryCount: 0 });
+    const error = await rejection(prefixed.acquire(fresh(), 20_000, { fencing: true }));
+    expect(error.message).toContain("CROSSSLOT");
+    const tagged = await prefixed.acquire(`{${fresh()}}`, 20_000, { fencing: true });
+    await tagged.release();
+    await prefixed.quit();
+  });
+
   test("is locked through a client that has a key prefix of its own", async () => {
     const prefixing = connect("app:");
     const own = new Redlock([prefixing], { nodeTimeout: NODE_TIMEOUT_MS, retryCount: 0 });

@@ -17,5 +17,5 @@ local function acquire(keys, first, last, value, ttlMs)
   return setAll(keys, first, last, 1, value, ttlMs)
 end
 `,
-  setAll,
+  [setAll],
 );

@@ -1,4 +1,7 @@
+import { acquireFencedScript } from "./acquire-fenced.js";
 import { acquireScript } from "./acquire.js";
+import { confirmFenceScript } from "./confirm-fence.js";
+import { extendFencedScript } from "./extend-fenced.js";
 import { extendScript } from "./extend.js";
 import { handOverScript } from "./hand-over.js";
 import { inspectScript } from "./inspect.js";
@@ -7,6 +10,7 @@ import { leaveScript } from "./leave.js";
 import { lookScript } from "./look.js";
 import { releaseScript } from "./release.js";
 import { script } from "./script.js";
+import { takeFencedScript } from "./take-fenced.js";
 import { takeScript } from "./take.js";
 
 const scripts = [
@@ -14,13 +18,18 @@ const scripts = [
   extendScript,
   releaseScript,
   inspectScript,
+  acquireFencedScript,
+  confirmFenceScript,
+  extendFencedScript,
   joinScript,
   takeScript,
+  takeFencedScript,
   handOverScript,
   leaveScript,
   lookScript,
 ];
-const definitions = new Set(scripts.flatMap(({ uses, definition }) => [...uses, definition]));
+/** Each once, also where several scripts call it. */
+const definitions = new Set(scripts.flatMap(({ definitions }) => definitions));
 
 /** Many operations in one call, in their order. What goes wrong with one is its own reply. */
 export const batchScript = script(`${[...definitions].join("")}

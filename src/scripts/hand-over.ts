@@ -18,7 +18,7 @@ local function handOver(keys, first, last, value)
   return released
 end
 `,
-    line,
+    [line],
   ),
   `
 -- One lock for which nobody waits.

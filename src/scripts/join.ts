@@ -13,5 +13,5 @@ local function join(keys, first, last, time, id, channel, graceMs, lifeMs)
   return lookAt(keys, first, last, atMs, tonumber(time), id)
 end
 `,
-  line,
+  [line],
 );

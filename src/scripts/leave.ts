@@ -11,5 +11,5 @@ local function leave(keys, first, last, id)
   return 0
 end
 `,
-  line,
+  [line],
 );

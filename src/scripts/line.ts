@@ -27,6 +27,13 @@ local function mayTake(value, time, id)
   return time < reservedTime or time == reservedTime and id <= reservedId
 end
 
+local function mayTakeAll(keys, first, last, time, id)
+  for i = first, last, 3 do
+    if not mayTake(redis.pcall('GET', keys[i]), time, id) then return false end
+  end
+  return true
+end
+
 local function stepOut(order, alive, id)
   redis.call('ZREM', order, id)
   redis.call('HDEL', alive, id)

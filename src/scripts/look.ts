@@ -21,5 +21,5 @@ local function look(keys, first, last)
   return lines
 end
 `,
-  line,
+  [line],
 );

@@ -14,31 +14,30 @@ export function script(text: string): Script {
 export interface OperationScript extends Script {
   /** The name of its Lua function. */
   readonly name: string;
-  readonly definition: string;
-  /** Definitions of what it calls. */
-  readonly uses: readonly string[];
+  /** The functions that it calls, and its own. */
+  readonly definitions: readonly string[];
 }
 
 /** The same, but what `shortcut` can answer alone does not even define what the others need. */
 export function withShortcut(operation: OperationScript, shortcut: string): OperationScript {
-  const { name, definition, uses } = operation;
-  return { name, definition, uses, ...script(`${shortcut}${operation.text}`) };
+  const { name, definitions, text } = operation;
+  return { name, definitions, ...script(shortcut + text) };
 }
 
 /**
  * @param definition defines the local function `name(keys, first, last, ...)`: it is about the keys from
  *   `first` to `last`, and takes the operation's arguments after them
- * @param uses what it calls
+ * @param called the definitions of the local functions that it calls
  */
 export function operationScript(
   name: string,
   definition: string,
-  ...uses: readonly string[]
+  called: readonly string[] = [],
 ): OperationScript {
+  const definitions = [...called, definition];
   return {
     name,
-    definition,
-    uses,
-    ...script(`${uses.join("")}${definition}return ${name}(KEYS, 1, #KEYS, unpack(ARGV))\n`),
+    definitions,
+    ...script(`${definitions.join("")}return ${name}(KEYS, 1, #KEYS, unpack(ARGV))\n`),
   };
 }

@@ -10,21 +10,15 @@ export const takeScript = operationScript(
 -- Returns the number of locks' keys set: all of them, and the waiter is out of the line; or, refused, what a
 -- waiter is told.
 local function take(keys, first, last, value, ttlMs, time, id, channel, graceMs, lifeMs)
-  local ticketMs = tonumber(time)
-  local isOpen = true
-  for i = first, last, 3 do
-    isOpen = isOpen and mayTake(redis.pcall('GET', keys[i]), ticketMs, id)
-  end
-  if isOpen then
+  if mayTakeAll(keys, first, last, tonumber(time), id) then
     for i = first, last, 3 do pcall(stepOut, keys[i + 1], keys[i + 2], id) end
     return setAll(keys, first, last, 3, value, ttlMs)
   end
   local atMs = nodeMs()
   pcall(stand, keys, first, last, atMs, time, id, channel, graceMs, lifeMs)
   passOnReserved(keys, first, last, id)
-  return lookAt(keys, first, last, atMs, ticketMs, id)
+  return lookAt(keys, first, last, atMs, tonumber(time), id)
 end
 `,
-  line,
-  setAll,
+  [line, setAll],
 );

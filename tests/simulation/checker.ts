@@ -45,7 +45,7 @@ export interface Tracked {
 
 /** One command of the library's to one node, and its answer. */
 interface Ballot {
-  readonly kind: "acquire" | "extend" | "release";
+  readonly kind: "acquire" | "confirm" | "extend" | "release";
   readonly host: Host;
   readonly node: SimulatedNode;
   readonly sentMonotonicMs: number;
@@ -57,7 +57,19 @@ interface Ballot {
   answeredMs: number | undefined;
   answeredTurn: number;
   yes: boolean;
+  /** The answer, as text. */
+  reply: string;
+  /** The fencing token that it was about. */
+  readonly token: string | undefined;
   sameEpoch: boolean;
+}
+
+/** A fenced lock that a program was given. */
+interface Fenced {
+  readonly value: string;
+  readonly token: number;
+  /** When the first node was asked for it. */
+  readonly startMs: number;
 }
 
 const LONG_AGO_MS = -1e15;
@@ -65,6 +77,7 @@ const LONG_AGO_MS = -1e15;
 const TIMER_SLACK_MS = 3;
 /** What a lock may lose between the library's last look at it and its caller's first. */
 const HAND_OVER_MS = 1;
+const DAY_MS = 86_400_000;
 /** A step of the wall clock is noticed within this. */
 const LONGEST_CHECK_MS = 1000;
 
@@ -90,6 +103,10 @@ export class Checker implements LinkObserver {
   readonly #ballots = new Map<string, Ballot[]>();
   /** Who held each resource, in order. */
   readonly #holders = new Map<string, string[]>();
+  /** The fenced locks on each resource, in the order in which they were given. */
+  readonly #fenced = new Map<string, Fenced[]>();
+  readonly #startMs = new Map<string, number>();
+  #lastLossMs = -Infinity;
 
   constructor(world: World, library: Library, nodeCount: number) {
     this.#world = world;
@@ -130,7 +147,31 @@ export class Checker implements LinkObserver {
     if (adopted && tracked.monotonicEndMs !== 0) {
       throw new Violation("adoption", `${host.name} trusts ${name(tracked)} before it extended it`);
     }
+    if (!adopted) this.#checkToken(tracked);
     return tracked;
+  }
+
+  /** A node came back without its data, and so without its fences. */
+  onDataLoss(): void {
+    this.#lastLossMs = this.#world.nowMs;
+  }
+
+  /** A later lock has the larger token, unless a node lost the earlier one's. */
+  #checkToken(tracked: Tracked): void {
+    const { value, fence: token } = tracked.lock;
+    if (token === undefined) return;
+    const startMs = this.#startMs.get(value) ?? 0;
+    for (const resource of tracked.resources) {
+      const earlier = this.#fenced.get(resource) ?? [];
+      for (const other of earlier) {
+        if (token > other.token || other.startMs <= this.#lastLossMs) continue;
+        throw new Violation(
+          "tokens only grow",
+          `${name(tracked)} has the token ${token}, after ${other.value} had ${other.token}`,
+        );
+      }
+      this.#fenced.set(resource, [...earlier, { value, token, startMs }]);
+    }
   }
 
   /** Before a turn: whether a loss should have been told before. */
@@ -270,6 +311,13 @@ export class Checker implements LinkObserver {
         `${name(tracked)} had no ${this.#quorum} votes to ${kind} it within ${tracked.nodeTimeoutMs} ms in its present term`,
       );
     }
+    if (kind === "acquire" && lock.fence !== undefined) {
+      const isConfirmed = this.#of(lock.value, host).some((ballot) => ballot.kind === "confirm");
+      if (!isConfirmed) this.#checkAccepted(tracked, votes);
+      if (isConfirmed) this.#checkTerm(tracked, "confirm");
+      if (isConfirmed) return;
+    }
+    if (kind === "confirm") this.#checkAccepted(tracked, votes);
     // After a pause two rounds may begin at one moment.
     const last = Math.max(...inTerm.map(({ round = 0 }) => round));
     const earlier = votes.filter(
@@ -279,6 +327,19 @@ export class Checker implements LinkObserver {
         answeredMs - sinceMs < tracked.surelyMs,
     );
     this.#checkMajoritySpeed(earlier, this.#quorum, `to ${kind} ${name(tracked)}`);
+  }
+
+  /** Of the nodes that hold the lock, a majority accepted its token. */
+  #checkAccepted(tracked: Tracked, votes: readonly Ballot[]): void {
+    const accepted = votes.filter(
+      ({ reply, token }) => reply === "accepted" && token === String(tracked.lock.fence),
+    );
+    if (new Set(accepted.map(({ node }) => node)).size < this.#quorum) {
+      throw new Violation(
+        "fence quorum",
+        `no ${this.#quorum} nodes accepted that ${name(tracked)}`,
+      );
+    }
   }
 
   /** Nothing is waited for once the majority has decided. */
@@ -365,7 +426,7 @@ export class Checker implements LinkObserver {
     host: Host,
     node: SimulatedNode,
     command: string,
-    { kind, value, keys }: Question,
+    { kind, value, keys, fenceKeys, alone }: Question,
   ): ((reply: unknown, sameEpoch: boolean) => void) | undefined {
     if (kind === "inspect" || kind === "line") return undefined;
     // Thrown here, it would be one more answer to the library.
@@ -375,6 +436,7 @@ export class Checker implements LinkObserver {
     } catch (error) {
       this.#broken ??= error as Error;
     }
+    if (!this.#startMs.has(value)) this.#startMs.set(value, this.#world.nowMs);
     const sent = this.#of(value, host);
     const unknown = sent.find(
       (ballot) => ballot.unknownScript && ballot.kind === kind && ballot.node === node,
@@ -393,6 +455,8 @@ export class Checker implements LinkObserver {
       answeredMs: undefined,
       answeredTurn: Infinity,
       yes: false,
+      reply: "",
+      token: fenceKeys.length > 0 ? alone.at(-1) : undefined,
       sameEpoch: false,
     };
     const ballots = this.#ballots.get(value);
@@ -406,7 +470,13 @@ export class Checker implements LinkObserver {
       }
       ballot.answeredTurn = host.turn;
       ballot.answeredMs = host.monotonicAt(host.timeMs);
-      ballot.yes = reply === "OK" || reply === keys.length;
+      const isToken = typeof reply === "string" && Number(reply) > 0;
+      ballot.yes =
+        reply === "OK" ||
+        reply === "accepted" ||
+        reply === keys.length ||
+        (kind === "acquire" && fenceKeys.length > 0 && isToken);
+      ballot.reply = String(reply);
       ballot.sameEpoch = sameEpoch;
     };
   }
@@ -443,7 +513,10 @@ export class Checker implements LinkObserver {
     const ballots = this.#of(value, host);
     if (ballots.some(({ kind }) => kind === "release")) return;
     if (this.tracked.some(({ lock }) => lock.value === value)) return;
-    const earlier = ballots.filter(({ yes, answeredTurn }) => !yes && answeredTurn < host.turn);
+    const decisive = ballots.some(({ kind }) => kind === "confirm") ? "confirm" : "acquire";
+    const earlier = ballots.filter(
+      ({ kind, yes, answeredTurn }) => kind === decisive && !yes && answeredTurn < host.turn,
+    );
     this.#checkMajoritySpeed(
       earlier,
       this.#nodeCount - this.#quorum + 1,
@@ -478,7 +551,7 @@ export class Checker implements LinkObserver {
       }
     });
     const reply = run();
-    const keys = questions.flatMap(({ keys }) => keys);
+    const keys = questions.flatMap(({ keys, fenceKeys }) => [...keys, ...fenceKeys]);
     if (
       !isDeepStrictEqual(repliesIn(reply, questions.length).map(asFailed), expected) ||
       keys.some((key) => !isDeepStrictEqual(one.peek(key, clockMs), node.redis.peek(key, clockMs)))
@@ -493,10 +566,16 @@ export class Checker implements LinkObserver {
   };
 
   #execute(node: SimulatedNode, redis: RedisModel, question: Question, run: () => Reply): Reply {
-    const { kind, keys, value } = question;
+    const { kind, keys, fenceKeys, value, ttlMs } = question;
     const { clockMs } = node;
     const before = keys.map((key) => redis.peek(key, clockMs));
+    const fences = fenceKeys.map((key) => redis.peek(key, clockMs));
     const reply = run();
+    const isHolder = keys.every((key) => redis.peek(key, clockMs)?.value === value);
+    for (const [index, key] of fenceKeys.entries()) {
+      const after = redis.peek(key, clockMs);
+      this.#checkFence(node, key, fences[index], after, isHolder, ttlMs);
+    }
     for (const [index, key] of keys.entries()) {
       this.#checkChange(node, key, question, before[index], redis.peek(key, clockMs));
     }
@@ -511,6 +590,34 @@ export class Checker implements LinkObserver {
       );
     }
     return reply;
+  }
+
+  /** A fence only rises, by who holds the lock, and outlives whoever could propose less. */
+  #checkFence(
+    node: SimulatedNode,
+    key: string,
+    before: Entry | undefined,
+    after: Entry | undefined,
+    isHolder: boolean,
+    ttlMs: number,
+  ): void {
+    if (before === after) return;
+    const [old, token] = [before, after].map((entry) => Number.parseInt(entry?.value ?? "0"));
+    const isSame = before?.value === after?.value;
+    if (old === undefined || token === undefined || !(isSame || token > old)) {
+      throw new Violation("tokens only grow", `${key} from ${old} to ${token} on ${node.name}`);
+    }
+    if (!isHolder) {
+      throw new Violation("only the owner", `${key} is ${token} on ${node.name} by no holder`);
+    }
+    const lifeMs = Math.max(DAY_MS, 10 * ttlMs);
+    const expiresAtMs = after?.expiresAtMs ?? 0;
+    if (
+      expiresAtMs < Math.max(node.clockMs, isSame ? 0 : token / 1000) + lifeMs ||
+      expiresAtMs < (before?.expiresAtMs ?? 0)
+    ) {
+      throw new Violation("fences last", `${key} on ${node.name} expires at ${expiresAtMs}`);
+    }
   }
 
   #checkChange(

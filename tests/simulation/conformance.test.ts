@@ -4,7 +4,10 @@ import { Redis } from "ioredis";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type RedisServer, startServer } from "../../docker/servers.js";
 import { fieldsOf } from "../../src/node/guard.js";
+import { acquireFencedScript } from "../../src/scripts/acquire-fenced.js";
 import { acquireScript } from "../../src/scripts/acquire.js";
+import { confirmFenceScript } from "../../src/scripts/confirm-fence.js";
+import { extendFencedScript } from "../../src/scripts/extend-fenced.js";
 import { extendScript } from "../../src/scripts/extend.js";
 import { inspectScript } from "../../src/scripts/inspect.js";
 import { releaseScript } from "../../src/scripts/release.js";
@@ -184,6 +187,10 @@ const script = fc.constantFrom(
   })),
 );
 
+/** Of 1970, of 2023, of 2030, and the last that there is. */
+const token = fc.constantFrom("5", "1700000000000001", "1900000000000000", "9007199254740991");
+const fence = fc.tuple(token, fc.constantFrom("", " v1", " v2")).map((parts) => parts.join(""));
+
 const command: fc.Arbitrary<Command> = fc.oneof(
   {
     weight: 4,
@@ -214,6 +221,19 @@ const command: fc.Arbitrary<Command> = fc.oneof(
           : (["evalsha", sha1, String(ks.length), ...ks, v, px] as const),
       ),
   },
+  {
+    weight: 5,
+    arbitrary: fc
+      .tuple(
+        fc.constantFrom(acquireFencedScript, confirmFenceScript, extendFencedScript),
+        fc.uniqueArray(key, { minLength: 2, maxLength: 2 }),
+        value,
+        ttl,
+        token,
+      )
+      .map(([{ text }, ks, ...args]) => ["eval", text, "2", ...ks, ...args] as const),
+  },
+  fc.tuple(fc.constant("set"), key, fence),
   script.map(({ text }) => ["script", "LOAD", text] as const),
   fc.constant<Command>(["script", "FLUSH"]),
   script.map(({ sha1 }) => ["script", "EXISTS", sha1, "0".repeat(40)] as const),

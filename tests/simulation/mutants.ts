@@ -230,7 +230,10 @@ export const MUTANTS: readonly Mutant[] = [
   ),
 ];
 
-/** Bugs that the simulator found, put back. Each has the plan that shows it, under regressions. */
+/**
+ * Bugs that the simulator found, put back, and for each rule of the fencing tokens one that breaks it. Each has
+ * the plan that shows it, under regressions.
+ */
 export const FOUND: readonly Mutant[] = [
   m(
     "using releases under another nodeTimeout",
@@ -273,6 +276,73 @@ export const FOUND: readonly Mutant[] = [
     "redlock.ts",
     "const found = await inspectNode(node, keys, timeoutMs, this.#environment, settings.signal);",
     "const found = await inspectNode(node, keys, timeoutMs, this.#environment);",
+  ),
+  m(
+    "another's equal token taken for an acceptance",
+    "scripts/accept-fence.ts",
+    "return largest < tonumber(token) and 'accepted'",
+    "return largest <= tonumber(token) and 'accepted'",
+  ),
+  m(
+    "any vote taken for an acceptance of the token",
+    "fence.ts",
+    'vote === "for" && reply === "accepted"',
+    'vote === "for"',
+  ),
+  m(
+    "a second token below the answers",
+    "fence.ts",
+    'if (typeof answer === "number") this.saw(answer);',
+    'if (answer === "accepted") this.saw(0);',
+  ),
+  m(
+    "any answer to the second round counts",
+    "fence.ts",
+    'if (answer === "accepted") return undefined;',
+    "if (answer !== undefined) return undefined;",
+  ),
+  m(
+    "the second round without the compare",
+    "scripts/confirm-fence.ts",
+    "if redis.pcall('GET', keys[i]) ~= value then return 0 end",
+    "",
+  ),
+  m(
+    "a fence that sinks",
+    "scripts/accept-fence.ts",
+    "if largest < tonumber(token) then",
+    "if true then",
+  ),
+  m(
+    "a fence of the first resource only",
+    "scripts/accept-fence.ts",
+    "for i = first, last do\n    local stored",
+    "for i = first, first do\n    local stored",
+  ),
+  m(
+    "a fence that expires with the lock",
+    "scripts/accept-fence.ts",
+    "math.max(86400000, 10 * ttlMs)",
+    "1 * ttlMs",
+  ),
+  m(
+    "a fence raised by who does not hold the lock",
+    "scripts/acquire-fenced.ts",
+    "if redis.call('EXISTS', keys[i]) == 1 then return 0 end",
+    "",
+  ),
+  m(
+    "a repeat told by the token alone",
+    "scripts/accept-fence.ts",
+    "if stored and stored ~= token .. ' ' .. value then",
+    "if stored and string.sub(stored, 1, #token) ~= token then",
+  ),
+  m("the second round has time of its own", "redlock.ts", " - first.elapsedMs", ""),
+  m(
+    "a debt is forgotten while a fenced acquisition is in flight",
+    "operations.ts",
+    "return { ...fenced(acquireFencedScript, keys, value, ttlMs, fence), sets: value };",
+    "return fenced(acquireFencedScript, keys, value, ttlMs, fence);",
   ),
 ];
 

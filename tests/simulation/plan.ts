@@ -119,6 +119,8 @@ export interface Plan {
   readonly mute?: readonly number[];
   /** The clients' `restartGuard`; false where left out. */
   readonly restartGuardMs?: number;
+  /** Whether all locks are fenced. */
+  readonly fencing?: boolean;
 }
 
 const LEAST_STEPS = 10;
@@ -200,7 +202,10 @@ class PlanMaker {
     const meetingCostMs = random.pick([0, 0.01, 0.05]);
     const rest = { nodes, clients, weather: this.#weather, meetingCostMs };
     // Drawn last, so that a seed's plan is otherwise what it was before.
-    return this.#guarded(random.chance(0.7) ? this.#inLine(rest, faults) : { ...rest, faults });
+    const plan = this.#guarded(
+      random.chance(0.7) ? this.#inLine(rest, faults) : { ...rest, faults },
+    );
+    return { ...plan, fencing: random.chance(0.4) };
   }
 
   #inLine(rest: Omit<Plan, "seed" | "faults">, faults: readonly Fault[]): Omit<Plan, "seed"> {

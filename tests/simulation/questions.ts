@@ -4,11 +4,15 @@ import type { Library } from "./library.js";
 /** One operation that a node is asked, as its command says it; read apart from the library's own code. */
 export interface Question {
   /** What it means for a lock; `line` for what is about the waiters alone. */
-  readonly kind: "acquire" | "extend" | "release" | "inspect" | "line";
+  readonly kind: "acquire" | "confirm" | "extend" | "release" | "inspect" | "line";
   /** Those of locks. */
   readonly keys: readonly string[];
+  /** Where their fencing tokens are kept, if it is about one. */
+  readonly fenceKeys: readonly string[];
   /** The lock's; empty where it is about none. */
   readonly value: string;
+  /** The lock's; NaN where it says none. */
+  readonly ttlMs: number;
   /** Of a waiter that takes, stands in line or leaves it; the time is NaN where it leaves. */
   readonly ticket: { readonly timeMs: number; readonly id: string } | undefined;
   /** Without what is asked beside it: a script's text and its arguments. */
@@ -17,23 +21,32 @@ export interface Question {
 
 type Scripts = Omit<Library, "Redlock" | "internalsKey">;
 
-/** For each script: what it means, and where its arguments hold the lock's value and the ticket. */
-const MEANINGS = {
-  acquire: { kind: "acquire", inLine: false, value: 0 },
-  extend: { kind: "extend", inLine: false, value: 0 },
-  release: { kind: "release", inLine: false, value: 0 },
-  inspect: { kind: "inspect", inLine: false },
-  take: { kind: "acquire", inLine: true, value: 0, time: 2, id: 3 },
-  handOver: { kind: "release", inLine: true, value: 0 },
-  join: { kind: "line", inLine: true, time: 0, id: 1 },
+/** How a script's keys and arguments are laid out. */
+interface Meaning {
+  readonly kind: Question["kind"];
+  /** The keys are in threes: lock, order, alive. */
+  readonly inLine?: true;
+  /** The fences' keys follow, one for each lock. */
+  readonly isFenced?: true;
+  /** The place of the ticket's id among the arguments; its time is before it. Value and ttl are the first two. */
+  readonly id?: number;
+}
+
+const MEANINGS: Readonly<Record<string, Meaning>> = {
+  acquire: { kind: "acquire" },
+  acquireFenced: { kind: "acquire", isFenced: true },
+  confirmFence: { kind: "confirm", isFenced: true },
+  extend: { kind: "extend" },
+  extendFenced: { kind: "extend", isFenced: true },
+  release: { kind: "release" },
+  inspect: { kind: "inspect" },
+  take: { kind: "acquire", inLine: true, id: 3 },
+  takeFenced: { kind: "acquire", inLine: true, isFenced: true, id: 4 },
+  handOver: { kind: "release", inLine: true },
+  join: { kind: "line", inLine: true, id: 1 },
   leave: { kind: "line", inLine: true, id: 0 },
   look: { kind: "line", inLine: true },
-} as const satisfies Record<
-  string,
-  { kind: Question["kind"]; inLine: boolean; value?: number; time?: number; id?: number }
->;
-
-type Name = keyof typeof MEANINGS;
+};
 
 /** The operations in a command, in their order; none in one that is about no lock. */
 export function questionsIn(
@@ -43,7 +56,7 @@ export function questionsIn(
 ): Question[] {
   if (command === "set") {
     const [key = "", value = "", , , ttlMs = ""] = args;
-    return [question("acquire", [key], [value, ttlMs], scripts)];
+    return [question(scripts.acquireScript, [key], [value, ttlMs])];
   }
   if (command !== "eval" && command !== "evalsha") return [];
   const [script, keyCount, ...rest] = args;
@@ -52,10 +65,10 @@ export function questionsIn(
   if (script === scripts.batchScript.sha1 || script === scripts.batchScript.text) {
     return inBatch(keys, JSON.parse(others[0] ?? "") as (string | number)[], scripts);
   }
-  for (const { name, sha1, text } of operationScripts(scripts)) {
-    if (script === sha1 || script === text) return [question(name as Name, keys, others, scripts)];
-  }
-  return [];
+  const known = operationScripts(scripts).find(
+    ({ sha1, text }) => script === sha1 || script === text,
+  );
+  return known === undefined ? [] : [question(known, keys, others)];
 }
 
 /** The replies to each of so many operations in one command. */
@@ -71,10 +84,12 @@ function inBatch(
   const questions: Question[] = [];
   let firstKey = 0;
   for (let at = 0; at < batch.length;) {
-    const [name, keyCount, argCount] = batch.slice(at, at + 3) as [Name, number, number];
+    const [name, keyCount, argCount] = batch.slice(at, at + 3) as [string, number, number];
+    const script = operationScripts(scripts).find((one) => one.name === name);
+    if (script === undefined) throw new Error(`there is no operation ${name}`);
     const own = keys.slice(firstKey, firstKey + keyCount);
     const args = batch.slice(at + 3, at + 3 + argCount).map(String);
-    questions.push(question(name, own, args, scripts));
+    questions.push(question(script, own, args));
     firstKey += keyCount;
     at += 3 + argCount;
   }
@@ -82,41 +97,36 @@ function inBatch(
 }
 
 function question(
-  name: Name,
+  { name, text }: OperationScript,
   keys: readonly string[],
   args: readonly string[],
-  scripts: Scripts,
 ): Question {
-  const {
-    kind,
-    inLine,
-    value,
-    time,
-    id,
-  }: (typeof MEANINGS)[Name] & {
-    value?: number;
-    time?: number;
-    id?: number;
-  } = MEANINGS[name];
-  const script = operationScripts(scripts).find((one) => one.name === name);
+  const meaning = MEANINGS[name];
+  if (meaning === undefined) throw new Error(`nothing is known of the operation ${name}`);
+  const { kind, inLine, isFenced, id } = meaning;
+  const keysPerLock = inLine === true ? 3 : 1;
+  const lockCount = keys.length / (keysPerLock + (isFenced === true ? 1 : 0));
+  const isAboutLock = kind !== "line" && kind !== "inspect";
   return {
     kind,
-    keys: inLine ? keys.filter((_, index) => index % 3 === 0) : keys,
-    value: value === undefined ? "" : (args[value] ?? ""),
+    keys: keys.slice(0, keysPerLock * lockCount).filter((_, index) => index % keysPerLock === 0),
+    fenceKeys: keys.slice(keysPerLock * lockCount),
+    value: isAboutLock ? (args[0] ?? "") : "",
+    ttlMs: isAboutLock ? Number(args[1]) : NaN,
     ticket:
       id === undefined
         ? undefined
-        : { timeMs: time === undefined ? NaN : Number(args[time]), id: args[id] ?? "" },
-    alone: [script?.text ?? "", String(keys.length), ...keys, ...args],
+        : { timeMs: id === 0 ? NaN : Number(args[id - 1]), id: args[id] ?? "" },
+    alone: [text, String(keys.length), ...keys, ...args],
   };
 }
 
-function operationScripts(scripts: Scripts) {
+function operationScripts(scripts: Scripts): OperationScript[] {
   // At run time there is more in it than the type says.
   const parts: readonly unknown[] = Object.values(scripts);
   return parts.filter(isOperationScript);
 }
 
 function isOperationScript(part: unknown): part is OperationScript {
-  return typeof part === "object" && part !== null && "definition" in part;
+  return typeof part === "object" && part !== null && "definitions" in part;
 }

@@ -2,6 +2,7 @@
 import "./acquire.test.js";
 import "./closing.test.js";
 import "./extend.test.js";
+import "./fence.test.js";
 import "./guard.test.js";
 import "./keeper.test.js";
 import "./lease.test.js";

@@ -1,0 +1,26 @@
+import { acceptFence } from "./accept-fence.js";
+import { acquireScript } from "./acquire.js";
+import { operationScript } from "./script.js";
+
+/** All or nothing, but for a fence that may have risen: it may at any time. */
+export const acquireFencedScript = operationScript(
+  "acquireFenced",
+  `
+-- keys: the resources', then their fences. value, ttlMs: the lock's. token: the fencing token proposed.
+-- Returns 'accepted', or the largest token stored, as decimals, and the lock is set all the same; or 0 where
+-- a resource is taken.
+local function acquireFenced(keys, first, last, value, ttlMs, token)
+  local middle = (first + last - 1) / 2
+  -- Only a holder may raise a fence.
+  for i = first, middle do
+    if redis.call('EXISTS', keys[i]) == 1 then return 0 end
+  end
+  local answer = acceptFence(keys, middle + 1, last, value, ttlMs, token)
+  if type(answer) == 'table' then return answer end
+  local applied = acquire(keys, first, middle, value, ttlMs)
+  if type(applied) == 'table' then return applied end
+  return answer
+end
+`,
+  [acceptFence, ...acquireScript.definitions],
+);

@@ -1,0 +1,18 @@
+import { acceptFence } from "./accept-fence.js";
+import { operationScript } from "./script.js";
+
+export const confirmFenceScript = operationScript(
+  "confirmFence",
+  `
+-- keys: the resources', then their fences. value, ttlMs: the lock's. token: the fencing token proposed.
+-- Returns 'accepted', or the largest token stored, as decimals; or 0 where a key is not this lock's.
+local function confirmFence(keys, first, last, value, ttlMs, token)
+  local middle = (first + last - 1) / 2
+  for i = first, middle do
+    if redis.pcall('GET', keys[i]) ~= value then return 0 end
+  end
+  return acceptFence(keys, middle + 1, last, value, ttlMs, token)
+end
+`,
+  [acceptFence],
+);

@@ -1,0 +1,19 @@
+import { acceptFence } from "./accept-fence.js";
+import { extendScript } from "./extend.js";
+import { operationScript } from "./script.js";
+
+/** Renews the fences as well, and gives them back to a node that lost them. */
+export const extendFencedScript = operationScript(
+  "extendFenced",
+  `
+-- keys: the resources', then their fences. value: the lock's. ttlMs: for how long from now. token: the lock's.
+-- Returns what extend does, of the resources' keys. What goes wrong with a fence costs no extension.
+local function extendFenced(keys, first, last, value, ttlMs, token)
+  local middle = (first + last - 1) / 2
+  local applied = extend(keys, first, middle, value, ttlMs)
+  if applied > 0 then pcall(acceptFence, keys, middle + 1, last, value, ttlMs, token) end
+  return applied
+end
+`,
+  [acceptFence, ...extendScript.definitions],
+);
