@@ -426,7 +426,7 @@ export class Checker implements LinkObserver {
     host: Host,
     node: SimulatedNode,
     command: string,
-    { kind, value, keys, fenceKeys, alone }: Question,
+    { kind, value, keys, token }: Question,
   ): ((reply: unknown, sameEpoch: boolean) => void) | undefined {
     if (kind === "inspect" || kind === "line") return undefined;
     // Thrown here, it would be one more answer to the library.
@@ -456,7 +456,7 @@ export class Checker implements LinkObserver {
       answeredTurn: Infinity,
       yes: false,
       reply: "",
-      token: fenceKeys.length > 0 ? alone.at(-1) : undefined,
+      token,
       sameEpoch: false,
     };
     const ballots = this.#ballots.get(value);

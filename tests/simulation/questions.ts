@@ -13,6 +13,8 @@ export interface Question {
   readonly value: string;
   /** The lock's; NaN where it says none. */
   readonly ttlMs: number;
+  /** The fencing token that it proposes, as decimals, if it does. */
+  readonly token: string | undefined;
   /** Of a waiter that takes, stands in line or leaves it; the time is NaN where it leaves. */
   readonly ticket: { readonly timeMs: number; readonly id: string } | undefined;
   /** Without what is asked beside it: a script's text and its arguments. */
@@ -113,6 +115,7 @@ function question(
     fenceKeys: keys.slice(keysPerLock * lockCount),
     value: isAboutLock ? (args[0] ?? "") : "",
     ttlMs: isAboutLock ? Number(args[1]) : NaN,
+    token: isFenced === true ? args[2] : undefined,
     ticket:
       id === undefined
         ? undefined

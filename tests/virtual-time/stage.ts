@@ -3,7 +3,6 @@ import { type Internals, internalsKey } from "../../src/internals.js";
 import { makeNodes, type NodeEntry } from "../../src/node/entry.js";
 import type { Node } from "../../src/node/node.js";
 import { Redlock } from "../../src/redlock.js";
-import type { Script } from "../../src/scripts/script.js";
 import type { RedlockSettings } from "../../src/settings.js";
 import { Host } from "../simulation/host.js";
 import { library } from "../simulation/library.js";
