@@ -426,7 +426,7 @@ export class Checker implements LinkObserver {
     host: Host,
     node: SimulatedNode,
     command: string,
-    { kind, value, keys, token }: Question,
+    { kind, value, keys, fenceKeys, token }: Question,
   ): ((reply: unknown, sameEpoch: boolean) => void) | undefined {
     if (kind === "inspect" || kind === "line") return undefined;
     // Thrown here, it would be one more answer to the library.
