@@ -237,10 +237,12 @@ export class Checker implements LinkObserver {
     const { host, signal, ended, monotonicEndMs, wallEndMs } = tracked;
     if (signal === undefined || signal.aborted || ended) return;
     const { nowMs } = this.#world;
-    // The host's clock may run faster than true time; a timer that comes due in a turn waits for its end.
-    const pausesMs = 1.01 * (host.pausedMs - tracked.pausedMs + host.longestTurnMs);
-    const sinceEndMs = host.monotonicAt(nowMs) - monotonicEndMs;
-    const sinceWallEndMs = host.wallAt(nowMs) - wallEndMs;
+    // The host's clock may run faster than true time.
+    const pausesMs = 1.01 * (host.pausedMs - tracked.pausedMs);
+    // A timer that comes due in a turn waits for its end.
+    const restedMs = Math.min(nowMs, host.busySinceMs);
+    const sinceEndMs = host.monotonicAt(restedMs) - monotonicEndMs;
+    const sinceWallEndMs = host.wallAt(restedMs) - wallEndMs;
     const sinceStepMs = nowMs - host.lastStepMs;
     const isStepNoticed = sinceStepMs > 1.01 * LONGEST_CHECK_MS + TIMER_SLACK_MS + pausesMs;
     const wallSlackMs = isStepNoticed ? 1 + pausesMs : Infinity;

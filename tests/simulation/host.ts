@@ -32,6 +32,8 @@ export class Host implements Actor {
   /** Counts its turns. */
   turn = 0;
   turnStartMs = 0;
+  /** Since when it went from turn to turn without a rest. */
+  busySinceMs = 0;
   /** `pausedMs` when the turn began. */
   /** Of one turn without its pauses: an answer that came meanwhile waits that long to be read. */
   longestTurnMs = 0;
@@ -79,6 +81,7 @@ export class Host implements Actor {
 
   beginTurn(nowMs: number): void {
     this.turn += 1;
+    if (this.busyUntilMs < nowMs) this.busySinceMs = nowMs;
     this.turnStartMs = nowMs;
     this.turnPausedMs = this.pausedMs;
     this.#logicalMs = nowMs;

@@ -274,8 +274,8 @@ export const FOUND: readonly Mutant[] = [
   m(
     "an abort does not end the look at the keys",
     "redlock.ts",
-    "const found = await inspectNode(node, keys, timeoutMs, this.#environment, settings.signal);",
-    "const found = await inspectNode(node, keys, timeoutMs, this.#environment);",
+    "this.#environment,\n        settings.signal,\n      );",
+    "this.#environment,\n      );",
   ),
   m(
     "another's equal token taken for an acceptance",

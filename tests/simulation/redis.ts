@@ -231,6 +231,9 @@ export class RedisModel {
   }
 
   #hash(command: string, key: string, args: readonly string[]): Reply {
+    if (command === "hset" && args.length % 2 !== 0) {
+      throw new ReplyError("ERR wrong number of arguments for 'hset' command");
+    }
     const entry = this.#typed(key, "hash");
     const [field = ""] = args;
     if (command === "hget") return entry?.fields?.get(field) ?? null;
@@ -241,9 +244,6 @@ export class RedisModel {
       if (fields.size === 0) this.#entries.delete(key);
       else if (entry !== undefined) this.#entries.set(key, { ...entry, fields });
       return count - fields.size;
-    }
-    if (args.length % 2 !== 0) {
-      throw new ReplyError("ERR wrong number of arguments for 'hset' command");
     }
     for (let index = 0; index < args.length; index += 2) {
       fields.set(args[index] ?? "", args[index + 1] ?? "");
