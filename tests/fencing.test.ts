@@ -195,7 +195,8 @@ describe("the second round", () => {
       await Promise.all(lock.attempts);
     });
     expect(defined(lock).fence).toBe(ahead + 1);
-    expect(sent.filter(([, second = ""]) => second.includes(String(ahead + 1)))).toHaveLength(5);
+    const rounds = sent.map((lines) => lines.filter((line) => line.includes(resource)));
+    expect(rounds.filter(([, second = ""]) => second.includes(String(ahead + 1)))).toHaveLength(5);
     await until(
       async () => (await fencesOn(resource)).every(({ token }) => token === ahead + 1),
       5000,
