@@ -73,7 +73,7 @@ export class System {
   readonly #holders: string[] = [];
 
   constructor({ before, then }: Programs, library: Library) {
-    const scripts = [library.acquireScript, library.extendScript, library.releaseScript];
+    const scripts = [library.acquireScript, library.extendScript, library.handOverScript];
     this.#scripts = scripts.map(({ sha1 }) => sha1);
     this.#nodes = Array.from({ length: NODES }, () => {
       const redis = new RedisModel();
