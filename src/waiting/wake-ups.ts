@@ -81,7 +81,6 @@ export class WakeUps {
 
   /** Resolves once a quorum is heard, or no more will be, or it has waited for long enough, once for all. */
   async ready(mostMs: number): Promise<void> {
-    if (this.isReady) return;
     await pTimeout(this.#untilReady(), {
       milliseconds: mostMs,
       fallback: () => {
