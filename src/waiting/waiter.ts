@@ -1,5 +1,4 @@
-import pTimeout from "p-timeout";
-import { type Environment, pTimeoutTimers, sleep } from "../environment.js";
+import { type Environment, sleep } from "../environment.js";
 import { isHeld, ResourceLockedError } from "../errors.js";
 import type { History } from "../history.js";
 import type { Lock } from "../lock.js";
@@ -187,15 +186,9 @@ export class Waiter {
   }
 
   async #stand(): Promise<void> {
-    const { wakeUps, clocks, environment } = this.#shared;
+    const { wakeUps, clocks } = this.#shared;
     wakeUps.listenFor(this.#id, this.#onWakeUp);
-    if (!wakeUps.isReady) {
-      await pTimeout(wakeUps.ready(), {
-        milliseconds: this.#nodeTimeoutMs,
-        fallback: () => undefined,
-        customTimers: pTimeoutTimers(environment),
-      });
-    }
+    if (!wakeUps.isReady) await wakeUps.ready(this.#nodeTimeoutMs);
     if (clocks.offsetMs() === undefined && !this.#hasLeft) await this.#ask("");
     if (this.#hasLeft) {
       wakeUps.forget(this.#id);
@@ -228,6 +221,7 @@ export class Waiter {
     this.#shared.pace.note(round.elapsedMs);
   }
 
+  /** Asks the nodes for the lock; as one who stands in line, once it does. */
   async #attempt(): Promise<Lock | undefined> {
     const { environment } = this.#shared;
     this.#attemptAtMs = Infinity;

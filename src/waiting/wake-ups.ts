@@ -1,4 +1,5 @@
-import type { Environment, Timer } from "../environment.js";
+import pTimeout from "p-timeout";
+import { type Environment, pTimeoutTimers, type Timer } from "../environment.js";
 import type { Subscription } from "../node/connection.js";
 import type { Node } from "../node/node.js";
 import { quorumOf } from "../quorum.js";
@@ -23,6 +24,8 @@ export class WakeUps {
   readonly #waiters = new Map<string, (node: Node) => void>();
   #onChange: (() => void)[] = [];
   #idle: Timer | undefined;
+  /** Nobody waits for further subscriptions before it stands in line. */
+  #isGivenUp = false;
   #closed = false;
   #idCount = 0;
 
@@ -70,13 +73,25 @@ export class WakeUps {
     return this.#open.size >= quorumOf(this.#nodes.length);
   }
 
+  /** Whether a waiter may stand in line without waiting for subscriptions. */
   get isReady(): boolean {
     const isAll = this.#open.size + this.#mute.size >= this.#nodes.length;
-    return this.isHeard || isAll || this.#closed;
+    return this.isHeard || isAll || this.#isGivenUp || this.#closed;
   }
 
-  /** Resolves once a quorum is heard, or no more will be. */
-  async ready(): Promise<void> {
+  /** Resolves once a quorum is heard, or no more will be, or it has waited for long enough, once for all. */
+  async ready(mostMs: number): Promise<void> {
+    await pTimeout(this.#untilReady(), {
+      milliseconds: mostMs,
+      fallback: () => {
+        this.#isGivenUp = true;
+        this.#changed();
+      },
+      customTimers: pTimeoutTimers(this.#environment),
+    });
+  }
+
+  async #untilReady(): Promise<void> {
     while (!this.isReady) {
       await new Promise<void>((resolve) => {
         this.#onChange.push(resolve);
@@ -101,6 +116,7 @@ export class WakeUps {
     this.#subscriptions.clear();
     this.#open.clear();
     this.#mute.clear();
+    this.#isGivenUp = false;
     this.#changed();
   };
 
