@@ -260,12 +260,6 @@ export const FOUND: readonly Mutant[] = [
     "() => true",
   ),
   m(
-    "an alarm is rounded up twice",
-    "alarms.ts",
-    "steppedMs > nowMs ? steppedMs : nowMs + delayMs",
-    "steppedMs > nowMs ? steppedMs : Math.ceil(nowMs + delayMs)",
-  ),
-  m(
     "a closed Redlock keeps debts",
     "node/node.ts",
     "if (this.#keepsOwed) this.#owed.add",
