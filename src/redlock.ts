@@ -166,45 +166,46 @@ export class Redlock extends EventEmitter implements LockIssuer {
   }
 
   async #acquire(acquisition: Acquisition): Promise<Lock> {
-    const { settings } = acquisition;
-    settings.signal?.throwIfAborted();
-    const lineKeys = this.#lineKeys(acquisition.keys, settings);
-    const lock =
-      lineKeys === undefined
-        ? await this.#untilGiven(
-            () => this.#attempt(acquisition),
-            settings.acquireTimeout === undefined ? settings : { ...settings, retryCount: -1 },
-            () => this.#waitingLeftMs(acquisition),
-            settings.signal,
-          )
-        : await this.#acquireInLine(acquisition, lineKeys);
+    acquisition.settings.signal?.throwIfAborted();
+    const lock = (await this.#firstAttempt(acquisition)) ?? (await this.#wait(acquisition));
     if (lock !== undefined) return lock;
     throw await this.#refusal(acquisition);
   }
 
-  /** A free lock never meets the line: only who is refused joins it. */
-  async #acquireInLine(acquisition: Acquisition, keys: LineKeys): Promise<Lock | undefined> {
-    const { settings, history, ttlMs } = acquisition;
-    const { acquireTimeout, retryCount, retryDelay, retryJitter, signal } = settings;
-    const retries = acquireTimeout === undefined && retryCount !== -1 ? retryCount : Infinity;
-    const mayWait = retries > 0 && acquireTimeout !== 0;
-    const others = mayWait ? this.#lines.lastAttempt(keys) : undefined;
-    if (others === undefined) {
-      const lock = await this.#attempt(acquisition);
-      if (lock !== undefined || !mayWait) return lock;
-    } else {
-      history.add(others.round);
+  /**
+   * A free lock never meets the line. Where others of this process wait in it already, their last attempt
+   * stands for this one's first: it would be refused likewise.
+   */
+  async #firstAttempt(acquisition: Acquisition): Promise<Lock | undefined> {
+    const { keys, settings, history } = acquisition;
+    const others =
+      settings.queue && retriesOf(settings) > 0 ? this.#lines.lastAttempt(keys) : undefined;
+    if (others === undefined) return this.#attempt(acquisition);
+    history.add(others.round);
+    return undefined;
+  }
+
+  /** Who is refused waits in line, or polls. */
+  async #wait(acquisition: Acquisition): Promise<Lock | undefined> {
+    const { keys, settings, history, ttlMs } = acquisition;
+    const retries = retriesOf(settings);
+    if (retries === 0) return undefined;
+    const lineKeys = this.#lineKeys(keys, settings);
+    const timeLeftMs = (): number => this.#budgetLeftMs(acquisition);
+    if (lineKeys === undefined) {
+      const attempt = (): Promise<Lock | undefined> => this.#attempt(acquisition);
+      return this.#retry(retries, attempt, settings, timeLeftMs, settings.signal);
     }
-    const closing = this.#closing.signal;
     return this.#lines.wait({
       keys,
+      lineKeys,
       history,
       retries,
       nextDelayMs: () => this.#retryDelayMs(settings),
-      mostDelayMs: retryDelay + retryJitter,
-      timeLeftMs: () => this.#waitingLeftMs(acquisition),
+      mostDelayMs: settings.retryDelay + settings.retryJitter,
+      timeLeftMs,
       nodeTimeoutMs: (node) => settings.nodeTimeout ?? node.timeoutMs(ttlMs),
-      signals: signal === undefined ? [closing] : [closing, signal],
+      signals: this.#signalsOf(settings.signal),
       attempt: (stand) => this.#attempt(acquisition, stand),
     });
   }
@@ -735,38 +736,47 @@ export class Redlock extends EventEmitter implements LockIssuer {
     this.#closing.signal.throwIfAborted();
   }
 
-  /**
-   * Attempts until an attempt gives something, the retries are used up, or the next one could not begin
-   * within the time left. The first is made as it is: p-retry begins with its refusal.
-   */
+  /** Attempts once, and then again as the settings say. */
   async #untilGiven<T>(
+    attempt: () => Promise<T | undefined>,
+    settings: ResolvedSettings,
+    timeLeftMs: () => number,
+  ): Promise<T | undefined> {
+    const { retryCount } = settings;
+    const retries = retryCount === -1 ? Infinity : retryCount;
+    return (await attempt()) ?? (await this.#retry(retries, attempt, settings, timeLeftMs));
+  }
+
+  /**
+   * Attempts again, after one that was refused, until an attempt gives something, the retries are used up, or
+   * the next one could not begin within the time left.
+   */
+  async #retry<T>(
+    retries: number,
     attempt: () => Promise<T | undefined>,
     settings: ResolvedSettings,
     timeLeftMs: () => number,
     signal?: AbortSignal,
   ): Promise<T | undefined> {
-    const closing = this.#closing.signal;
-    const signals = signal === undefined ? [closing] : [closing, signal];
+    const signals = this.#signalsOf(signal);
     const pause = async (): Promise<boolean> => {
       const delayMs = this.#retryDelayMs(settings);
       if (delayMs >= timeLeftMs()) return false;
       await sleep(this.#environment, delayMs, signals);
       return true;
     };
-    const { retryCount } = settings;
-    return (
-      (await attempt()) ?? (await retry(retryCount === -1 ? Infinity : retryCount, pause, attempt))
-    );
+    return retry(retries, pause, attempt);
+  }
+
+  /** What ends a waiting: the caller's signal, and the end of this Redlock. */
+  #signalsOf(signal: AbortSignal | undefined): readonly AbortSignal[] {
+    const closing = this.#closing.signal;
+    return signal === undefined ? [closing] : [closing, signal];
   }
 
   #retryDelayMs({ retryDelay, retryJitter }: ResolvedSettings): number {
     const jitterMs = Math.floor((this.#environment.random() * 2 - 1) * retryJitter);
     return Math.max(0, retryDelay + jitterMs);
-  }
-
-  /** Ms for which `acquire` may go on waiting. */
-  #waitingLeftMs(acquisition: Acquisition): number {
-    return acquisition.settings.acquireTimeout === 0 ? 0 : this.#budgetLeftMs(acquisition);
   }
 
   /** Ms of `acquireTimeout` left; it has no say in a single attempt. */
@@ -841,6 +851,12 @@ function alreadyEnded(lock: Lock, lease: Lease): ExecutionError {
     [],
     "ERR_REDLOCK_EXPIRED",
   );
+}
+
+/** How often `acquire` attempts after its first attempt. */
+function retriesOf({ acquireTimeout, retryCount }: ResolvedSettings): number {
+  if (acquireTimeout !== undefined) return acquireTimeout === 0 ? 0 : Infinity;
+  return retryCount === -1 ? Infinity : retryCount;
 }
 
 /** A vote for is an answer that the operation was applied to every key. */

@@ -1,7 +1,6 @@
 import type { Environment } from "../environment.js";
 import type { Lock } from "../lock.js";
 import type { Node } from "../node/node.js";
-import type { LineKeys } from "../operations.js";
 import { NodeClocks } from "./node-clocks.js";
 import { Pace } from "./pace.js";
 import { retry } from "./retry.js";
@@ -56,8 +55,8 @@ export class Lines {
   }
 
   /** The last attempt of those who wait for these keys already: a further one would be refused like it. */
-  lastAttempt(keys: LineKeys): Place["lastAttempt"] {
-    return this.#lines.get(nameOf(keys))?.lastAttempt;
+  lastAttempt(keys: readonly string[]): Place["lastAttempt"] {
+    return this.#lines.size === 0 ? undefined : this.#lines.get(nameOf(keys))?.lastAttempt;
   }
 
   /** Waits until an attempt gives a lock, or the waiting is over. */
@@ -87,6 +86,6 @@ export class Lines {
   }
 }
 
-function nameOf(keys: LineKeys): string {
+function nameOf(keys: readonly string[]): string {
   return JSON.stringify(keys.toSorted());
 }

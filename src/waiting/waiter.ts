@@ -27,8 +27,9 @@ const EXPIRY_MS = 2;
 
 /** A call that waits, and how it attempts. */
 export interface Wait {
-  /** Of the locks that it waits for, and of their lines. */
-  readonly keys: LineKeys;
+  /** Of the locks that it waits for. */
+  readonly keys: readonly string[];
+  readonly lineKeys: LineKeys;
   readonly history: History;
   readonly retries: number;
   /** Ms to the next attempt of the retry timer, anew each time; and the most that this may be. */
@@ -178,7 +179,7 @@ export class Waiter {
   }
 
   #leave(nodes: readonly Node[]): void {
-    const leave = leaveOperation(this.#wait.keys, this.#id);
+    const leave = leaveOperation(this.#wait.lineKeys, this.#id);
     for (const node of nodes) {
       if (node.refusal() !== undefined) continue;
       node.perform(leave, () => true).catch(() => undefined);
@@ -202,12 +203,12 @@ export class Waiter {
   /** Asks for a place in line; without an id only how things are. */
   async #ask(id: string): Promise<void> {
     const { nodes, environment } = this.#shared;
-    const { keys, nodeTimeoutMs } = this.#wait;
+    const { lineKeys, nodeTimeoutMs } = this.#wait;
     this.#askedMs = environment.monotonicMs();
     const round = new Round(
       {
         nodes,
-        operation: (node) => joinOperation(keys, { ...this.#standing(node), id }),
+        operation: (node) => joinOperation(lineKeys, { ...this.#standing(node), id }),
         judge: (reply, node) => {
           const told = toldBy(reply);
           if (told !== undefined) this.#onTold(node, told);
@@ -254,7 +255,7 @@ export class Waiter {
   #asStanding(): Stand | undefined {
     if (this.#ticketMs === undefined) return undefined;
     return {
-      keys: this.#wait.keys,
+      keys: this.#wait.lineKeys,
       standing: (node) => this.#standing(node),
       onTold: (node, told) => {
         this.#onTold(node, told);
