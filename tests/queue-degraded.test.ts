@@ -11,7 +11,7 @@ import {
   until,
 } from "../docker/servers.js";
 import { type NodeEntry, Redlock } from "../src/index.js";
-import { cacheLineScripts, Turns } from "./support/line.js";
+import { cacheLineScripts, listenersOn, Turns, untilWaiting } from "./support/line.js";
 import {
   connectAll,
   defined,
@@ -128,6 +128,34 @@ describe("waiters take their turns, and one `error` event for each node says wha
     const complaints = await takeTurns(() => urls, `locks:${fresh()}`);
     expectOneOfEachNode(complaints, /can stand in line on .*NOPERM/);
   });
+});
+
+test("what is missing is said once of a node, also to those who wait after a long pause", async () => {
+  const clients = await connectAll(servers);
+  Object.assign(defined(clients[0]), { duplicate: undefined });
+  const redlock = new Redlock(clients, SETTINGS);
+  const { complaints } = listenTo(redlock);
+  const waitOnce = async (): Promise<void> => {
+    const resource = fresh();
+    const lock = await redlock.acquire(resource, 30_000);
+    const next = redlock.acquire(resource, 30_000);
+    await untilWaiting(redlock, resource, 1);
+    await lock.release();
+    await (await next).release();
+  };
+  try {
+    await waitOnce();
+    // Subscriptions are closed then, and all nodes are tried again by who waits next.
+    await until(
+      async () => (await Promise.all(servers.map(listenersOn))).every((count) => count === 0),
+      10_000,
+      () => "a subscription is left",
+    );
+    await waitOnce();
+    expect(complaints).toHaveLength(1);
+  } finally {
+    disconnectAll(clients);
+  }
 });
 
 test("who may not publish calls nobody, and those who wait in line are served all the same", async () => {
