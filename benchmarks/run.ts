@@ -22,6 +22,7 @@ import { contention } from "./scenarios/contention.js";
 import { faults } from "./scenarios/faults.js";
 import { heldLocks } from "./scenarios/held-locks.js";
 import { leaks } from "./scenarios/leaks.js";
+import { line } from "./scenarios/line.js";
 import { nodes } from "./scenarios/nodes.js";
 import { oneUser } from "./scenarios/one-user.js";
 import { resources } from "./scenarios/resources.js";
@@ -36,6 +37,7 @@ const SCENARIOS: readonly Scenario[] = [
   slowNode,
   faults,
   contention,
+  line,
   heldLocks,
   leaks,
 ];
