@@ -23,6 +23,7 @@ import { faults } from "./scenarios/faults.js";
 import { fenced } from "./scenarios/fenced.js";
 import { heldLocks } from "./scenarios/held-locks.js";
 import { leaks } from "./scenarios/leaks.js";
+import { line } from "./scenarios/line.js";
 import { nodes } from "./scenarios/nodes.js";
 import { oneUser } from "./scenarios/one-user.js";
 import { resources } from "./scenarios/resources.js";
@@ -38,6 +39,7 @@ const SCENARIOS: readonly Scenario[] = [
   slowNode,
   faults,
   contention,
+  line,
   heldLocks,
   leaks,
 ];

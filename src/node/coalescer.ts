@@ -120,10 +120,10 @@ export class Coalescer {
   }
 
   /** What is refused for its keys may be asked with others. */
-  #askOtherwise([inquiry]: readonly Inquiry[], { message }: Error): boolean {
+  #askOtherwise([inquiry]: readonly Inquiry[], refusal: Error): boolean {
     const operation = inquiry?.operation.otherwise;
-    if (inquiry === undefined || operation === undefined) return false;
-    if (!/^(NOPERM|CROSSSLOT)\b/.test(message) || !mayBeSentAgain(inquiry)) return false;
+    if (inquiry === undefined || operation === undefined || !isAboutKeys(refusal)) return false;
+    if (this.#kept([inquiry], mayBeSentAgain).length === 0) return true;
     this.#call([
       {
         operation,
@@ -149,6 +149,11 @@ export class Coalescer {
 /** Whether a batch was refused for what concerns only some of its operations. */
 function isAboutOne({ message }: Error): boolean {
   return /^(NOPERM|CROSSSLOT|ERR)\b/.test(message);
+}
+
+/** Whether a call was refused for its keys. */
+export function isAboutKeys({ message }: Error): boolean {
+  return /^(NOPERM|CROSSSLOT)\b/.test(message);
 }
 
 function isWanted(inquiry: Inquiry): boolean {

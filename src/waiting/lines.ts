@@ -1,5 +1,6 @@
 import type { Environment } from "../environment.js";
 import type { Lock } from "../lock.js";
+import { isAboutKeys } from "../node/coalescer.js";
 import type { Node } from "../node/node.js";
 import { NodeClocks } from "./node-clocks.js";
 import { Pace } from "./pace.js";
@@ -38,6 +39,8 @@ class Line implements Place {
 /** The lines in which this process waits. */
 export class Lines {
   readonly #shared: Shared;
+  readonly #report: (error: Error, node: Node) => void;
+  readonly #saidNoLine = new Set<Node>();
   readonly #lines = new Map<string, Line>();
 
   constructor(
@@ -45,12 +48,14 @@ export class Lines {
     environment: Environment,
     report: (error: Error, node: Node) => void,
   ) {
+    this.#report = report;
     this.#shared = {
       nodes,
       environment,
       wakeUps: new WakeUps(nodes, environment, report),
       clocks: new NodeClocks(environment),
       pace: new Pace(),
+      onRefusal: this.#onRefusal,
     };
   }
 
@@ -80,6 +85,18 @@ export class Lines {
       if (line.isEmpty) this.#lines.delete(name);
     }
   }
+
+  /** Says once of each node that it keeps no line: not when it is down, or slow. */
+  readonly #onRefusal = (cause: Error, node: Node): void => {
+    if (!isAboutKeys(cause) || this.#saidNoLine.has(node)) return;
+    this.#saidNoLine.add(node);
+    const error = new Error(
+      `Nobody who waits for a lock can stand in line on ${node.name}: ${cause.message}. They poll instead. ` +
+        "Allow the client the keys of the line, or set `queue: false`.",
+      { cause },
+    );
+    this.#report(error, node);
+  };
 
   close(): void {
     this.#shared.wakeUps.close();

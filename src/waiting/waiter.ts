@@ -57,6 +57,8 @@ export interface Shared {
   readonly wakeUps: WakeUps;
   readonly clocks: NodeClocks;
   readonly pace: Pace;
+  /** Told of each node that refuses a place in line, and why. */
+  readonly onRefusal: (error: Error, node: Node) => void;
 }
 
 /** A waiter's place among those of its process who wait for the same. */
@@ -202,7 +204,7 @@ export class Waiter {
 
   /** Asks for a place in line; without an id only how things are. */
   async #ask(id: string): Promise<void> {
-    const { nodes, environment } = this.#shared;
+    const { nodes, environment, onRefusal } = this.#shared;
     const { lineKeys, nodeTimeoutMs } = this.#wait;
     this.#askedMs = environment.monotonicMs();
     const round = new Round(
@@ -215,6 +217,7 @@ export class Waiter {
           return told?.isOpen === true ? undefined : held;
         },
         nodeTimeoutMs,
+        onRefusal,
       },
       environment,
     );

@@ -1,0 +1,230 @@
+import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { Cluster, Redis } from "ioredis";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  ask,
+  type RedisCluster,
+  type RedisServer,
+  startRedisCluster,
+  startServers,
+  stopAll,
+  until,
+} from "../docker/servers.js";
+import { type NodeEntry, Redlock } from "../src/index.js";
+import { cacheLineScripts, listenersOn, Turns, untilWaiting } from "./support/line.js";
+import {
+  connectAll,
+  defined,
+  disconnectAll,
+  fresh,
+  type RecordingClient,
+} from "./support/nodes.js";
+
+// Where there is no line, or nobody can be called, waiting is by timer: slower, and never less safe.
+
+// Far above what it takes: how long is promised is asserted where it matters.
+jest.setTimeout(60_000);
+
+const NODES = 3;
+const TURNS = 5;
+const SETTINGS = { nodeTimeout: 5000, retryCount: -1, retryDelay: 20, retryJitter: 10 };
+
+let servers: RedisServer[];
+
+beforeAll(async () => {
+  servers = await startServers(NODES);
+  await cacheLineScripts(servers);
+});
+
+afterAll(async () => {
+  await stopAll(servers);
+});
+
+interface Heard {
+  /** Votes of a node that the resource is held. */
+  held: number;
+  /** What else a Redlock says. */
+  readonly complaints: string[];
+}
+
+function listenTo(redlock: Redlock): Heard {
+  const heard: Heard = { held: 0, complaints: [] };
+  redlock.on("error", (error: Error) => {
+    if (error.name === "ResourceLockedError") heard.held += 1;
+    else heard.complaints.push(error.message);
+  });
+  return heard;
+}
+
+/** Three Redlocks wait for the first turn together, and take turns then. Gives what each complains of. */
+async function takeTurns(
+  nodesOf: () => Iterable<NodeEntry>,
+  resource: string = fresh(),
+): Promise<string[][]> {
+  const redlocks = Array.from({ length: 3 }, () => new Redlock(nodesOf(), SETTINGS));
+  const heard = redlocks.map(listenTo);
+  try {
+    for (const redlock of redlocks) await redlock.inspect(resource);
+    const first = await defined(redlocks[0]).acquire(resource, 30_000);
+    const turns = new Turns<number>();
+    const all = redlocks.map(async (redlock, index) => {
+      for (let turn = 0; turn < TURNS; turn++) {
+        await turns.take(index, await redlock.acquire(resource, 30_000), () => sleep(5));
+      }
+    });
+    await until(
+      () => heard.every(({ held }) => held > 3 * NODES),
+      10_000,
+      () => "not everybody polls",
+    );
+    await first.release();
+    await Promise.all(all);
+    expect(turns.order).toHaveLength(3 * TURNS);
+    expect(turns.mostAtOnce).toBe(1);
+    return heard.map(({ complaints }) => complaints);
+  } finally {
+    await Promise.all(redlocks.map((redlock) => redlock.quit()));
+  }
+}
+
+async function users(name: string, ...rules: string[]): Promise<string[]> {
+  const command = ["ACL", "SETUSER", name, "on", ">secret", "+@all", ...rules];
+  await Promise.all(servers.map(({ port }) => ask(port, command)));
+  return servers.map(({ port }) => `redis://${name}:secret@127.0.0.1:${port}`);
+}
+
+/** Each of the three complains once of each node. */
+function expectOneOfEachNode(complaints: readonly string[][], text: RegExp): void {
+  expect(complaints.map(({ length }) => length)).toEqual([NODES, NODES, NODES]);
+  for (const complaint of complaints.flat()) expect(complaint).toMatch(text);
+  for (const own of complaints) {
+    for (const { port } of servers) {
+      expect(own.filter((complaint) => complaint.includes(`127.0.0.1:${port}`))).toHaveLength(1);
+    }
+  }
+}
+
+describe("waiters take their turns, and one `error` event for each node says what is missing,", () => {
+  test("where a user may not subscribe and publish", async () => {
+    const urls = await users("mute", "~*", "resetchannels");
+    const complaints = await takeTurns(() => urls);
+    expectOneOfEachNode(complaints, /is woken by .*NOPERM.*SUBSCRIBE and PUBLISH/s);
+  });
+
+  test("where a client cannot be duplicated", async () => {
+    const clients: RecordingClient[] = [];
+    const all = await Promise.all(Array.from({ length: 3 }, () => connectAll(servers)));
+    const complaints = await takeTurns(() => {
+      const own = all[clients.length / NODES] ?? [];
+      clients.push(...own);
+      return own.map((client) => Object.assign(client, { duplicate: undefined }));
+    });
+    disconnectAll(clients);
+    expectOneOfEachNode(complaints, /is woken by .*its client cannot subscribe/);
+  });
+
+  test("where a user may not touch the keys of a line", async () => {
+    const urls = await users("narrow", "~locks:*", "&*");
+    const complaints = await takeTurns(() => urls, `locks:${fresh()}`);
+    expectOneOfEachNode(complaints, /can stand in line on .*NOPERM/);
+  });
+});
+
+test("what is missing is said once of a node, also to those who wait after a long pause", async () => {
+  const clients = await connectAll(servers);
+  Object.assign(defined(clients[0]), { duplicate: undefined });
+  const redlock = new Redlock(clients, SETTINGS);
+  const { complaints } = listenTo(redlock);
+  const waitOnce = async (): Promise<void> => {
+    const resource = fresh();
+    const lock = await redlock.acquire(resource, 30_000);
+    const next = redlock.acquire(resource, 30_000);
+    await untilWaiting(redlock, resource, 1);
+    await lock.release();
+    await (await next).release();
+  };
+  try {
+    await waitOnce();
+    // Subscriptions are closed then, and all nodes are tried again by who waits next.
+    await until(
+      async () => (await Promise.all(servers.map(listenersOn))).every((count) => count === 0),
+      10_000,
+      () => "a subscription is left",
+    );
+    await waitOnce();
+    expect(complaints).toHaveLength(1);
+  } finally {
+    disconnectAll(clients);
+  }
+});
+
+test("who may not publish calls nobody, and those who wait in line are served all the same", async () => {
+  const urls = await users("quiet", "~*", "resetchannels");
+  const quiet = new Redlock(urls, SETTINGS);
+  const loud = new Redlock(
+    servers.map(({ url }) => url),
+    SETTINGS,
+  );
+  const turns = new Turns<Redlock>();
+  await Promise.all(
+    [quiet, loud, quiet, loud].map(async (redlock) => {
+      const resource = "quiet and loud";
+      for (let turn = 0; turn < TURNS; turn++) {
+        await turns.take(redlock, await redlock.acquire(resource, 30_000), () => sleep(2));
+      }
+    }),
+  );
+  expect(turns.order).toHaveLength(4 * TURNS);
+  expect(turns.mostAtOnce).toBe(1);
+  await Promise.all([quiet.quit(), loud.quit()]);
+});
+
+test("a resource whose braces are no hash tag has no line, which one `error` event says", async () => {
+  const complaints = await takeTurns(() => servers.map(({ url }) => url), `${fresh()}{}`);
+  expect(complaints.map(({ length }) => length)).toEqual([1, 1, 1]);
+  for (const complaint of complaints.flat()) {
+    expect(complaint).toMatch(/There can be no line for .*\{\}.*its braces are no hash tag/);
+  }
+});
+
+describe("on a Redis Cluster", () => {
+  let cluster: RedisCluster;
+
+  beforeAll(async () => {
+    cluster = await startRedisCluster();
+  });
+
+  afterAll(async () => {
+    await cluster.stop();
+  });
+
+  test("waiters stand in line and poll, and one `error` event says so", async () => {
+    const seeds = cluster.servers.map(({ port }) => ({ host: "127.0.0.1", port }));
+    const complaints = await takeTurns(() => [new Cluster(seeds)]);
+    expect(complaints.map(({ length }) => length)).toEqual([1, 1, 1]);
+    for (const complaint of complaints.flat()) {
+      expect(complaint).toMatch(/is woken by cluster .*its client cannot subscribe/);
+    }
+  });
+});
+
+test("a client's own key prefix, on a server in cluster mode, leaves a lock without a line", async () => {
+  const [server] = await startServers(1, { args: ["--cluster-enabled", "yes"] });
+  if (server === undefined) throw new Error("one was asked for");
+  try {
+    await ask(server.port, ["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    await until(
+      async () => (await ask(server.port, ["CLUSTER", "INFO"])).includes("cluster_state:ok"),
+      10_000,
+      () => "the cluster is down",
+    );
+    const connect = (): Redis[] => [new Redis(server.port, "127.0.0.1", { keyPrefix: "app:" })];
+    const complaints = await takeTurns(connect);
+    expect(complaints.map(({ length }) => length)).toEqual([1, 1, 1]);
+    for (const complaint of complaints.flat()) {
+      expect(complaint).toMatch(/can stand in line on .*CROSSSLOT/);
+    }
+  } finally {
+    await stopAll([server]);
+  }
+});

@@ -1,0 +1,83 @@
+import { ask, type RedisServer, until } from "../../docker/servers.js";
+import type { Lock, Redlock, ResourceInspection } from "../../src/index.js";
+import type { WaiterInspection } from "../../src/inspect.js";
+import { batchScript } from "../../src/scripts/batch.js";
+import { joinScript } from "../../src/scripts/join.js";
+import { handOverScript } from "../../src/scripts/hand-over.js";
+import { leaveScript } from "../../src/scripts/leave.js";
+import { takeScript } from "../../src/scripts/take.js";
+import { lineKeysOf } from "../../src/waiting/line-keys.js";
+import { defined } from "./nodes.js";
+
+/** A node that does not know a script when the others have decided is left out, this once. */
+export async function cacheLineScripts(servers: readonly RedisServer[]): Promise<void> {
+  for (const { text } of [batchScript, joinScript, takeScript, handOverScript, leaveScript]) {
+    await Promise.all(servers.map(({ port }) => ask(port, ["SCRIPT", "LOAD", text])));
+  }
+}
+
+/** Puts one into the line who never comes: it is called by `channel`, or polls where that is empty. */
+export async function standAbsent(
+  servers: readonly RedisServer[],
+  resource: string,
+  id: string,
+  { channel = "", graceMs = 30_000 }: { channel?: string; graceMs?: number } = {},
+): Promise<void> {
+  const keys = defined(lineKeysOf([resource]));
+  const standing = [String(Date.now()), id, channel, String(graceMs), "60000"];
+  await Promise.all(
+    servers.map(({ port }) =>
+      ask(port, ["EVAL", standScript, String(keys.length), ...keys, ...standing]),
+    ),
+  );
+}
+
+/** As the join, but the answer is a number. */
+const standScript = `local answer = (function() ${joinScript.text} end)()\nreturn #answer`;
+
+/** What each node says of the resource. */
+export async function heldOn(redlock: Redlock, resource: string): Promise<ResourceInspection[]> {
+  const nodes = await redlock.inspect(resource);
+  return nodes.map(({ resources: [found] }) => defined(found));
+}
+
+/** Waits until so many stand in line on every node that answers, and gives the first node's line. */
+export async function untilWaiting(
+  redlock: Redlock,
+  resource: string,
+  count: number,
+): Promise<readonly WaiterInspection[]> {
+  let lines: (readonly WaiterInspection[])[] = [];
+  await until(
+    async () => {
+      const nodes = await redlock.inspect(resource);
+      lines = nodes.flatMap(({ ok, resources: [found] }) => (ok ? [defined(found).waiters] : []));
+      return lines.length > 0 && lines.every((line) => line.length === count);
+    },
+    10_000,
+    () => `not ${count} wait for ${resource}, but ${lines.map(({ length }) => length).join(", ")}`,
+  );
+  return defined(lines[0]);
+}
+
+/** How many connections of a server listen to a channel. */
+export async function listenersOn({ port }: RedisServer): Promise<number> {
+  const list = await ask(port, ["CLIENT", "LIST", "TYPE", "PUBSUB"]);
+  return list.split("\n").filter((line) => line !== "").length;
+}
+
+/** Who held a resource, in what order, and whether two did so together. */
+export class Turns<Name> {
+  readonly order: Name[] = [];
+  mostAtOnce = 0;
+  #holding = 0;
+
+  async take(name: Name, lock: Lock, work: () => Promise<unknown> | undefined): Promise<void> {
+    this.order.push(name);
+    this.#holding += 1;
+    this.mostAtOnce = Math.max(this.mostAtOnce, this.#holding);
+    await work();
+    this.#holding -= 1;
+    await lock.release();
+  }
+}
