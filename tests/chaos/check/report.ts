@@ -12,6 +12,7 @@ import {
 } from "./faults.js";
 import type { Log } from "./log.js";
 import { lengthMs, type Span, union, without } from "./spans.js";
+import { heldByKey, type Tenure } from "./tenures.js";
 import type { Verdict } from "./verdict.js";
 
 const VIOLATIONS_SHOWN = 10;
@@ -31,15 +32,25 @@ export function reportOf(verdict: Verdict): string {
     "",
     ...availabilityLines(verdict),
     "",
+    ...proofLines(verdict),
     violations.length === 0 ? "No violation." : `VIOLATIONS: ${violations.length}`,
     ...shown.map((violation) => `  ${violation}`),
     ...(more > 0 ? [`  … and ${more} more`] : []),
   ].join("\n");
 }
 
+/** Where no holder was stale in its write, fencing had nothing to refuse. */
+function proofLines({ log, updates }: Verdict): string[] {
+  if (!log.facts.fencing || updates.staleRefused > 0) return [];
+  return [
+    `${updates.staleWrites} stale writes were attempted, and none refused: this run is no proof of fencing.`,
+  ];
+}
+
 function runLines(log: Log): string[] {
-  const { seed, clientCount, nodeCount, keys, emptyRestarts, broken } = log.facts;
+  const { seed, clientCount, nodeCount, keys, emptyRestarts, fencing, broken } = log.facts;
   const flags = [
+    ...(fencing ? ["with fencing: the resources refuse a smaller token than they have seen"] : []),
     ...(emptyRestarts ? ["servers lose their data when killed"] : []),
     ...(broken === "" ? [] : [`broken on purpose: ${broken}`]),
   ];
@@ -177,13 +188,18 @@ function safetyLines({ log, tenures, overlaps, updates, losses }: Verdict): stri
   return [
     line("Overlaps", overlaps.length - forgottenOverlaps, dataLoss(forgottenOverlaps)),
     line("Writes", updates.writes),
+    line(
+      "Stale writes attempted",
+      updates.staleWrites,
+      "landed past the validity, after a look before its end",
+    ),
+    line("Stale writes refused", updates.staleRefused, `and ${updates.readsRefused} reads`),
     line("Lost updates", own.length - forgotten, dataLoss(forgotten)),
     line(
       "  by holders that stood still past their validity",
       stale.length,
-      `${frozen} frozen by the nemesis; no lease prevents these, fencing does`,
+      `${frozen} frozen by the nemesis; no lease prevents these, fencing ${log.facts.fencing ? "must" : "does"}`,
     ),
-    line("Writes that landed past the validity", updates.staleWrites),
     line("Writes begun past the validity", updates.unchecked.length),
     line(
       "Losses said by `using`",
@@ -195,29 +211,41 @@ function safetyLines({ log, tenures, overlaps, updates, losses }: Verdict): stri
       `p50 ${ms(percentile(earlyMs, 0.5))}, least ${ms(earlyMs[0] ?? NaN)} ms`,
       `a late event loop excused ${ms(longest(awake.map(({ allowedMs }) => allowedMs)))} ms at most`,
     ),
-    ...deathLines(tenures),
+    ...successionLines(tenures),
   ];
 }
 
-/** How soon the resources of holders that were killed found their next one. */
-function deathLines(tenures: Verdict["tenures"]): string[] {
-  const all = [...tenures.values()].sort((a, b) => a.fromUs - b.fromUs);
-  const dead = all.filter(({ life, endUs }) => endUs === life.diedUs);
-  const waitsMs = dead
-    .flatMap(({ keys, endUs, validUntilUs }) =>
-      keys.flatMap((key) => {
-        const next = all.find((other) => other.fromUs > endUs && other.keys.includes(key));
-        const waited = next !== undefined && next.askedUs < validUntilUs;
-        return waited ? [(next.fromUs - validUntilUs) / 1_000] : [];
-      }),
-    )
-    .sort((a, b) => a - b);
-  return [
-    line("Locks that died with their holders", dead.length),
+/** How soon resources that were released, or whose holders were killed, found one who waited for them. */
+function successionLines(tenures: Verdict["tenures"]): string[] {
+  const dead = [...tenures.values()].filter(({ life, endUs }) => endUs === life.diedUs);
+  const pairs = [...heldByKey(tenures.values()).values()].flatMap((own) =>
+    own.slice(1).map((next, index) => ({ last: own[index], next })),
+  );
+  const waitsMs = (freeUs: (last: Tenure) => number | undefined): number[] =>
+    pairs
+      .flatMap(({ last, next }) => {
+        const fromUs = last && freeUs(last);
+        const waited = fromUs !== undefined && next.keys.length === 1 && next.askedUs < fromUs;
+        return waited ? [(next.fromUs - fromUs) / 1_000] : [];
+      })
+      .sort((a, b) => a - b);
+  const inWords = (name: string, sorted: readonly number[]): string =>
     line(
+      name,
+      `p50 ${ms(percentile(sorted, 0.5))}, p99 ${ms(percentile(sorted, 0.99))}, max ${ms(sorted.at(-1) ?? NaN)} ms`,
+      `${sorted.length} times, whatever failed meanwhile`,
+    );
+  return [
+    inWords(
+      "From a release to a waiting holder",
+      waitsMs(({ released, endUs }) => (released ? endUs : undefined)),
+    ),
+    line("Locks that died with their holders", dead.length),
+    inWords(
       "  from the end of the validity to a waiting holder",
-      `p50 ${ms(percentile(waitsMs, 0.5))}, max ${ms(waitsMs.at(-1) ?? NaN)} ms`,
-      `${waitsMs.length} times`,
+      waitsMs(({ life, endUs, validUntilUs }) =>
+        endUs === life.diedUs ? validUntilUs : undefined,
+      ),
     ),
   ];
 }
