@@ -404,6 +404,24 @@ test("with fencing the tokens of locks that are held one after the other grow", 
       `tokens on a: 1-1 has ${second}, 0-1 before it had 7`,
     ]);
   }
+  const [first, second] = fenced(7, 8);
+  expect(await violationsOf({ fencing: true, clients: [[...probes, ...second], first] })).toEqual(
+    [],
+  );
+});
+
+test("with fencing the resource may accept one token again and again", async () => {
+  const [first] = fenced(7, 8);
+  const [read, write] = [landed("0-1.1", "", 120), landed("0-1.1", "", 151)];
+  const violations = await violationsOf({
+    fencing: true,
+    clients: [[...first, wrote("0-1", 150, 850, 151)], []],
+    register: [
+      { ...read, what: "read", fence: 7 },
+      { ...write, fence: 7 },
+    ],
+  });
+  expect(violations).toEqual([]);
 });
 
 test("with fencing a lock that was handed over keeps its token, and none is smaller", async () => {
