@@ -1,7 +1,7 @@
 // A verdict as people read it.
 
 import type { ClientRecord, FaultKind } from "../records.js";
-import type { Wait } from "./availability.js";
+import { totalMs, unableOf, type Wait } from "./availability.js";
 import {
   absences,
   durationOf,
@@ -175,7 +175,8 @@ function within(records: readonly ClientRecord[], spans: readonly Span[]): Clien
   });
 }
 
-function safetyLines({ log, tenures, overlaps, updates, losses }: Verdict): string[] {
+function safetyLines(verdict: Verdict): string[] {
+  const { log, overlaps, updates, losses } = verdict;
   const stale = updates.lost.filter((update) => update.stale !== undefined);
   const frozen = stale.filter((update) => update.frozen).length;
   const own = updates.lost.filter((update) => update.stale === undefined);
@@ -187,7 +188,7 @@ function safetyLines({ log, tenures, overlaps, updates, losses }: Verdict): stri
     log.facts.emptyRestarts ? `${count} more after a node came back empty` : "";
   return [
     line("Overlaps", overlaps.length - forgottenOverlaps, dataLoss(forgottenOverlaps)),
-    line("Writes", updates.writes),
+    line("Writes", updates.writes, `${updates.refused} refused`),
     line(
       "Stale writes attempted",
       updates.staleWrites,
@@ -211,41 +212,36 @@ function safetyLines({ log, tenures, overlaps, updates, losses }: Verdict): stri
       `p50 ${ms(percentile(earlyMs, 0.5))}, least ${ms(earlyMs[0] ?? NaN)} ms`,
       `a late event loop excused ${ms(longest(awake.map(({ allowedMs }) => allowedMs)))} ms at most`,
     ),
-    ...successionLines(tenures),
+    ...successionLines(verdict),
   ];
 }
 
-/** How soon resources that were released, or whose holders were killed, found one who waited for them. */
-function successionLines(tenures: Verdict["tenures"]): string[] {
-  const dead = [...tenures.values()].filter(({ life, endUs }) => endUs === life.diedUs);
+/**
+ * How soon resources that were released, or whose holders were killed, found one who waited for them, where
+ * that one ran and had a majority.
+ */
+function successionLines({ log, tenures }: Verdict): string[] {
+  const faults = faultsOf(log);
+  const unable = log.clients.map((_, client) => unableOf(log, faults, client));
   const pairs = [...heldByKey(tenures.values()).values()].flatMap((own) =>
     own.slice(1).map((next, index) => ({ last: own[index], next })),
   );
-  const waitsMs = (freeUs: (last: Tenure) => number | undefined): number[] =>
-    pairs
-      .flatMap(({ last, next }) => {
-        const fromUs = last && freeUs(last);
-        const waited = fromUs !== undefined && next.keys.length === 1 && next.askedUs < fromUs;
-        return waited ? [(next.fromUs - fromUs) / 1_000] : [];
-      })
-      .sort((a, b) => a - b);
-  const inWords = (name: string, sorted: readonly number[]): string =>
-    line(
-      name,
-      `p50 ${ms(percentile(sorted, 0.5))}, p99 ${ms(percentile(sorted, 0.99))}, max ${ms(sorted.at(-1) ?? NaN)} ms`,
-      `${sorted.length} times, whatever failed meanwhile`,
-    );
+  const inWords = (name: string, freeUs: (last: Tenure) => number | undefined): string => {
+    const waitsMs = pairs.flatMap(({ last, next }) => {
+      const fromUs = last && freeUs(last);
+      if (fromUs === undefined || next.keys.length > 1 || next.askedUs >= fromUs) return [];
+      return [totalMs(without({ fromUs, toUs: next.fromUs }, unable[next.life.client] ?? []))];
+    });
+    return line(name, figuresOf(waitsMs), `${waitsMs.length} times`);
+  };
+  const isDead = ({ life, endUs }: Tenure): boolean => endUs === life.diedUs;
   return [
-    inWords(
-      "From a release to a waiting holder",
-      waitsMs(({ released, endUs }) => (released ? endUs : undefined)),
+    inWords("From a release to a waiting holder", ({ released, endUs }) =>
+      released ? endUs : undefined,
     ),
-    line("Locks that died with their holders", dead.length),
-    inWords(
-      "  from the end of the validity to a waiting holder",
-      waitsMs(({ life, endUs, validUntilUs }) =>
-        endUs === life.diedUs ? validUntilUs : undefined,
-      ),
+    line("Locks that died with their holders", [...tenures.values()].filter(isDead).length),
+    inWords("  from the end of the validity to a waiting holder", (last) =>
+      isDead(last) ? last.validUntilUs : undefined,
     ),
   ];
 }
@@ -308,10 +304,15 @@ function longestOf(lengthsMs: readonly number[]): string {
 }
 
 function distribution(name: string, waits: readonly Wait[], limitMs: number): string {
-  const sorted = waits.map(({ waitMs }) => waitMs).sort((a, b) => a - b);
-  const late = sorted.filter((waitMs) => waitMs > limitMs).length;
-  const figures = `p50 ${ms(percentile(sorted, 0.5))}, p99 ${ms(percentile(sorted, 0.99))}, max ${ms(sorted.at(-1) ?? NaN)} ms`;
-  return line(name, figures, `${sorted.length} times, ${late} over ${limitMs} ms`);
+  const waitsMs = waits.map(({ waitMs }) => waitMs);
+  const late = waitsMs.filter((waitMs) => waitMs > limitMs).length;
+  return line(name, figuresOf(waitsMs), `${waitsMs.length} times, ${late} over ${limitMs} ms`);
+}
+
+function figuresOf(lengthsMs: readonly number[]): string {
+  const sorted = [...lengthsMs].sort((a, b) => a - b);
+  const [p50, p99, max] = [percentile(sorted, 0.5), percentile(sorted, 0.99), sorted.at(-1) ?? NaN];
+  return `p50 ${ms(p50)}, p99 ${ms(p99)}, max ${ms(max)} ms`;
 }
 
 function longest(lengthsMs: readonly number[]): number {

@@ -28,6 +28,7 @@ export interface LostUpdate {
 export interface Updates {
   /** Refused ones, too. */
   readonly writes: number;
+  readonly refused: number;
   readonly lost: readonly LostUpdate[];
   /** Writes that landed after their holder's validity, though it had looked: lost update, refused, or neither. */
   readonly staleWrites: number;
@@ -82,6 +83,7 @@ export function updatesOf(
   const stale = all.filter(({ token }) => isStale(token));
   return {
     writes: all.length,
+    refused: all.filter(({ accepted }) => !accepted).length,
     lost: [...log.registers].flatMap(([key, lines]) => lostIn(key, lines)).map(judged),
     staleWrites: stale.length,
     staleRefused: stale.filter(({ accepted }) => !accepted).length,
