@@ -150,7 +150,7 @@ export interface RegisterLine {
   /** When it landed. */
   readonly atUs: number;
   readonly what: "read" | "write";
-  /** Whose it is, and the how-manieth: a write has that of the read that it follows. */
+  /** The tenure, and which of its updates: a write has the token of its read. */
   readonly token: string;
   /** The token of the write that was the last when the writer, or this read, read; "" for the first. */
   readonly read: string;
