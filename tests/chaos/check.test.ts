@@ -24,6 +24,7 @@ const facts: RunFacts = {
     delay: 500,
   },
   emptyRestarts: false,
+  fencing: false,
   broken: "",
 };
 
@@ -39,6 +40,7 @@ afterEach(async () => {
 
 interface HandMade {
   readonly emptyRestarts?: boolean;
+  readonly fencing?: boolean;
   readonly nemesis?: readonly NemesisRecord[];
   /** Without `done`, which is added. */
   readonly clients: readonly [readonly ClientRecord[], readonly ClientRecord[]];
@@ -49,6 +51,7 @@ interface HandMade {
 
 async function violationsOf({
   emptyRestarts = false,
+  fencing = false,
   nemesis = [],
   clients,
   reborn,
@@ -56,7 +59,7 @@ async function violationsOf({
 }: HandMade): Promise<string[]> {
   const text = (entries: readonly object[]): string =>
     entries.map((entry) => `${JSON.stringify(entry)}\n`).join("");
-  await writeFile(join(folder, "run.json"), JSON.stringify({ ...facts, emptyRestarts }));
+  await writeFile(join(folder, "run.json"), JSON.stringify({ ...facts, emptyRestarts, fencing }));
   await writeFile(join(folder, "nemesis.jsonl"), text(nemesis));
   await writeFile(join(folder, "register-a.jsonl"), text(register));
   for (const [index, records] of clients.entries()) {
@@ -87,7 +90,13 @@ function ended(tenure: string, at: number): ClientRecord {
 
 function wrote(tenure: string, checked: number, remainingMs: number, at: number): ClientRecord {
   const [atUs, checkedUs] = [ms(at), ms(checked)];
-  return { type: "wrote", atUs, tenure, key: "a", token: `${tenure}.1`, checkedUs, remainingMs };
+  const looked = { checkedUs, remainingMs };
+  return { type: "wrote", atUs, tenure, key: "a", token: `${tenure}.1`, ...looked, accepted: true };
+}
+
+/** A write of a register, which landed at this time. */
+function landed(token: string, read: string, at: number): RegisterLine {
+  return { atUs: ms(at), what: "write", token, read, accepted: true };
 }
 
 function probed(asked: number, at: number, why?: string): ClientRecord {
@@ -110,10 +119,7 @@ test("holders one after the other are no overlap, and their writes none lost", a
       [...probes, acquired("0-1", 100, 900), wrote("0-1", 150, 850, 151), ended("0-1", 160)],
       [acquired("1-1", 161, 900), wrote("1-1", 170, 890, 171), ended("1-1", 180)],
     ],
-    register: [
-      { token: "0-1.1", read: "", count: 1 },
-      { token: "1-1.1", read: "0-1.1", count: 2 },
-    ],
+    register: [landed("0-1.1", "", 151), landed("1-1.1", "0-1.1", 171)],
   });
   expect(violations).toEqual([]);
 });
@@ -173,8 +179,8 @@ test("a holder that was killed believes in its lock until it is dead, and no lon
 
 test("a client that was killed may have landed one write of which it could not tell", async () => {
   const killed = [...probes, acquired("0-1", 100, 900)];
-  const first = { token: "0-1.1", read: "", count: 1 };
-  const second = { token: "0-1.2", read: "0-1.1", count: 2 };
+  const first = landed("0-1.1", "", 200);
+  const second = landed("0-1.2", "0-1.1", 290);
   const clients = [killed, []] as const;
   const one = await violationsOf({ nemesis: death, clients, reborn: [], register: [first] });
   expect(one).toEqual([]);
@@ -242,10 +248,10 @@ test("an overlap is not judged where a node lost its data between the two acquis
   expect(await violationsOf({ nemesis: restarted(200, 300), clients })).toHaveLength(1);
 });
 
-const forked: readonly RegisterLine[] = [
-  { token: "1-1.1", read: "", count: 1 },
-  { token: "0-1.1", read: "", count: 1 },
-];
+/** Client 0 writes from a value that client 1 had replaced. */
+function forked(at: number): RegisterLine[] {
+  return [landed("1-1.1", "", 130), landed("0-1.1", "", at)];
+}
 
 test("a write made from an old value within the holder's validity is a lost update", async () => {
   const violations = await violationsOf({
@@ -253,7 +259,7 @@ test("a write made from an old value within the holder's validity is a lost upda
       [...probes, acquired("0-1", 100, 900), ended("0-1", 110), wrote("0-1", 150, 850, 161)],
       [acquired("1-1", 120, 900), wrote("1-1", 130, 890, 140), ended("1-1", 141)],
     ],
-    register: forked,
+    register: forked(161),
   });
   expect(violations).toEqual(["lost update on a: 0-1.1 was made without 1-1.1"]);
 });
@@ -264,11 +270,22 @@ test("a write that landed after a pause past the validity is counted apart", asy
       [...probes, acquired("0-1", 100, 900), wrote("0-1", 150, 850, 1_500)],
       [acquired("1-1", 1_200, 900), wrote("1-1", 1_230, 870, 1_240), ended("1-1", 1_241)],
     ],
-    register: forked,
+    register: forked(1_500),
   });
   expect(violations).toEqual([]);
   const { updates } = judgeFolder(folder);
   expect(updates.lost).toMatchObject([{ lost: "1-1.1", by: "0-1.1", stale: "0-1.1" }]);
+});
+
+test("a write that landed in time is no stale one, however late its holder learned of it", async () => {
+  const violations = await violationsOf({
+    clients: [
+      [...probes, acquired("0-1", 100, 900), wrote("0-1", 150, 850, 1_500)],
+      [acquired("1-1", 1_200, 900), wrote("1-1", 1_230, 870, 1_240), ended("1-1", 1_241)],
+    ],
+    register: forked(999),
+  });
+  expect(violations).toEqual(["lost update on a: 0-1.1 was made without 1-1.1"]);
 });
 
 test("a write begun when no validity was left is excused by nothing", async () => {
@@ -277,7 +294,7 @@ test("a write begun when no validity was left is excused by nothing", async () =
       [...probes, acquired("0-1", 100, 900), wrote("0-1", 1_499, 0, 1_500)],
       [acquired("1-1", 1_200, 900), wrote("1-1", 1_230, 870, 1_240), ended("1-1", 1_241)],
     ],
-    register: forked,
+    register: forked(1_500),
   });
   expect(violations).toEqual([
     expect.stringContaining("lost update on a"),
@@ -288,11 +305,185 @@ test("a write begun when no validity was left is excused by nothing", async () =
 test("a write that only one of client and register tells of is a violation", async () => {
   const violations = await violationsOf({
     clients: [[...probes, acquired("0-1", 100, 900), wrote("0-1", 150, 850, 151)], []],
-    register: [{ token: "0-2.1", read: "", count: 1 }],
+    register: [landed("0-2.1", "", 151)],
   });
   expect(violations).toEqual([
     "register a has 0-2.1, of which no client tells",
     "0-1.1 was written, but is in no register",
+  ]);
+});
+
+/** Client 0 acquires, and after the end of its lock client 1: each under this token. */
+function fenced(first: number, second: number): [ClientRecord[], ClientRecord[]] {
+  return [
+    [...probes, { ...acquired("0-1", 100, 900), fence: first } as ClientRecord],
+    [{ ...acquired("1-1", 1_200, 900), fence: second } as ClientRecord, ended("1-1", 1_241)],
+  ];
+}
+
+test("with fencing a stale write that is accepted after a later holder's is a violation, a refused one none", async () => {
+  const [first, second] = fenced(7, 8);
+  const judged = (accepted: boolean): Promise<string[]> =>
+    violationsOf({
+      fencing: true,
+      clients: [
+        [...first, { ...wrote("0-1", 150, 850, 1_500), accepted } as ClientRecord],
+        [...second, wrote("1-1", 1_230, 870, 1_240)],
+      ],
+      register: [
+        { ...landed("1-1.1", "", 1_240), fence: 8 },
+        { ...landed("0-1.1", "", 1_500), fence: 7, accepted },
+      ],
+    });
+  expect(await judged(false)).toEqual([]);
+  expect(judgeFolder(folder).updates).toMatchObject({ lost: [], staleWrites: 1, staleRefused: 1 });
+  expect(await judged(true)).toEqual([
+    "lost update on a: 0-1.1 was made without 1-1.1",
+    "stale write on a: 0-1.1 was accepted with 7 after 8",
+  ]);
+  expect(judgeFolder(folder).updates).toMatchObject({ staleWrites: 1, staleRefused: 0 });
+});
+
+test("with fencing a stale write is no violation where nobody came after, but one after a later holder's read", async () => {
+  const [first, second] = fenced(7, 8);
+  const judged = (at: number): Promise<string[]> => {
+    const read: RegisterLine = { ...landed("1-1.1", "", 1_230), what: "read", fence: 8 };
+    const write = { ...landed("0-1.1", "", at), fence: 7 };
+    return violationsOf({
+      fencing: true,
+      clients: [[...first, wrote("0-1", 150, 850, 1_500)], second],
+      register: at < 1_230 ? [write, read] : [read, write],
+    });
+  };
+  expect(await judged(1_220)).toEqual([]);
+  expect(judgeFolder(folder).updates).toMatchObject({ staleWrites: 1, staleRefused: 0 });
+  expect(await judged(1_240)).toEqual(["stale write on a: 0-1.1 was accepted with 7 after 8"]);
+});
+
+test("with fencing a lost update is a violation also where its holder was frozen and all tokens are right", async () => {
+  const [first, second] = fenced(7, 8);
+  const violations = await violationsOf({
+    fencing: true,
+    clients: [
+      [...first, wrote("0-1", 150, 850, 1_235)],
+      [...second, wrote("1-1", 1_230, 870, 1_240)],
+    ],
+    // The later holder read without its token, so the frozen one was accepted after that.
+    register: [
+      { ...landed("0-1.1", "", 1_235), fence: 7 },
+      { ...landed("1-1.1", "", 1_240), fence: 8 },
+    ],
+  });
+  expect(violations).toEqual(["lost update on a: 1-1.1 was made without 0-1.1"]);
+});
+
+test("with fencing a holder that is refused before its lock is over is a violation, a reader too", async () => {
+  const [first, second] = fenced(7, 8);
+  const judged = (at: number, what: RegisterLine["what"]): Promise<string[]> => {
+    const write = { ...wrote("0-1", 150, 850, at), accepted: false } as ClientRecord;
+    return violationsOf({
+      fencing: true,
+      clients: [what === "write" ? [...first, write] : first, second],
+      register: [{ ...landed("0-1.1", "", at), what, fence: 7, accepted: false }],
+    });
+  };
+  for (const what of ["read", "write"] as const) {
+    expect(await judged(1_001, what)).toEqual([]);
+    expect(await judged(990, what)).toEqual([
+      `fresh ${what} on a: 0-1.1 was refused, with 10.0 ms left`,
+    ]);
+  }
+});
+
+test("with fencing the tokens of locks that are held one after the other grow", async () => {
+  const judged = (first: number, second: number): Promise<string[]> =>
+    violationsOf({ fencing: true, clients: fenced(first, second) });
+  expect(await judged(7, 8)).toEqual([]);
+  for (const second of [6, 7]) {
+    expect(await judged(7, second)).toEqual([
+      `tokens on a: 1-1 has ${second}, 0-1 before it had 7`,
+    ]);
+  }
+  const [first, second] = fenced(7, 8);
+  expect(await violationsOf({ fencing: true, clients: [[...probes, ...second], first] })).toEqual(
+    [],
+  );
+});
+
+test("with fencing the resource may accept one token again and again", async () => {
+  const [first] = fenced(7, 8);
+  const [read, write] = [landed("0-1.1", "", 120), landed("0-1.1", "", 151)];
+  const violations = await violationsOf({
+    fencing: true,
+    clients: [[...first, wrote("0-1", 150, 850, 151)], []],
+    register: [
+      { ...read, what: "read", fence: 7 },
+      { ...write, fence: 7 },
+    ],
+  });
+  expect(violations).toEqual([]);
+});
+
+test("with fencing a lock that was handed over keeps its token, and none is smaller", async () => {
+  const judged = async (fence: number): Promise<string[]> => {
+    const [first] = fenced(7, 0);
+    const handed = { ...ended("0-1", 1_190), how: "handed over" } as ClientRecord;
+    const adopted = { ...acquired("1-1", 1_200, 900), call: "adopt", fence } as ClientRecord;
+    return violationsOf({ fencing: true, clients: [[...first, handed], [adopted]] });
+  };
+  expect(await judged(7)).toEqual([]);
+  expect(await judged(6)).toEqual(["tokens on a: 1-1 has 6, 0-1 before it had 7"]);
+});
+
+test("with fencing a lock that is over when its holder learns of it counts for no order", async () => {
+  const [, second] = fenced(7, 8);
+  const late = { ...acquired("0-1", 1_300, 0), fence: 7 } as ClientRecord;
+  const clients = [[...probes, late], second] as const;
+  expect(await violationsOf({ fencing: true, clients })).toEqual([]);
+});
+
+test("with fencing a lock without a token is a violation", async () => {
+  const clients = [[...probes, acquired("0-1", 100, 900)], []] as const;
+  expect(await violationsOf({ fencing: true, clients })).toEqual(["0-1 has no fencing token"]);
+  expect(await violationsOf({ clients })).toEqual([]);
+});
+
+test("with fencing nothing is promised across a node's loss of its data", async () => {
+  const [first, second] = fenced(8, 7);
+  const clients = [
+    [...first, { ...wrote("0-1", 150, 850, 500), accepted: false } as ClientRecord],
+    second,
+  ] as const;
+  const refused = { ...landed("0-1.1", "", 500), fence: 8, accepted: false };
+  const nemesis: NemesisRecord[] = [
+    { type: "began", atUs: ms(200), fault: 1, kind: "kill", node: 0, clients: [0, 1] },
+    { type: "healed", atUs: ms(300), fault: 1 },
+  ];
+  const run = { fencing: true, nemesis, clients, register: [refused] };
+  expect(await violationsOf({ ...run, emptyRestarts: true })).toEqual([]);
+  expect(await violationsOf(run)).toEqual([
+    "tokens on a: 1-1 has 7, 0-1 before it had 8",
+    "fresh write on a: 0-1.1 was refused, with 500.0 ms left",
+  ]);
+});
+
+test("a run with fencing in which no stale write was refused says that it proves nothing", async () => {
+  const [first, second] = fenced(7, 8);
+  const clients = [first, second] as const;
+  await violationsOf({ fencing: true, clients });
+  expect(reportOf(judgeFolder(folder))).toContain("this run is no proof of fencing");
+  const stale = { ...wrote("0-1", 150, 850, 1_500), accepted: false } as ClientRecord;
+  const register = [{ ...landed("0-1.1", "", 1_500), fence: 7, accepted: false }];
+  await violationsOf({ fencing: true, clients: [[...first, stale], second], register });
+  expect(reportOf(judgeFolder(folder))).not.toContain("no proof");
+});
+
+test("a client that was told otherwise than the resource did is a violation", async () => {
+  const [first] = fenced(7, 8);
+  const refused = { ...landed("0-1.1", "", 1_500), fence: 7, accepted: false };
+  const clients = [[...first, wrote("0-1", 150, 850, 1_500)], []] as const;
+  expect(await violationsOf({ fencing: true, clients, register: [refused] })).toEqual([
+    "of 0-1.1 the client was not told what became",
   ]);
 });
 

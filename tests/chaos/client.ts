@@ -5,22 +5,25 @@ import { Redlock } from "../../src/index.js";
 import type { ClientOrders, FromClient, ToClient } from "./clients.js";
 import { seeded } from "./random.js";
 import { type ClientRecord, Journal, nowUs, watchForStalls } from "./records.js";
-import { Register } from "./register.js";
 import { Workload } from "./workload.js";
 
 const USERS = 3;
 const COUNT_INTERVAL_MS = 500;
 
 const orders = JSON.parse(process.argv[2] ?? "{}") as ClientOrders;
-const { index, life, seed, folder, urls, keys, nodeTimeoutMs, restartGuardMs, broken } = orders;
+const { index, life, seed, folder, urls, keys, nodeTimeoutMs, restartGuardMs } = orders;
+const { fencing, broken } = orders;
 const journal = new Journal<ClientRecord>(join(folder, `client-${index}-${life}.jsonl`));
-const registers = new Map(keys.map((key) => [key, new Register(folder, key)]));
+/** By the number of an access, who waits for its answer. */
+const asking = new Map<number, (value: string | undefined) => void>();
+let lastAccess = 0;
 const counts = { acquired: 0, writes: 0 };
 let stopping = false;
 
 const redlock = new Redlock(urls, {
   nodeTimeout: nodeTimeoutMs,
   restartGuard: restartGuardMs,
+  fencing,
   retryDelay: 30,
   retryJitter: 20,
   // Locks of its own exclude nobody: the negative control.
@@ -35,13 +38,18 @@ const workload = new Workload({
   journal,
   random: seeded(seed, `client ${index}-${life}`),
   unchecked: broken === "no-check",
-  register(key) {
-    const register = registers.get(key);
-    if (register === undefined) throw new Error(`there is no register ${key}`);
-    return register;
+  access(access) {
+    const id = ++lastAccess;
+    tell({ type: "access", id, access });
+    return new Promise((resolve) => {
+      asking.set(id, resolve);
+    });
   },
   handOver(lock) {
     tell({ type: "hand over", lock });
+  },
+  onWriting() {
+    tell({ type: "writing" });
   },
   onAcquired() {
     counts.acquired++;
@@ -72,7 +80,10 @@ process.on("disconnect", () => process.exit(1));
 const adoptions = new Set<Promise<void>>();
 process.on("message", (message: ToClient) => {
   if (message.type === "stop") stopping = true;
-  else {
+  else if (message.type === "accessed") {
+    asking.get(message.id)?.(message.value);
+    asking.delete(message.id);
+  } else {
     const adoption = workload.adopt(message.lock).finally(() => adoptions.delete(adoption));
     adoptions.add(adoption);
   }

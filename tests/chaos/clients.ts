@@ -4,6 +4,7 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import type { LockJson } from "../../src/index.js";
+import type { Access } from "./register.js";
 
 const PROGRAM = join(import.meta.dirname, "client.ts");
 const START_TIMEOUT_MS = 30_000;
@@ -21,6 +22,7 @@ export interface ClientOrders {
   readonly nodeTimeoutMs: number;
   /** False where the servers keep every write. */
   readonly restartGuardMs: number | false;
+  readonly fencing: boolean;
   readonly broken: string;
 }
 
@@ -30,10 +32,17 @@ export interface HandOver {
   readonly lock: LockJson;
 }
 
-export type ToClient = HandOver | { readonly type: "stop" };
+export type ToClient =
+  | HandOver
+  | { readonly type: "stop" }
+  /** What the access with this number gave; nothing where it was refused. */
+  | { readonly type: "accessed"; readonly id: number; readonly value?: string };
 export type FromClient =
   | HandOver
+  | { readonly type: "access"; readonly id: number; readonly access: Access }
   | { readonly type: "ready" }
+  /** A write has begun, and will take a while to the resource. */
+  | { readonly type: "writing" }
   | { readonly type: "count"; readonly acquired: number; readonly writes: number };
 
 interface Life {
@@ -45,6 +54,8 @@ interface Life {
 /** One client: a process, and after a kill the next one in its place. */
 export class ClientProcess {
   onHandOver: (handOver: HandOver) => void = () => undefined;
+  onAccess: (access: Access) => string | undefined = () => undefined;
+  #onWriting: () => void = () => undefined;
   readonly #orders: Omit<ClientOrders, "life">;
   /** What each life so far says that it did. */
   readonly #counts: { acquired: number; writes: number }[] = [];
@@ -81,6 +92,13 @@ export class ClientProcess {
 
   send(message: ToClient): void {
     if (this.running) this.#life.child.send(message, () => undefined);
+  }
+
+  /** Resolves when a write of its is on its way. */
+  writing(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onWriting = resolve;
+    });
   }
 
   freeze(): void {
@@ -129,8 +147,13 @@ export class ClientProcess {
     const ready = new Promise<void>((resolve) => {
       child.on("message", (message: FromClient) => {
         if (message.type === "ready") resolve();
+        else if (message.type === "writing") this.#onWriting();
         else if (message.type === "hand over") this.onHandOver(message);
-        else Object.assign(counts, { acquired: message.acquired, writes: message.writes });
+        else if (message.type === "access") {
+          const { id, access } = message;
+          const answer = { type: "accessed", id, value: this.onAccess(access) };
+          child.send(answer, () => undefined);
+        } else Object.assign(counts, { acquired: message.acquired, writes: message.writes });
       });
     });
     return { child, ready, ended };

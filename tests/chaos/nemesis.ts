@@ -10,6 +10,9 @@ import { planClientStrike, planRound, type Strike } from "./plan.js";
 import { seeded } from "./random.js";
 import { type Journal, type NemesisRecord, nowUs, type RunFacts } from "./records.js";
 
+/** How long it waits for a write to aim at. */
+const LONGEST_AIM_MS = 1_000;
+
 export interface Battlefield {
   readonly servers: readonly RedisServer[];
   /** By client, then by node. */
@@ -80,10 +83,11 @@ export function nemesis(field: Battlefield, seed: number): Nemesis {
   const runClientStrikes = async (signal: AbortSignal): Promise<void> => {
     const random = seeded(seed, "client strikes");
     while (!signal.aborted) {
-      const { kind, client: index, afterMs, forMs } = planClientStrike(random);
+      const { kind, client: index, aimed, afterMs, forMs } = planClientStrike(random);
       await pause(afterMs, signal);
       const client = field.clients[index];
       if (client === undefined) continue;
+      if (aimed) await Promise.race([client.writing(), pause(LONGEST_AIM_MS, signal)]);
       const begin = async (): Promise<void> => {
         if (kind === "client freeze") {
           client.freeze();

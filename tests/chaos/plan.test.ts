@@ -1,5 +1,12 @@
 import { expect, test } from "@jest/globals";
-import { CLIENT_COUNT, MINORITY, planRound, type Round } from "./plan.js";
+import {
+  CLIENT_COUNT,
+  LONGEST_TTL_MS,
+  MINORITY,
+  planClientStrike,
+  planRound,
+  type Round,
+} from "./plan.js";
 import { seeded } from "./random.js";
 
 function roundsOf(seed: number, dataLoss = false): Round[] {
@@ -30,4 +37,12 @@ test("outside the declared rounds, no more than a minority fails for any client 
       expect(felt.length).toBeLessThanOrEqual(MINORITY);
     }
   }
+});
+
+test("most of the freezes of clients outlast every ttl, and begin while a write is on its way", () => {
+  const random = seeded(1, "client strikes");
+  const strikes = Array.from({ length: 500 }, () => planClientStrike(random));
+  const freezes = strikes.filter(({ kind }) => kind === "client freeze");
+  const stale = freezes.filter(({ aimed, forMs }) => aimed && forMs > LONGEST_TTL_MS);
+  expect(stale.length).toBeGreaterThan(freezes.length / 2);
 });

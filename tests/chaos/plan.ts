@@ -34,6 +34,8 @@ export interface Round {
 export interface ClientStrike {
   readonly kind: ClientFaultKind;
   readonly client: number;
+  /** Not before a write of the client's is on its way: that is when a pause hurts. */
+  readonly aimed: boolean;
   readonly afterMs: number;
   readonly forMs: number;
 }
@@ -132,12 +134,15 @@ function strike(
 /** Frozen mostly for longer than any ttl; killed, and another started in its place after `forMs`. */
 export function planClientStrike(random: Random): ClientStrike {
   const client = between(random, 0, CLIENT_COUNT - 1);
-  const afterMs = between(random, 200, 2_000);
+  const afterMs = between(random, 100, 1_000);
   const kind = weighted(random, { "client freeze": 3, "client kill": 1 });
-  if (kind === "client kill") return { kind, client, afterMs, forMs: between(random, 0, 1_000) };
+  if (kind === "client kill") {
+    return { kind, client, aimed: false, afterMs, forMs: between(random, 0, 1_000) };
+  }
+  const aimed = random() < 0.9;
   const forMs =
     random() < 0.8
       ? between(random, LONGEST_TTL_MS + 100, 2 * LONGEST_TTL_MS)
       : between(random, 50, LONGEST_TTL_MS);
-  return { kind, client, afterMs, forMs };
+  return { kind, client, aimed, afterMs, forMs };
 }

@@ -3,7 +3,7 @@
 //   run.json                what was run
 //   nemesis.jsonl           each fault, when it began and when it was healed
 //   client-<n>-<l>.jsonl    what each client believed and did, in its life l: killed, it begins another
-//   register-<key>.jsonl    the guarded resources themselves, each line a write, in the order of landing
+//   register-<key>.jsonl    the guarded resources themselves, each line an access, in the order of landing
 //
 // Every time ends in `Us`: microseconds of the machine's monotonic clock, which all processes share.
 
@@ -19,6 +19,8 @@ export interface RunFacts {
   /** After a node is healed, what a client may take to have it back, by what was wrong with it. */
   readonly settleMs: Readonly<Record<NodeFaultKind, number>>;
   readonly emptyRestarts: boolean;
+  /** The locks have tokens, and the guarded resources compare them. */
+  readonly fencing: boolean;
   /** What was broken on purpose, so that the checker must find something; "" in a real run. */
   readonly broken: string;
 }
@@ -65,6 +67,8 @@ export type ClientRecord =
       readonly keys: readonly string[];
       readonly askedUs: number;
       readonly remainingMs: number;
+      /** The lock's fencing token, if it has one. */
+      readonly fence?: number;
     }
   /** What `lock.remaining` said; `atUs` was read before it, so that no pause makes it look longer. */
   | {
@@ -102,7 +106,7 @@ export type ClientRecord =
     }
   | {
       readonly type: "wrote";
-      /** After the write. */
+      /** After the resource's answer. */
       readonly atUs: number;
       readonly tenure: string;
       readonly key: string;
@@ -110,6 +114,15 @@ export type ClientRecord =
       /** The last look at the clock and at the lock before the write. */
       readonly checkedUs: number;
       readonly remainingMs: number;
+      /** Whether the resource took it. */
+      readonly accepted: boolean;
+    }
+  /** The resource had seen a later holder, so the client gave up. */
+  | {
+      readonly type: "read refused";
+      readonly atUs: number;
+      readonly tenure: string;
+      readonly key: string;
     }
   /** A write that was not made, since too little validity was left. */
   | {
@@ -132,12 +145,17 @@ export type ClientRecord =
   /** The last: every call has ended. */
   | { readonly type: "done"; readonly atUs: number };
 
-/** One write of a guarded resource. */
+/** One access to a guarded resource. */
 export interface RegisterLine {
+  /** When it landed. */
+  readonly atUs: number;
+  readonly what: "read" | "write";
+  /** The tenure, and which of its updates: a write has the token of its read. */
   readonly token: string;
-  /** The token of the line that was the last when the writer read; "" for the first. */
+  /** The token of the write that was the last when the writer, or this read, read; "" for the first. */
   readonly read: string;
-  readonly count: number;
+  readonly fence?: number;
+  readonly accepted: boolean;
 }
 
 export function nowUs(): number {

@@ -1,37 +1,42 @@
-// The guarded resource: a file whose last line is its value. Reading takes the last line, writing adds
-// one that says which it was made from; so whatever is written from an old value is seen for ever.
+// The guarded resource: a value that whoever reads it may replace. It runs in the process of the run, where
+// nobody freezes it, and takes one access after the other. With fencing it refuses who shows a smaller
+// token than it has seen. Each access is one line of its file, in the order of landing.
 
-import { appendFileSync, closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
-import type { RegisterLine } from "./records.js";
+import { Journal, nowUs, type RegisterLine } from "./records.js";
 
-const LONGEST_LINE = 400;
-
-export type Value = Pick<RegisterLine, "token" | "count">;
+/** What a client asks of the resource. */
+export type Access = Pick<RegisterLine, "what" | "token"> & {
+  readonly key: string;
+  /** Absent without fencing. */
+  readonly fence?: number;
+  /** For a write: the token of the value that it was made from. */
+  readonly read?: string;
+};
 
 export class Register {
-  readonly #path: string;
+  readonly #journal: Journal<RegisterLine>;
+  /** The token of the last write that was accepted, and with it the value. */
+  #last = "";
+  #fence = 0;
 
   constructor(folder: string, key: string) {
-    this.#path = join(folder, `register-${key}.jsonl`);
+    this.#journal = new Journal(join(folder, `register-${key}.jsonl`));
   }
 
-  read(): Value {
-    const file = openSync(this.#path, "a+");
-    try {
-      const { size } = fstatSync(file);
-      const tail = Buffer.alloc(Math.min(size, LONGEST_LINE));
-      readSync(file, tail, 0, tail.length, size - tail.length);
-      const last = tail.toString().split("\n").at(-2);
-      if (last === undefined) return { token: "", count: 0 };
-      return JSON.parse(last) as RegisterLine;
-    } finally {
-      closeSync(file);
-    }
-  }
-
-  /** One append is one system call: lines never mix, and stand in the order in which they landed. */
-  write(line: RegisterLine): void {
-    appendFileSync(this.#path, `${JSON.stringify(line)}\n`);
+  /**
+   * Compares, keeps the fencing token and writes, with nothing in between. A read shows its token, too: what
+   * an earlier holder writes after it would be lost.
+   *
+   * @returns the value as it is then; undefined where the access was refused
+   */
+  access({ what, token, fence, read = this.#last }: Access): string | undefined {
+    const accepted = fence === undefined || fence >= this.#fence;
+    const shown = fence === undefined ? {} : { fence };
+    this.#journal.add({ atUs: nowUs(), what, token, read, ...shown, accepted });
+    if (!accepted) return undefined;
+    if (fence !== undefined) this.#fence = fence;
+    if (what === "write") this.#last = token;
+    return this.#last;
   }
 }

@@ -15,9 +15,9 @@ afterEach(async () => {
 });
 
 /** A run that must end with violations. Gives what it printed. */
-function broken(what: string): Promise<string> {
+function broken(what: string, ...options: string[]): Promise<string> {
   const args = ["--import", "tsx", "tests/chaos/run.ts", "--break", what];
-  args.push("--minutes", "0.2", "--seed", "9", "--logs", folder);
+  args.push("--minutes", "0.2", "--seed", "9", "--logs", folder, ...options);
   return new Promise((resolve, reject) => {
     execFile(process.execPath, args, (error, stdout, stderr) => {
       if (error?.code === 1) resolve(stdout);
@@ -36,4 +36,12 @@ test("clients that write without a look at their lock are found out by lost upda
   const report = await broken("no-check");
   expect(report).toMatch(/^Writes begun past the validity +[1-9]/m);
   expect(report).toMatch(/^Lost updates +[1-9]/m);
+});
+
+test("with fencing, clients that write without a look at their lock are refused and lose no update", async () => {
+  const report = await broken("no-check", "--fencing");
+  expect(report).toMatch(/^Writes begun past the validity +[1-9]/m);
+  expect(report).toMatch(/^Writes .*\([1-9]\d* refused\)$/m);
+  expect(report).toMatch(/^Lost updates +0$/m);
+  expect(report).not.toMatch(/^ +(?:lost update|overlap|tokens|stale|fresh) /m);
 });

@@ -13,13 +13,17 @@ import { Link } from "./links.js";
 import { nemesis } from "./nemesis.js";
 import { CLIENT_COUNT, LONGEST_DELAY_MS, LONGEST_TTL_MS, NODE_COUNT } from "./plan.js";
 import { Journal, type NemesisRecord, type RunFacts, watchForStalls } from "./records.js";
+import { type Access, Register } from "./register.js";
 import { watchServers } from "./watch.js";
 
-const USAGE = `Usage: npm run chaos -- [--minutes M] [--seed S] [--logs FOLDER] [--empty-restarts] [--break WHAT]
+const USAGE = `Usage: npm run chaos -- [--minutes M] [--seed S] [--logs FOLDER] [--fencing] [--empty-restarts]
+                      [--break WHAT]
 
   --minutes M       how long, default 1
   --seed S          what the nemesis does follows from it, default: drawn
   --logs FOLDER     where the log is kept, default chaos-logs/<seed>-<time>
+  --fencing         the locks have fencing tokens, and what they guard refuses a smaller one than it has seen.
+                    No update may be lost then, not even by clients that were frozen past their ttl
   --empty-restarts  killed servers lose their data, and the clients' restart guard holds them back. Overlaps
                     that follow from that are reported, not judged
   --break WHAT      must end with violations: no-lock, where each client locks names of its own, or
@@ -51,6 +55,7 @@ const DURABLE = ["--appendonly", "yes", "--appendfsync", "always"];
 interface Stage {
   readonly folder: string;
   readonly facts: RunFacts;
+  readonly registers: ReadonlyMap<string, Register>;
   servers: RedisServer[];
   links: Link[][];
   clients: ClientProcess[];
@@ -65,7 +70,8 @@ async function main(): Promise<number> {
   console.log(
     `Chaos of ${facts.minutes} min, seed ${facts.seed}; log: ${relative(process.cwd(), folder)}`,
   );
-  const stage: Stage = { folder, facts, servers: [], links: [], clients: [] };
+  const registers = new Map(facts.keys.map((key) => [key, new Register(folder, key)]));
+  const stage: Stage = { folder, facts, registers, servers: [], links: [], clients: [] };
   try {
     await setUp(stage);
     await rage(stage);
@@ -95,16 +101,23 @@ async function setUp(stage: Stage): Promise<void> {
   if (facts.emptyRestarts) await sleep(LONGEST_TTL_MS + 3000, undefined, { signal });
   signal.throwIfAborted();
   stage.clients = stage.links.map((links, index) => {
-    const { seed, keys, nodeTimeoutMs, broken } = facts;
+    const { seed, keys, nodeTimeoutMs, fencing, broken } = facts;
     const urls = links.map(({ url }) => url);
     const restartGuardMs = facts.emptyRestarts && LONGEST_TTL_MS;
-    const told = { folder, urls, keys, nodeTimeoutMs, restartGuardMs, broken };
+    const told = { folder, urls, keys, nodeTimeoutMs, restartGuardMs, fencing, broken };
     return new ClientProcess({ index, seed, ...told });
   });
   for (const [index, client] of stage.clients.entries()) {
+    client.onAccess = (access) => registerOf(stage, access).access(access);
     client.onHandOver = (handOver) => stage.clients[(index + 1) % CLIENT_COUNT]?.send(handOver);
   }
   await Promise.all(stage.clients.map((client) => client.ready()));
+}
+
+function registerOf({ registers }: Stage, { key }: Access): Register {
+  const register = registers.get(key);
+  if (register === undefined) throw new Error(`there is no register ${key}`);
+  return register;
 }
 
 /** Ends when the time is over, all faults are healed, and each client has finished what it did. */
@@ -170,6 +183,7 @@ function parseCall(): { facts: RunFacts; folder: string } {
         minutes: { type: "string", default: "1" },
         seed: { type: "string", default: String(Math.floor(Math.random() * 1e6)) },
         logs: { type: "string" },
+        fencing: { type: "boolean", default: false },
         "empty-restarts": { type: "boolean", default: false },
         break: { type: "string", default: "" },
       },
@@ -190,6 +204,7 @@ function parseCall(): { facts: RunFacts; folder: string } {
         nodeTimeoutMs: NODE_TIMEOUT_MS,
         settleMs: values["empty-restarts"] ? GUARDED_SETTLE_MS : SETTLE_MS,
         emptyRestarts: values["empty-restarts"],
+        fencing: values.fencing,
         broken: values.break,
       },
     };

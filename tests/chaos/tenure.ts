@@ -3,16 +3,21 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Lock } from "../../src/index.js";
 import { type Call, type ClientRecord, type Journal, nowUs } from "./records.js";
-import type { Register } from "./register.js";
+import type { Access } from "./register.js";
 
 /** Below this the client leaves the write be: it might land too late. */
 const MARGIN_MS = 100;
+/** So long that there is time to freeze this process meanwhile. */
+const LONG_TRANSIT_MS = 10;
 
 export interface TenureContext {
   readonly journal: Journal<ClientRecord>;
-  readonly register: (key: string) => Register;
+  /** What the guarded resource answers: its value, or nothing where it refuses. */
+  readonly access: (access: Access) => Promise<string | undefined>;
   /** For the negative control: write without a look at the lock. */
   readonly unchecked: boolean;
+  /** A write is on its way, and will be for a while. */
+  readonly onWriting: () => void;
   readonly onWrite: () => void;
 }
 
@@ -25,7 +30,7 @@ export class Tenure {
   #open = true;
   #validUntilUs = 0;
   #watch: NodeJS.Timeout | undefined;
-  #writes = 0;
+  #updates = 0;
 
   constructor(context: TenureContext, id: string, lock: Lock, call: Call, askedUs: number) {
     this.#context = context;
@@ -36,7 +41,8 @@ export class Tenure {
     const atUs = nowUs();
     const { keys } = this;
     const remainingMs = lock.remaining;
-    this.#note({ type: "acquired", atUs, tenure: id, call, keys, askedUs, remainingMs });
+    const fence = this.#fence;
+    this.#note({ type: "acquired", atUs, tenure: id, call, keys, askedUs, remainingMs, ...fence });
     this.#validUntilUs = atUs + remainingMs * 1_000;
   }
 
@@ -94,23 +100,34 @@ export class Tenure {
    * `transitMs`, as it would be to a resource elsewhere; what happens then, no look can prevent.
    */
   async update(key: string, workMs: number, transitMs: number): Promise<void> {
-    const register = this.#context.register(key);
-    const read = register.read();
+    const { access, unchecked, onWriting, onWrite } = this.#context;
+    const token = `${this.#id}.${++this.#updates}`;
+    const shown = { key, token, ...this.#fence };
+    const read = await access({ what: "read", ...shown });
+    if (read === undefined) {
+      this.#note({ type: "read refused", atUs: nowUs(), tenure: this.#id, key });
+      return;
+    }
     await sleep(workMs);
     this.look();
     const checkedUs = nowUs();
     const remainingMs = this.#lock.remaining;
-    if (remainingMs < MARGIN_MS && !this.#context.unchecked) {
+    if (remainingMs < MARGIN_MS && !unchecked) {
       this.#note({ type: "held back", atUs: checkedUs, tenure: this.#id, remainingMs });
       return;
     }
+    if (transitMs >= LONG_TRANSIT_MS) onWriting();
     if (transitMs > 0) await sleep(transitMs);
-    const token = `${this.#id}.${++this.#writes}`;
-    register.write({ token, read: read.token, count: read.count + 1 });
-    const atUs = nowUs();
-    this.#note({ type: "wrote", atUs, tenure: this.#id, key, token, checkedUs, remainingMs });
-    this.#context.onWrite();
+    const accepted = (await access({ what: "write", ...shown, read })) !== undefined;
+    const looked = { checkedUs, remainingMs };
+    this.#note({ type: "wrote", atUs: nowUs(), tenure: this.#id, key, token, ...looked, accepted });
+    onWrite();
     this.look();
+  }
+
+  get #fence(): { readonly fence?: number } {
+    const { fence } = this.#lock;
+    return fence === undefined ? {} : { fence };
   }
 
   #note(entry: ClientRecord): void {

@@ -171,7 +171,7 @@ export class Workload {
     const longShare = unchecked ? 0.2 : 0.01;
     for (const key of tenure.keys) {
       const transitMs = { none: 0, short: between(random, 1, 5), long: between(random, 10, 80) };
-      const transit = weighted(random, { none: 5, short: 4, long: 1 });
+      const transit = weighted(random, { none: 4, short: 3, long: 3 });
       // Now and then longer than the ttl: a lock that is not extended must then not be relied on.
       const workMs = random() < longShare ? LONGEST_TTL_MS : between(random, 1, 40);
       await tenure.update(key, workMs, transitMs[transit]);

@@ -51,7 +51,6 @@ function clientAvailability(
   faults: readonly Fault[],
   client: number,
 ): Omit<Availability, "limitMs"> {
-  const away = [...absences(faults, client), ...stalls(log, client)];
   const lasting = (spans: readonly Span[]): Span[] =>
     spans.filter((span) => lengthMs(span) >= log.facts.nodeTimeoutMs);
   const waitWithout = (gone: readonly Span[]): ((span: Span) => Wait) => {
@@ -61,7 +60,7 @@ function clientAvailability(
       return { client, fromUs: span.fromUs, waitMs: Math.max(0, ...pieces) };
     };
   };
-  const gone = union([...withoutMajority(log, faults, client, true), ...away]);
+  const gone = unableOf(log, faults, client);
   const wait = waitWithout(gone);
   const searches = searchesOf(log, client);
   const spanToSuccess = (fromUs: number): Span[] => {
@@ -73,7 +72,7 @@ function clientAvailability(
     !breaks.some(({ fromUs, toUs }) => fromUs < span.toUs && toUs > span.fromUs);
   const felt = faults.filter(({ node, clients }) => node !== undefined && clients.includes(client));
   const unanswered = withoutMajority(log, faults, client, false);
-  const recovery = waitWithout(union([...unanswered, ...away]));
+  const recovery = waitWithout(union([...unanswered, ...awayOf(log, faults, client)]));
   return {
     judgedMs: totalMs(without(durationOf(log), gone)),
     waits: searches.map(wait),
@@ -86,7 +85,16 @@ function clientAvailability(
   };
 }
 
-function totalMs(spans: readonly Span[]): number {
+/** When no library could have got this client a lock: no majority was up, or the client did not run. */
+export function unableOf(log: Log, faults: readonly Fault[], client: number): Span[] {
+  return union([...withoutMajority(log, faults, client, true), ...awayOf(log, faults, client)]);
+}
+
+function awayOf(log: Log, faults: readonly Fault[], client: number): Span[] {
+  return [...absences(faults, client), ...stalls(log, client)];
+}
+
+export function totalMs(spans: readonly Span[]): number {
   return spans.reduce((sum, span) => sum + lengthMs(span), 0);
 }
 

@@ -24,7 +24,7 @@ export interface Life {
   readonly diedUs: number | undefined;
 }
 
-type Fields = Record<string, "string" | "number" | "object">;
+type Fields = Record<string, "string" | "number" | "boolean" | "object">;
 
 const CLIENT_FIELDS: Record<ClientRecord["type"], Fields> = {
   acquired: {
@@ -39,7 +39,14 @@ const CLIENT_FIELDS: Record<ClientRecord["type"], Fields> = {
   watched: { tenure: "string" },
   ended: { tenure: "string", how: "string" },
   refused: { call: "string", askedUs: "number", why: "string" },
-  wrote: { tenure: "string", token: "string", checkedUs: "number", remainingMs: "number" },
+  wrote: {
+    tenure: "string",
+    token: "string",
+    checkedUs: "number",
+    remainingMs: "number",
+    accepted: "boolean",
+  },
+  "read refused": { tenure: "string" },
   "held back": { tenure: "string" },
   probed: { askedUs: "number" },
   stalled: { sinceUs: "number" },
@@ -54,7 +61,13 @@ const NEMESIS_FIELDS: Record<NemesisRecord["type"], Fields> = {
   "server stalled": { node: "number", sinceUs: "number" },
   stalled: { sinceUs: "number" },
 };
-const LINE_FIELDS: Fields = { token: "string", read: "string", count: "number" };
+const LINE_FIELDS: Fields = {
+  atUs: "number",
+  what: "string",
+  token: "string",
+  read: "string",
+  accepted: "boolean",
+};
 
 export function readLog(folder: string): Log {
   const facts = JSON.parse(readFileSync(join(folder, "run.json"), "utf8")) as RunFacts;

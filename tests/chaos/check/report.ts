@@ -1,7 +1,7 @@
 // A verdict as people read it.
 
 import type { ClientRecord, FaultKind } from "../records.js";
-import type { Wait } from "./availability.js";
+import { totalMs, unableOf, type Wait } from "./availability.js";
 import {
   absences,
   durationOf,
@@ -12,6 +12,7 @@ import {
 } from "./faults.js";
 import type { Log } from "./log.js";
 import { lengthMs, type Span, union, without } from "./spans.js";
+import { heldByKey, type Tenure } from "./tenures.js";
 import type { Verdict } from "./verdict.js";
 
 const VIOLATIONS_SHOWN = 10;
@@ -31,15 +32,25 @@ export function reportOf(verdict: Verdict): string {
     "",
     ...availabilityLines(verdict),
     "",
+    ...proofLines(verdict),
     violations.length === 0 ? "No violation." : `VIOLATIONS: ${violations.length}`,
     ...shown.map((violation) => `  ${violation}`),
     ...(more > 0 ? [`  … and ${more} more`] : []),
   ].join("\n");
 }
 
+/** Where no holder was stale in its write, fencing had nothing to refuse. */
+function proofLines({ log, updates }: Verdict): string[] {
+  if (!log.facts.fencing || updates.staleRefused > 0) return [];
+  return [
+    `${updates.staleWrites} stale writes were attempted, and none refused: this run is no proof of fencing.`,
+  ];
+}
+
 function runLines(log: Log): string[] {
-  const { seed, clientCount, nodeCount, keys, emptyRestarts, broken } = log.facts;
+  const { seed, clientCount, nodeCount, keys, emptyRestarts, fencing, broken } = log.facts;
   const flags = [
+    ...(fencing ? ["with fencing: the resources refuse a smaller token than they have seen"] : []),
     ...(emptyRestarts ? ["servers lose their data when killed"] : []),
     ...(broken === "" ? [] : [`broken on purpose: ${broken}`]),
   ];
@@ -164,7 +175,8 @@ function within(records: readonly ClientRecord[], spans: readonly Span[]): Clien
   });
 }
 
-function safetyLines({ log, tenures, overlaps, updates, losses }: Verdict): string[] {
+function safetyLines(verdict: Verdict): string[] {
+  const { log, overlaps, updates, losses } = verdict;
   const stale = updates.lost.filter((update) => update.stale !== undefined);
   const frozen = stale.filter((update) => update.frozen).length;
   const own = updates.lost.filter((update) => update.stale === undefined);
@@ -176,14 +188,19 @@ function safetyLines({ log, tenures, overlaps, updates, losses }: Verdict): stri
     log.facts.emptyRestarts ? `${count} more after a node came back empty` : "";
   return [
     line("Overlaps", overlaps.length - forgottenOverlaps, dataLoss(forgottenOverlaps)),
-    line("Writes", updates.writes),
+    line("Writes", updates.writes, `${updates.refused} refused`),
+    line(
+      "Stale writes attempted",
+      updates.staleWrites,
+      "landed past the validity, after a look before its end",
+    ),
+    line("Stale writes refused", updates.staleRefused, `and ${updates.readsRefused} reads`),
     line("Lost updates", own.length - forgotten, dataLoss(forgotten)),
     line(
       "  by holders that stood still past their validity",
       stale.length,
-      `${frozen} frozen by the nemesis; no lease prevents these, fencing does`,
+      `${frozen} frozen by the nemesis; no lease prevents these, fencing ${log.facts.fencing ? "must" : "does"}`,
     ),
-    line("Writes that landed past the validity", updates.staleWrites),
     line("Writes begun past the validity", updates.unchecked.length),
     line(
       "Losses said by `using`",
@@ -195,29 +212,36 @@ function safetyLines({ log, tenures, overlaps, updates, losses }: Verdict): stri
       `p50 ${ms(percentile(earlyMs, 0.5))}, least ${ms(earlyMs[0] ?? NaN)} ms`,
       `a late event loop excused ${ms(longest(awake.map(({ allowedMs }) => allowedMs)))} ms at most`,
     ),
-    ...deathLines(tenures),
+    ...successionLines(verdict),
   ];
 }
 
-/** How soon the resources of holders that were killed found their next one. */
-function deathLines(tenures: Verdict["tenures"]): string[] {
-  const all = [...tenures.values()].sort((a, b) => a.fromUs - b.fromUs);
-  const dead = all.filter(({ life, endUs }) => endUs === life.diedUs);
-  const waitsMs = dead
-    .flatMap(({ keys, endUs, validUntilUs }) =>
-      keys.flatMap((key) => {
-        const next = all.find((other) => other.fromUs > endUs && other.keys.includes(key));
-        const waited = next !== undefined && next.askedUs < validUntilUs;
-        return waited ? [(next.fromUs - validUntilUs) / 1_000] : [];
-      }),
-    )
-    .sort((a, b) => a - b);
+/**
+ * How soon resources that were released, or whose holders were killed, found one who waited for them, where
+ * that one ran and had a majority.
+ */
+function successionLines({ log, tenures }: Verdict): string[] {
+  const faults = faultsOf(log);
+  const unable = log.clients.map((_, client) => unableOf(log, faults, client));
+  const pairs = [...heldByKey(tenures.values()).values()].flatMap((own) =>
+    own.slice(1).map((next, index) => ({ last: own[index], next })),
+  );
+  const inWords = (name: string, freeUs: (last: Tenure) => number | undefined): string => {
+    const waitsMs = pairs.flatMap(({ last, next }) => {
+      const fromUs = last && freeUs(last);
+      if (fromUs === undefined || next.keys.length > 1 || next.askedUs >= fromUs) return [];
+      return [totalMs(without({ fromUs, toUs: next.fromUs }, unable[next.life.client] ?? []))];
+    });
+    return line(name, figuresOf(waitsMs), `${waitsMs.length} times`);
+  };
+  const isDead = ({ life, endUs }: Tenure): boolean => endUs === life.diedUs;
   return [
-    line("Locks that died with their holders", dead.length),
-    line(
-      "  from the end of the validity to a waiting holder",
-      `p50 ${ms(percentile(waitsMs, 0.5))}, max ${ms(waitsMs.at(-1) ?? NaN)} ms`,
-      `${waitsMs.length} times`,
+    inWords("From a release to a waiting holder", ({ released, endUs }) =>
+      released ? endUs : undefined,
+    ),
+    line("Locks that died with their holders", [...tenures.values()].filter(isDead).length),
+    inWords("  from the end of the validity to a waiting holder", (last) =>
+      isDead(last) ? last.validUntilUs : undefined,
     ),
   ];
 }
@@ -280,10 +304,15 @@ function longestOf(lengthsMs: readonly number[]): string {
 }
 
 function distribution(name: string, waits: readonly Wait[], limitMs: number): string {
-  const sorted = waits.map(({ waitMs }) => waitMs).sort((a, b) => a - b);
-  const late = sorted.filter((waitMs) => waitMs > limitMs).length;
-  const figures = `p50 ${ms(percentile(sorted, 0.5))}, p99 ${ms(percentile(sorted, 0.99))}, max ${ms(sorted.at(-1) ?? NaN)} ms`;
-  return line(name, figures, `${sorted.length} times, ${late} over ${limitMs} ms`);
+  const waitsMs = waits.map(({ waitMs }) => waitMs);
+  const late = waitsMs.filter((waitMs) => waitMs > limitMs).length;
+  return line(name, figuresOf(waitsMs), `${waitsMs.length} times, ${late} over ${limitMs} ms`);
+}
+
+function figuresOf(lengthsMs: readonly number[]): string {
+  const sorted = [...lengthsMs].sort((a, b) => a - b);
+  const [p50, p99, max] = [percentile(sorted, 0.5), percentile(sorted, 0.99), sorted.at(-1) ?? NaN];
+  return `p50 ${ms(p50)}, p99 ${ms(p99)}, max ${ms(max)} ms`;
 }
 
 function longest(lengthsMs: readonly number[]): number {

@@ -11,10 +11,12 @@ export interface Tenure {
   readonly keys: readonly string[];
   readonly askedUs: number;
   readonly fromUs: number;
+  readonly fence: number | undefined;
   /** The latest end of validity that the library ever told the client. */
   validUntilUs: number;
   /** That, or when the client gave the lock up, was told of its loss, or was dead, if that was sooner. */
   endUs: number;
+  released: boolean;
 }
 
 export interface Overlap {
@@ -40,9 +42,10 @@ export function tenuresOf(log: Log): Map<string, Tenure> {
 
 function take(tenures: Map<string, Tenure>, life: Life, record: ClientRecord): void {
   if (record.type === "acquired") {
-    const { tenure: id, call, keys, askedUs, atUs } = record;
-    const validUntilUs = atUs + record.remainingMs * 1_000;
-    tenures.set(id, { id, life, call, keys, askedUs, fromUs: atUs, validUntilUs, endUs: Infinity });
+    const { tenure: id, call, keys, askedUs, atUs: fromUs, fence } = record;
+    const validUntilUs = fromUs + record.remainingMs * 1_000;
+    const known = { id, life, call, keys, askedUs, fromUs, fence };
+    tenures.set(id, { ...known, validUntilUs, endUs: Infinity, released: false });
   } else if (record.type === "valid") {
     const tenure = tenures.get(record.tenure);
     if (tenure === undefined) return;
@@ -50,14 +53,21 @@ function take(tenures: Map<string, Tenure>, life: Life, record: ClientRecord): v
     tenure.validUntilUs = Math.max(tenure.validUntilUs, untilUs);
   } else if (record.type === "lost" || record.type === "ended") {
     const tenure = tenures.get(record.tenure);
-    if (tenure !== undefined) tenure.endUs = Math.min(tenure.endUs, record.atUs);
+    if (tenure === undefined) return;
+    tenure.endUs = Math.min(tenure.endUs, record.atUs);
+    tenure.released ||= record.type === "ended" && record.how === "released";
   }
 }
 
 /** Each tenure that began while another one, of the same key, had validity left. */
 export function overlapsOf(tenures: Iterable<Tenure>, losses: readonly Span[]): Overlap[] {
+  return [...heldByKey(tenures)].flatMap(([key, own]) => overlapsIn(key, own, losses));
+}
+
+/** The tenures that had validity left when they began, in the order in which they did. */
+export function heldByKey(tenures: Iterable<Tenure>): Map<string, Tenure[]> {
   const byKey = new Map<string, Tenure[]>();
-  for (const tenure of tenures) {
+  for (const tenure of [...tenures].sort((a, b) => a.fromUs - b.fromUs)) {
     if (tenure.endUs <= tenure.fromUs) continue;
     for (const key of tenure.keys) {
       const own = byKey.get(key);
@@ -65,7 +75,7 @@ export function overlapsOf(tenures: Iterable<Tenure>, losses: readonly Span[]): 
       else own.push(tenure);
     }
   }
-  return [...byKey].flatMap(([key, own]) => overlapsIn(key, own, losses));
+  return byKey;
 }
 
 /** Whether a node lost its data between the beginnings of the two. */
@@ -77,7 +87,7 @@ export function isAcross(losses: readonly Span[], a: Tenure, b: Tenure): boolean
 function overlapsIn(key: string, tenures: readonly Tenure[], losses: readonly Span[]): Overlap[] {
   const overlaps: Overlap[] = [];
   let running: Tenure[] = [];
-  for (const second of [...tenures].sort((a, b) => a.fromUs - b.fromUs)) {
+  for (const second of tenures) {
     running = running.filter(({ endUs }) => endUs > second.fromUs);
     for (const first of running) {
       const lengthMs = (Math.min(first.endUs, second.endUs) - second.fromUs) / 1_000;

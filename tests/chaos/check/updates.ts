@@ -2,7 +2,7 @@
 
 import type { ClientRecord, RegisterLine } from "../records.js";
 import { faultsOf } from "./faults.js";
-import type { Life, Log } from "./log.js";
+import type { Log } from "./log.js";
 import type { Span } from "./spans.js";
 import { isAcross, type Tenure } from "./tenures.js";
 
@@ -26,10 +26,14 @@ export interface LostUpdate {
 }
 
 export interface Updates {
+  /** Refused ones, too. */
   readonly writes: number;
+  readonly refused: number;
   readonly lost: readonly LostUpdate[];
-  /** Writes that landed after their holder's validity, lost update or not. */
+  /** Writes that landed after their holder's validity, though it had looked: lost update, refused, or neither. */
   readonly staleWrites: number;
+  readonly staleRefused: number;
+  readonly readsRefused: number;
   /** The writes that were begun with no validity left, which is the client's own fault. */
   readonly unchecked: readonly string[];
   readonly problems: readonly string[];
@@ -46,11 +50,15 @@ export function updatesOf(
       if (record.type === "wrote") writes.set(record.token, { ...record, client });
     }
   }
+  const landedUs = new Map(
+    [...log.registers.values()].flatMap(writesIn).map(({ token, atUs }) => [token, atUs]),
+  );
   const isStale = (token: string): boolean => {
     const write = writes.get(token);
     if (write === undefined || write.remainingMs <= 0) return false;
     const lookUntilUs = write.checkedUs + write.remainingMs * 1_000;
-    return write.atUs > Math.max(lookUntilUs, tenures.get(write.tenure)?.validUntilUs ?? 0);
+    const validUntilUs = Math.max(lookUntilUs, tenures.get(write.tenure)?.validUntilUs ?? 0);
+    return (landedUs.get(token) ?? 0) > validUntilUs;
   };
   const freezes = faultsOf(log).filter(({ kind }) => kind === "client freeze");
   const wasFrozen = (token: string): boolean => {
@@ -72,51 +80,66 @@ export function updatesOf(
     };
   };
   const all = [...writes.values()];
+  const stale = all.filter(({ token }) => isStale(token));
   return {
     writes: all.length,
+    refused: all.filter(({ accepted }) => !accepted).length,
     lost: [...log.registers].flatMap(([key, lines]) => lostIn(key, lines)).map(judged),
-    staleWrites: all.filter(({ token }) => isStale(token)).length,
+    staleWrites: stale.length,
+    staleRefused: stale.filter(({ accepted }) => !accepted).length,
+    readsRefused: log.clients.flat().filter(({ type }) => type === "read refused").length,
     unchecked: all.filter(({ remainingMs }) => remainingMs <= 0).map(({ token }) => token),
-    problems: [...unmatched(log, tenures, new Set(writes.keys()))],
+    problems: [...unmatched(log, tenures, writes)],
   };
 }
 
-/** A write that was made from another line than the last loses what stands between the two. */
+function writesIn(lines: readonly RegisterLine[]): readonly RegisterLine[] {
+  return lines.filter(({ what }) => what === "write");
+}
+
+/** A write that was made from another one than the last loses what stands between the two. */
 function lostIn(
   key: string,
   lines: readonly RegisterLine[],
 ): Pick<LostUpdate, "key" | "lost" | "by">[] {
-  const position = new Map(lines.map(({ token }, index) => [token, index]));
-  return lines.flatMap(({ token, read }, index) => {
+  const accepted = writesIn(lines).filter((line) => line.accepted);
+  const position = new Map(accepted.map(({ token }, index) => [token, index]));
+  return accepted.flatMap(({ token, read }, index) => {
     const madeFrom = position.get(read) ?? -1;
-    return lines.slice(madeFrom + 1, index).map((lost) => ({ key, lost: lost.token, by: token }));
+    return accepted
+      .slice(madeFrom + 1, index)
+      .map((lost) => ({ key, lost: lost.token, by: token }));
   });
 }
 
 /**
- * The clients' logs and the registers tell of the same writes, but for one that a client was killed
- * over before it could tell.
+ * The clients' logs and the registers tell of the same writes, but for one a tenure that a client was
+ * killed over before it could tell.
  */
 function* unmatched(
   log: Log,
   tenures: ReadonlyMap<string, Tenure>,
-  told: ReadonlySet<string>,
+  told: ReadonlyMap<string, Write>,
 ): Generator<string> {
   const landed = new Set<string>();
-  const cutShort = new Set<Life>();
+  const cutShort = new Set<Tenure>();
   for (const [key, lines] of log.registers) {
-    for (const { token, read } of lines) {
+    for (const { token, read, accepted } of writesIn(lines)) {
       if (landed.has(token)) yield `register ${key} has ${token} twice`;
       if (read !== "" && !landed.has(read)) yield `${token} was made from ${read}, which never was`;
       landed.add(token);
-      if (told.has(token)) continue;
-      const life = tenures.get(tenureOf(token))?.life;
-      if (life?.diedUs === undefined || cutShort.has(life)) {
+      const write = told.get(token);
+      if (write !== undefined) {
+        if (write.accepted !== accepted) yield `of ${token} the client was not told what became`;
+        continue;
+      }
+      const tenure = tenures.get(tenureOf(token));
+      if (tenure?.life.diedUs === undefined || cutShort.has(tenure)) {
         yield `register ${key} has ${token}, of which no client tells`;
-      } else cutShort.add(life);
+      } else cutShort.add(tenure);
     }
   }
-  for (const token of told) {
+  for (const token of told.keys()) {
     if (!landed.has(token)) yield `${token} was written, but is in no register`;
   }
 }

@@ -2,6 +2,7 @@
 
 import { type Availability, availabilityOf } from "./availability.js";
 import { dataLosses } from "./faults.js";
+import { fencingViolations } from "./fences.js";
 import { readLog, type Log } from "./log.js";
 import { type Loss, lossesOf } from "./losses.js";
 import { type Overlap, overlapsOf, type Tenure, tenuresOf } from "./tenures.js";
@@ -42,8 +43,10 @@ export function judge(log: Log): Verdict {
           `${lengthMs.toFixed(1)} ms together`,
       ),
     ...updates.lost
-      .filter(({ stale, acrossDataLoss }) => stale === undefined && !acrossDataLoss)
+      .filter(({ stale }) => stale === undefined || log.facts.fencing)
+      .filter(({ acrossDataLoss }) => !acrossDataLoss)
       .map(({ key, lost, by }) => `lost update on ${key}: ${by} was made without ${lost}`),
+    ...fencingViolations(log, tenures, forgotten),
     ...updates.unchecked.map((token) => `${token} was written with no validity left`),
     ...losses
       .filter(({ lateMs, allowedMs }) => lateMs > allowedMs)
