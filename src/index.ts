@@ -1,6 +1,6 @@
 export { type ErrorCode, ExecutionError, NodeError, ResourceLockedError } from "./errors.js";
 export type { NodeHealth } from "./health.js";
-export type { NodeInspection, ResourceInspection } from "./inspect.js";
+export type { NodeInspection, ResourceInspection, WaiterInspection } from "./inspect.js";
 export type { RedlockAbortSignal } from "./keeper.js";
 export { Lock, type LockIssuer, type LockJson, LockLostError } from "./lock.js";
 export type { Client, NodeAddress, RedisClient } from "./node/client.js";
