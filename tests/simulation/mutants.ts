@@ -60,7 +60,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "no release after a failed attempt",
     "redlock.ts",
-    "this.#releaseOn(asked, round, { keys, value, ttlMs }, ttlMs, settings);",
+    "this.#releaseOn(asked, round, release, { keys, value, ttlMs }, ttlMs, settings);",
     "",
   ),
   m(
