@@ -148,15 +148,16 @@ export const LINE_RULES: readonly LineRule[] = [
     },
     options: {
       members: [
-        { resources: ["s"], workMs: 3000 },
-        { resources: ["r", "s"], fromMs: 5 },
-        { fromMs: 5 },
-        { fromMs: 5 },
+        { resources: ["s"], workMs: 50 },
+        { resources: ["s"], workMs: 50 },
+        { resources: ["r", "s"] },
+        {},
+        {},
       ],
       forMs: 2000,
       ttlMs: 10_000,
     },
-    measure: (result) => msPerTurn(result, 2000, 2),
+    measure: (result) => msPerTurn(result, 2000, 3),
     atMost: 4,
   },
   {
