@@ -161,6 +161,27 @@ export const LINE_RULES: readonly LineRule[] = [
     atMost: 4,
   },
   {
+    name: "who waits for several stands only in the lines of what is in its way",
+    simpler: {
+      file: "scripts/line.ts",
+      from: "if isOpen or not mayTake(redis.pcall('GET', keys[i]), tonumber(time), id) then",
+      to: "if true then",
+    },
+    // Two for both: one of these is held for long, the other is released.
+    options: {
+      members: [
+        { resources: ["s"], workMs: 1900 },
+        { workMs: 100, turns: 1 },
+        { resources: ["r", "s"], fromMs: 5 },
+        { resources: ["s", "r"], fromMs: 5 },
+      ],
+      forMs: 1500,
+      ttlMs: 10_000,
+    },
+    measure: ({ commands }) => commands,
+    atMost: 600,
+  },
+  {
     name: "where calling fails, the key is deleted",
     simpler: {
       file: "scripts/line.ts",
