@@ -69,6 +69,11 @@ export class Abstention extends NodeError {
   }
 }
 
+/** The node let its time pass. */
+export function noAnswerIn(timeoutMs: number, node: string): NodeError {
+  return new NodeError(`no answer in ${inWords(timeoutMs)}`, "ERR_REDLOCK_NODE_TIMEOUT", node);
+}
+
 type Coded<E extends Error> = E & { readonly code: ErrorCode };
 
 /** Wrong in kind: the message says what, where and what to do. */

@@ -1,13 +1,14 @@
 import { createHash } from "node:crypto";
-import pTimeout from "p-timeout";
-import { type Environment, pTimeoutTimers } from "./environment.js";
-import { asError, inShort, inWords, NodeError, withoutCommand } from "./errors.js";
+import type { Environment } from "./environment.js";
+import { asError, inShort, inWords, withoutCommand } from "./errors.js";
 import { isReply } from "./node/connection.js";
 import { fieldsOf } from "./node/guard.js";
 import type { Node } from "./node/node.js";
 import type { Argument } from "./operations.js";
 import type { ResolvedSettings } from "./settings.js";
 import { driftMs } from "./validity.js";
+import { holdOf, visit } from "./visit.js";
+import { CHANNEL_PREFIX } from "./waiting/line-keys.js";
 
 /** How one node is. What it did not say is null. */
 export interface NodeHealth {
@@ -102,21 +103,7 @@ export async function nodesHealth(
 
 async function checkUp(node: Node, timeoutMs: number, environment: Environment): Promise<Checkup> {
   try {
-    const refusal = node.refusal();
-    if (refusal !== undefined) throw refusal;
-    const answers = (async () => {
-      await node.connecting();
-      return ask(node, environment);
-    })();
-    return await pTimeout(answers, {
-      milliseconds: timeoutMs,
-      message: new NodeError(
-        `no answer in ${inWords(timeoutMs)}`,
-        "ERR_REDLOCK_NODE_TIMEOUT",
-        node.name,
-      ),
-      customTimers: pTimeoutTimers(environment),
-    });
+    return await visit(node, () => ask(node, environment), timeoutMs, environment);
   } catch (error) {
     return {
       told: {
@@ -161,7 +148,7 @@ async function ask(node: Node, environment: Environment): Promise<Checkup> {
     tell("EVAL", "eval", PROBE, 0),
     tell("EVALSHA", "evalsha", PROBE_SHA1, 0),
     // Nobody listens.
-    tell("PUBLISH", "publish", `redlock-quorum:health:${environment.randomValue()}`, ""),
+    tell("PUBLISH", "publish", `${CHANNEL_PREFIX}health:${environment.randomValue()}`, ""),
   ]);
   const fields = fieldsOf(info);
   return {
@@ -184,10 +171,6 @@ async function ask(node: Node, environment: Environment): Promise<Checkup> {
     hold: node.heldBack(),
     redisVersion: fields["redis_version"],
   };
-}
-
-function holdOf({ heldBackUntil }: Node): { heldBackUntil?: number } {
-  return heldBackUntil === undefined ? {} : { heldBackUntil };
 }
 
 /** By how much the server's clock is ahead, where it said the time. */

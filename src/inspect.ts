@@ -1,8 +1,8 @@
-import pTimeout from "p-timeout";
-import { type Environment, pTimeoutTimers } from "./environment.js";
-import { asError, inWords, NodeError } from "./errors.js";
+import type { Environment } from "./environment.js";
+import { asError } from "./errors.js";
 import type { Node } from "./node/node.js";
 import { inspectOperation, lookOperation } from "./operations.js";
+import { holdOf, visit } from "./visit.js";
 import { lineKeysOf, reservedFor } from "./waiting/line-keys.js";
 
 /** One who waits in line for a resource. */
@@ -56,34 +56,17 @@ export async function inspectNode(
   signal?: AbortSignal,
 ): Promise<NodeInspection> {
   try {
-    const refusal = node.refusal();
-    if (refusal !== undefined) throw refusal;
-    const answer = (async () => {
-      await node.connecting();
-      return Promise.all([
+    const ask = () =>
+      Promise.all([
         node.perform(inspectOperation(keys.map(({ key }) => key)), () => true),
         linesOn(node, withLines ? keys : []),
       ]);
-    })();
-    const [found, lines] = await pTimeout(answer, {
-      milliseconds: timeoutMs,
-      message: new NodeError(
-        `no answer in ${inWords(timeoutMs)}`,
-        "ERR_REDLOCK_NODE_TIMEOUT",
-        node.name,
-      ),
-      customTimers: pTimeoutTimers(environment),
-      ...(signal && { signal }),
-    });
+    const [found, lines] = await visit(node, ask, timeoutMs, environment, signal);
     const resources = keys.map(reader(found, lines));
-    return { node: node.name, ok: true, ...hold(node), resources };
+    return { node: node.name, ok: true, ...holdOf(node), resources };
   } catch (error) {
-    return { node: node.name, ok: false, error: asError(error), ...hold(node), resources: [] };
+    return { node: node.name, ok: false, error: asError(error), ...holdOf(node), resources: [] };
   }
-}
-
-function hold({ heldBackUntil }: Node): { heldBackUntil?: number } {
-  return heldBackUntil === undefined ? {} : { heldBackUntil };
 }
 
 /** Who waits for each key that can have a line; nobody where the node does not say. */

@@ -1,5 +1,5 @@
 import type { Environment, Timer } from "./environment.js";
-import { Abstention, asError, inWords, NodeError } from "./errors.js";
+import { Abstention, asError, noAnswerIn } from "./errors.js";
 import type { Inquiry } from "./node/coalescer.js";
 import type { Node } from "./node/node.js";
 import type { Operation } from "./operations.js";
@@ -313,14 +313,7 @@ export class Round {
         continue;
       }
       ballot.node.fellSilent();
-      this.#count(
-        ballot,
-        new NodeError(
-          `no answer in ${inWords(ballot.timeoutMs)}`,
-          "ERR_REDLOCK_NODE_TIMEOUT",
-          ballot.node.name,
-        ),
-      );
+      this.#count(ballot, noAnswerIn(ballot.timeoutMs, ballot.node.name));
     }
     if (nowMs >= this.#endMs) this.cut();
     this.#setTimer(nowMs);

@@ -204,7 +204,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
       nextDelayMs: () => this.#retryDelayMs(settings),
       mostDelayMs: settings.retryDelay + settings.retryJitter,
       timeLeftMs,
-      nodeTimeoutMs: (node) => settings.nodeTimeout ?? node.timeoutMs(ttlMs),
+      nodeTimeoutMs: nodeTimeouts(settings, ttlMs),
       signals: this.#signalsOf(settings.signal),
       attempt: (stand) => this.#attempt(acquisition, stand),
     });
@@ -510,8 +510,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
     }).catch(() => undefined);
   }
 
-  #longestNodeTimeoutMs(ttlMs: number, { nodeTimeout }: ResolvedSettings): number {
-    return nodeTimeout ?? Math.max(...this.#nodes.map((node) => node.timeoutMs(ttlMs)));
+  #longestNodeTimeoutMs(ttlMs: number, settings: ResolvedSettings): number {
+    return Math.max(...this.#nodes.map(nodeTimeouts(settings, ttlMs)));
   }
 
   /** What each node holds of the resources; a node that cannot say within its time has `ok: false`. */
@@ -692,7 +692,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
         nodes: this.#nodes,
         operation,
         judge,
-        nodeTimeoutMs: (node) => settings.nodeTimeout ?? node.timeoutMs(ttlMs),
+        nodeTimeoutMs: nodeTimeouts(settings, ttlMs),
         limitMs,
         refusal,
         onRefusal: this.#report,
@@ -716,7 +716,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
         nodes,
         operation: () => operation,
         judge: () => undefined,
-        nodeTimeoutMs: (node) => settings.nodeTimeout ?? node.timeoutMs(ttlMs),
+        nodeTimeoutMs: nodeTimeouts(settings, ttlMs),
         onRefusal: (error, node) => {
           node.owe(owed, acquired?.isInFlight(node) ?? false);
           report?.(error, node);
@@ -814,8 +814,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
     if (round === undefined) return strange;
     const keys = this.#namedKeys(resources);
     const looks = round.ballots.map(async ({ node, vote }) => {
-      const nodeTimeoutMs = settings.nodeTimeout ?? node.timeoutMs(ttlMs);
-      const timeoutMs = Math.min(nodeTimeoutMs - round.elapsedMs, this.#budgetLeftMs(acquisition));
+      const nodeLeftMs = nodeTimeouts(settings, ttlMs)(node) - round.elapsedMs;
+      const timeoutMs = Math.min(nodeLeftMs, this.#budgetLeftMs(acquisition));
       if (!(isRefusal(vote) && isHeld(vote)) || timeoutMs <= 0) return;
       const found = await inspectNode(
         node,
@@ -851,6 +851,11 @@ function alreadyEnded(lock: Lock, lease: Lease): ExecutionError {
     [],
     "ERR_REDLOCK_EXPIRED",
   );
+}
+
+/** What each node has to answer in, for a lock of this ttl. */
+function nodeTimeouts({ nodeTimeout }: ResolvedSettings, ttlMs: number): (node: Node) => number {
+  return (node) => nodeTimeout ?? node.timeoutMs(ttlMs);
 }
 
 /** How often `acquire` attempts after its first attempt. */

@@ -9,7 +9,10 @@ export const joinScript = operationScript(
 -- Returns what a waiter is told.
 local function join(keys, first, last, time, id, channel, graceMs, lifeMs)
   local atMs = nodeMs()
-  if id ~= '' then stand(keys, first, last, atMs, time, id, channel, graceMs, lifeMs) end
+  if id ~= '' then
+    local isOpen = mayTakeAll(keys, first, last, tonumber(time), id)
+    stand(keys, first, last, isOpen, atMs, time, id, channel, graceMs, lifeMs)
+  end
   return lookAt(keys, first, last, atMs, tonumber(time), id)
 end
 `,

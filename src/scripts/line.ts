@@ -42,9 +42,8 @@ end
 -- Puts the ticket into its place in the lines of what is in its way, or renews it there; where nothing is, in
 -- all. Who waits for several and stood for one that it can have would be called for it in vain, and two such
 -- would hand it to each other without end.
-local function stand(keys, first, last, atMs, time, id, channel, graceMs, lifeMs)
+local function stand(keys, first, last, isOpen, atMs, time, id, channel, graceMs, lifeMs)
   local said = cjson.encode({ atMs + lifeMs, tonumber(graceMs), channel })
-  local isOpen = mayTakeAll(keys, first, last, tonumber(time), id)
   for i = first, last, 3 do
     local order, alive = keys[i + 1], keys[i + 2]
     if isOpen or not mayTake(redis.pcall('GET', keys[i]), tonumber(time), id) then

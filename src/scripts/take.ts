@@ -15,7 +15,7 @@ local function take(keys, first, last, value, ttlMs, time, id, channel, graceMs,
     return setAll(keys, first, last, 3, value, ttlMs)
   end
   local atMs = nodeMs()
-  pcall(stand, keys, first, last, atMs, time, id, channel, graceMs, lifeMs)
+  pcall(stand, keys, first, last, false, atMs, time, id, channel, graceMs, lifeMs)
   passOnReserved(keys, first, last, id)
   return lookAt(keys, first, last, atMs, tonumber(time), id)
 end

@@ -13,6 +13,9 @@ export function lineKeysOf(keys: readonly string[]): LineKeys | undefined {
   return all;
 }
 
+/** What the channels begin with by which waiters are called. */
+export const CHANNEL_PREFIX = "redlock:";
+
 const RESERVED = /^reserved \S+ (.+)$/;
 
 /** The id of the waiter for whom a key that holds this value is reserved. */

@@ -3,6 +3,7 @@ import { type Environment, pTimeoutTimers, type Timer } from "../environment.js"
 import type { Subscription } from "../node/connection.js";
 import type { Node } from "../node/node.js";
 import { quorumOf } from "../quorum.js";
+import { CHANNEL_PREFIX } from "./line-keys.js";
 
 /** Subscriptions are kept for so long after the last waiter. */
 const IDLE_MS = 5000;
@@ -47,7 +48,7 @@ export class WakeUps {
 
   /** The channel's, of this Redlock alone. */
   get #name(): string {
-    this.#channel ??= `redlock:${this.#environment.randomValue()}`;
+    this.#channel ??= `${CHANNEL_PREFIX}${this.#environment.randomValue()}`;
     return this.#channel;
   }
 
