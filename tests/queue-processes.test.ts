@@ -235,6 +235,12 @@ test("processes take turns under one lock, each as often as the others", async (
     for (let turn = 0; turn < ${TURNS}; turn++) {
       const lock = await redlock.acquire(resource, 30_000);
       say("from");
+      // Until both others are back in line, if they have turns left.
+      const endMs = performance.now() + 2000;
+      while (turn < ${TURNS - 1} && performance.now() < endMs) {
+        const nodes = await redlock.inspect(resource);
+        if (nodes.every(({ resources: [line] }) => line.waiters.length === 2)) break;
+      }
       say("to");
       await lock.release();
     }`;
@@ -257,7 +263,7 @@ test("processes take turns under one lock, each as often as the others", async (
   for (const [index, { fromMs }] of inOrder.entries()) {
     expect(fromMs).toBeGreaterThanOrEqual(inOrder[index - 1]?.toMs ?? 0);
   }
-  // Nobody has two turns before another had one, but where it was not back in line in time.
+  // Nobody has two turns before another had one, but where a busy machine kept that one from coming when called.
   const again = inOrder.filter(({ name }, index) => inOrder[index - 1]?.name === name);
   expect(again.length).toBeLessThan(TURNS / 3);
 });

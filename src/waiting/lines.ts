@@ -21,19 +21,18 @@ class Line implements Place {
     this.#waiters[0]?.hurry();
   }
 
-  onCalled(): void {
-    this.#waiters[1]?.stand();
-  }
-
   enter(waiter: Waiter): void {
     this.#waiters.push(waiter);
-    this.#waiters[0]?.stand();
+    this.standFirst();
   }
 
   leave(waiter: Waiter): void {
     this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
-    this.#waiters[0]?.stand();
   }
+
+  readonly standFirst = (): void => {
+    this.#waiters[0]?.stand();
+  };
 }
 
 /** The lines in which this process waits. */
@@ -83,6 +82,8 @@ export class Lines {
       waiter.leave(lock !== undefined);
       line.leave(waiter);
       if (line.isEmpty) this.#lines.delete(name);
+      // The holder's own work goes first: there is time until its release.
+      else this.#shared.environment.afterPoll(line.standFirst);
     }
   }
 

@@ -22,6 +22,8 @@ const LEAST_GRACE_MS = 100;
 const LONGEST_GRACE_MS = 1000;
 /** One who is not called asks again after so long at the least. */
 const LEAST_POLL_MS = 10;
+/** After votes that were split, the first in line tries again after so long at the least. */
+const LEAST_SPLIT_MS = 2;
 /** A key has expired once the node's clock, in whole ms, is beyond its expiry. */
 const EXPIRY_MS = 2;
 
@@ -65,8 +67,6 @@ export interface Shared {
 export interface Place {
   /** Makes the first attempt soon. */
   hurry(): void;
-  /** The first is called to take the lock: the one behind it is to stand in line. */
-  onCalled(): void;
   /** Of any of them. */
   lastAttempt: { readonly round: Round; readonly atMs: number } | undefined;
 }
@@ -95,6 +95,8 @@ export class Waiter {
   /** For one who is not called: how many stood before it, and for how long it did not ask then. */
   #rank = Infinity;
   #stillMs = 0;
+  /** How long it waited after its last attempt that was one of several. */
+  #splitMs = 0;
   #wake: (() => void) | undefined;
   /** By an attempt that the retry timer did not start. */
   #given: Lock | undefined;
@@ -123,10 +125,7 @@ export class Waiter {
       if (leftMs <= 0) return false;
       if (tickMs !== undefined && nowMs >= tickMs) return true;
       if (nowMs >= this.#attemptAtMs) {
-        const attempt = this.#attempt();
-        // In the same turn, so that its join travels with this attempt.
-        this.#place.onCalled();
-        this.#given = await attempt;
+        this.#given = await this.#attempt();
         // An attempt that was under way when the timer's was due is that one.
         this.#hasTicked = tickMs !== undefined && environment.monotonicMs() >= tickMs;
         if (this.#given !== undefined || this.#hasTicked) return true;
@@ -240,19 +239,25 @@ export class Waiter {
     this.#shared.pace.note(environment.monotonicMs() - atMs);
     if (lock !== undefined) return lock;
     this.#expect();
-    void round?.complete().then(() => {
-      this.#comeBack(round);
-    });
+    if (round !== undefined) void this.#comeBack(round);
     return undefined;
   }
 
   /**
-   * After a failed attempt: the nodes that were for it have let it out of the line. What they say now starts
-   * no attempt, or one that cannot succeed would be made again and again without a pause.
+   * After a failed attempt: the nodes that were for it have let it out of the line. Where several attempted and
+   * none got a quorum, nobody may be left for the nodes to call: each tries again by its place in line, the later,
+   * the more often this has failed, and from the longest pause of the retry timer on not at all.
    */
-  #comeBack(failed: Round): void {
+  async #comeBack(failed: Round): Promise<void> {
+    await failed.complete();
     if (this.#hasLeft || this.#ticketMs === undefined) return;
-    if (failed.ballots.some(({ vote }) => vote === "for")) void this.#ask(this.#id);
+    // A later attempt's take has put it into the line, or out of it.
+    if (this.#wait.history.last !== failed) return;
+    if (failed.ballots.every(({ vote }) => vote !== "for")) return;
+    await this.#ask(this.#id);
+    const { pace } = this.#shared;
+    this.#splitMs = Math.max(2 * this.#splitMs, 2 * pace.slowestMs, LEAST_SPLIT_MS);
+    if (this.#splitMs < this.#wait.mostDelayMs) this.#expect(this.#splitMs);
   }
 
   #asStanding(): Stand | undefined {
@@ -297,6 +302,7 @@ export class Waiter {
 
   readonly #onWakeUp = (node: Node): void => {
     this.#wokenBy.add(node);
+    this.#splitMs = 0;
     const { nodes, pace } = this.#shared;
     // Nodes that disagree about who is next may never be a quorum.
     this.#attemptWithin(this.#wokenBy.size >= quorumOf(nodes.length) ? 0 : pace.slowestMs);
@@ -305,15 +311,17 @@ export class Waiter {
   /**
    * Attempts when a quorum of the nodes should be free; the later, the more stand before it. One who is not
    * called asks again the sooner, the nearer its turn is, and the later, the longer the line stands still.
+   *
+   * @param pauseMs before the first in line attempts, and once more for each that stands before
    */
-  #expect(): void {
+  #expect(pauseMs = 0): void {
     const { nodes, pace, wakeUps, environment } = this.#shared;
     const told = [...this.#told.values()].sort((a, b) => a.freeMs - b.freeMs);
     const last = told[quorumOf(nodes.length) - 1];
     if (last === undefined) return;
     const rank = Math.min(...told.map((one) => one.rank));
     if (last.freeMs < Infinity) {
-      const spreadMs = rank * Math.max(pace.slowestMs, 1);
+      const spreadMs = rank * Math.max(pace.slowestMs, 1, pauseMs) + pauseMs;
       this.#attemptWithin(last.freeMs + spreadMs - environment.monotonicMs());
     }
     if (wakeUps.isHeard) return;

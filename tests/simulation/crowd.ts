@@ -1,5 +1,5 @@
 import type { NodeEntry } from "../../src/node/entry.js";
-import type { Settings } from "../../src/settings.js";
+import type { RedlockSettings } from "../../src/settings.js";
 import { Host } from "./host.js";
 import type { Library } from "./library.js";
 import { Link, type Weather } from "./link.js";
@@ -26,7 +26,7 @@ export interface Member {
   readonly turns?: number;
   /** When it begins. */
   readonly fromMs?: number;
-  readonly settings?: Settings;
+  readonly settings?: RedlockSettings;
 }
 
 export interface CrowdOptions {

@@ -14,6 +14,8 @@ export interface LineRule {
 }
 
 const four: readonly Member[] = [{}, {}, {}, {}];
+/** They come at once, nodes see them in different orders, and the first turns are over before any stands in line. */
+const eight: readonly Member[] = Array.from({ length: 8 }, () => ({ variationMs: 1, workMs: 0.2 }));
 
 /** How many turns the luckiest had for one of the unluckiest. */
 function unevenness({ turns }: Result): number {
@@ -28,6 +30,14 @@ function longestHandOverMs({ handOversMs }: Result): number {
 /** Ms for one turn of the members from this on. */
 function msPerTurn({ order }: Result, forMs: number, from: number): number {
   return forMs / order.filter((member) => member >= from).length;
+}
+
+function restartEmpty({ nodes, links }: Crowd): void {
+  for (const node of nodes.slice(0, 3)) {
+    node.crash();
+    for (const own of links) own[node.index]?.reset();
+    node.restart(false);
+  }
 }
 
 /** No node has memory for a reservation: it fails once somebody was called. */
@@ -81,8 +91,8 @@ export const LINE_RULES: readonly LineRule[] = [
       from: "Math.max(3 * pace.slowestMs + GRACE_MS, LEAST_GRACE_MS)",
       to: "Math.max(0 * pace.slowestMs + GRACE_MS, LEAST_GRACE_MS)",
     },
-    // One is far away from all nodes: its turn takes it four ways there or back, 300 ms.
-    // One is far away from all nodes; others come anew whenever the key is free.
+    // One is far away from all nodes: its turn takes it four ways there or back, 300 ms. Others come anew
+    // whenever the key is free.
     options: {
       members: [
         { wayMs: [75, 75, 75, 75, 75] },
@@ -180,6 +190,44 @@ export const LINE_RULES: readonly LineRule[] = [
     },
     measure: ({ commands }) => commands,
     atMost: 600,
+  },
+  {
+    name: "after votes that were split, each tries again by its place in line",
+    simpler: {
+      file: "waiting/waiter.ts",
+      from: "if (this.#splitMs < this.#wait.mostDelayMs) this.#expect(this.#splitMs);",
+      to: "",
+    },
+    options: { members: eight, forMs: 600, seed: 8 },
+    measure: (result) => msPerTurn(result, 600, 0),
+    atMost: 3,
+  },
+  {
+    name: "the more often votes were split, the longer is the pause",
+    simpler: {
+      file: "waiting/waiter.ts",
+      from: "Math.max(2 * this.#splitMs, 2 * pace.slowestMs, LEAST_SPLIT_MS)",
+      to: "Math.max(0 * this.#splitMs, 2 * pace.slowestMs, LEAST_SPLIT_MS)",
+    },
+    // The nodes that are held back let it stand in line, and give no votes for their guard time.
+    options: {
+      members: Array.from({ length: 4 }, () => ({ settings: { restartGuard: 5000 } })),
+      forMs: 3000,
+      events: [{ atMs: 500, run: restartEmpty }],
+    },
+    measure: ({ commands }) => commands,
+    atMost: 8000,
+  },
+  {
+    name: "only the last attempt puts who failed back into the line",
+    simpler: {
+      file: "waiting/waiter.ts",
+      from: "if (this.#wait.history.last !== failed) return;",
+      to: "",
+    },
+    options: { members: eight, forMs: 600, seed: 4 },
+    measure: longestHandOverMs,
+    atMost: 50,
   },
   {
     name: "where calling fails, the key is deleted",
