@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
-import type { Environment } from "./environment.js";
-import { asError, inShort, inWords, withoutCommand } from "./errors.js";
-import { isReply } from "./node/connection.js";
+import pTimeout from "p-timeout";
+import { type Environment, pTimeoutTimers } from "./environment.js";
+import { asError, inShort, inWords, noAnswerIn, withoutCommand } from "./errors.js";
+import { isReply, type Subscription } from "./node/connection.js";
 import { fieldsOf } from "./node/guard.js";
 import type { Node } from "./node/node.js";
 import type { Argument } from "./operations.js";
@@ -103,7 +104,7 @@ export async function nodesHealth(
 
 async function checkUp(node: Node, timeoutMs: number, environment: Environment): Promise<Checkup> {
   try {
-    return await visit(node, () => ask(node, environment), timeoutMs, environment);
+    return await visit(node, () => ask(node, timeoutMs, environment), timeoutMs, environment);
   } catch (error) {
     return {
       told: {
@@ -121,9 +122,10 @@ async function checkUp(node: Node, timeoutMs: number, environment: Environment):
   }
 }
 
-/** All in one round trip. What a node refuses, it is not asked for in another way. */
-async function ask(node: Node, environment: Environment): Promise<Checkup> {
+/** All at once. What a node refuses, it is not asked for in another way. */
+async function ask(node: Node, timeoutMs: number, environment: Environment): Promise<Checkup> {
   const refusals: Refusal[] = [];
+  const channel = `${CHANNEL_PREFIX}health:${environment.randomValue()}`;
   const tell = async (what: string, command: string, ...args: Argument[]): Promise<unknown> => {
     try {
       return await node.query(command, args);
@@ -147,8 +149,10 @@ async function ask(node: Node, environment: Environment): Promise<Checkup> {
     tell("CONFIG GET", "config", "GET", "appendfsync"),
     tell("EVAL", "eval", PROBE, 0),
     tell("EVALSHA", "evalsha", PROBE_SHA1, 0),
-    // Nobody listens.
-    tell("PUBLISH", "publish", `${CHANNEL_PREFIX}health:${environment.randomValue()}`, ""),
+    tell("PUBLISH", "publish", channel, ""),
+    listen(node, channel, timeoutMs / 2, environment).catch((error: unknown) => {
+      refusals.push({ what: "SUBSCRIBE", error: withoutCommand(asError(error)) });
+    }),
   ]);
   const fields = fieldsOf(info);
   return {
@@ -171,6 +175,33 @@ async function ask(node: Node, environment: Environment): Promise<Checkup> {
     hold: node.heldBack(),
     redisVersion: fields["redis_version"],
   };
+}
+
+/** Subscribes as one who waits does, on a connection of its own, and ends it at once. A Cluster client has none. */
+async function listen(
+  node: Node,
+  channel: string,
+  timeoutMs: number,
+  environment: Environment,
+): Promise<void> {
+  if (node.isCluster) return;
+  let subscription: Subscription | undefined;
+  const opened = new Promise<void>((resolve, reject) => {
+    subscription = node.subscribe(channel, {
+      onOpen: resolve,
+      onLoss: (error) => {
+        reject(error ?? new Error("its connection was closed"));
+      },
+      onMessage: () => undefined,
+    });
+    if (subscription === undefined) reject(new Error("its client cannot"));
+  });
+  const inTime = {
+    milliseconds: timeoutMs,
+    message: noAnswerIn(timeoutMs, node.name),
+    customTimers: pTimeoutTimers(environment),
+  };
+  await pTimeout(opened, inTime).finally(() => subscription?.close());
 }
 
 /** By how much the server's clock is ahead, where it said the time. */
@@ -283,6 +314,7 @@ const CONSEQUENCES: Readonly<Partial<Record<string, string>>> = {
   EVAL: "nothing but a lock on one resource can be taken there, and none released",
   EVALSHA: "nothing but a lock on one resource can be taken there, and none released",
   PUBLISH: "no waiter can be woken by it",
+  SUBSCRIBE: "no waiter can be woken by it",
 };
 
 function refusalFindings({ refusals }: Checkup): string[] {

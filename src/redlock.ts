@@ -187,7 +187,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
 
   /** Who is refused waits in line, or polls. */
   async #wait(acquisition: Acquisition): Promise<Lock | undefined> {
-    const { keys, settings, history, ttlMs } = acquisition;
+    const { keys, settings, start, history, ttlMs } = acquisition;
     const retries = retriesOf(settings);
     if (retries === 0) return undefined;
     const lineKeys = this.#lineKeys(keys, settings);
@@ -199,6 +199,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     return this.#lines.wait({
       keys,
       lineKeys,
+      start,
       history,
       retries,
       nextDelayMs: () => this.#retryDelayMs(settings),

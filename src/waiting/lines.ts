@@ -22,7 +22,8 @@ class Line implements Place {
   }
 
   enter(waiter: Waiter): void {
-    this.#waiters.push(waiter);
+    const before = this.#waiters.findLastIndex(({ sinceMs }) => sinceMs <= waiter.sinceMs);
+    this.#waiters.splice(before + 1, 0, waiter);
     this.standFirst();
   }
 
@@ -68,6 +69,8 @@ export class Lines {
     const name = nameOf(wait.keys);
     let line = this.#lines.get(name);
     if (line === undefined) this.#lines.set(name, (line = new Line()));
+    const { last: round } = wait.history;
+    if (round !== undefined) line.lastAttempt ??= { round, atMs: wait.start.monotonicMs };
     const waiter = new Waiter(wait, line, this.#shared);
     line.enter(waiter);
     let lock: Lock | undefined;

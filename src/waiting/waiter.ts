@@ -1,4 +1,4 @@
-import { type Environment, sleep } from "../environment.js";
+import { type Environment, type Instant, sleep } from "../environment.js";
 import { isHeld, ResourceLockedError } from "../errors.js";
 import type { History } from "../history.js";
 import type { Lock } from "../lock.js";
@@ -32,6 +32,8 @@ export interface Wait {
   /** Of the locks that it waits for. */
   readonly keys: readonly string[];
   readonly lineKeys: LineKeys;
+  /** When it was asked for: who comes first is served first. */
+  readonly start: Instant;
   readonly history: History;
   readonly retries: number;
   /** Ms to the next attempt of the retry timer, anew each time; and the most that this may be. */
@@ -83,7 +85,6 @@ export class Waiter {
   readonly #place: Place;
   readonly #shared: Shared;
   readonly #id: string;
-  readonly #sinceWallMs: number;
   /** By the nodes' clocks; drawn once, when it first stands in line on the nodes. */
   #ticketMs: number | undefined;
   #isStanding = false;
@@ -95,6 +96,8 @@ export class Waiter {
   /** For one who is not called: how many stood before it, and for how long it did not ask then. */
   #rank = Infinity;
   #stillMs = 0;
+  /** Of its last attempt. */
+  #lastRound: Round | undefined;
   /** How long it waited after its last attempt that was one of several. */
   #splitMs = 0;
   #wake: (() => void) | undefined;
@@ -108,7 +111,11 @@ export class Waiter {
     this.#place = place;
     this.#shared = shared;
     this.#id = shared.wakeUps.newId();
-    this.#sinceWallMs = shared.environment.now().wallMs;
+  }
+
+  /** When it was asked for, by the monotonic clock. */
+  get sinceMs(): number {
+    return this.#wait.start.monotonicMs;
   }
 
   /** Waits for the retry timer; false where the time is over before. What is attempted meanwhile moves no timer. */
@@ -196,7 +203,7 @@ export class Waiter {
       wakeUps.forget(this.#id);
       return;
     }
-    this.#ticketMs = Math.round(this.#sinceWallMs + (clocks.offsetMs() ?? 0));
+    this.#ticketMs = Math.round(this.#wait.start.wallMs + (clocks.offsetMs() ?? 0));
     await this.#ask(this.#id);
     this.#expect();
   }
@@ -233,7 +240,9 @@ export class Waiter {
     const atMs = environment.monotonicMs();
     this.#askedMs = atMs;
     const attempt = this.#wait.attempt(this.#asStanding());
+    // The first of it: in the history, a second round of a fenced attempt takes its place.
     const round = this.#wait.history.last;
+    this.#lastRound = round;
     if (round !== undefined) this.#place.lastAttempt = { round, atMs };
     const lock = await attempt;
     this.#shared.pace.note(environment.monotonicMs() - atMs);
@@ -252,7 +261,7 @@ export class Waiter {
     await failed.complete();
     if (this.#hasLeft || this.#ticketMs === undefined) return;
     // A later attempt's take has put it into the line, or out of it.
-    if (this.#wait.history.last !== failed) return;
+    if (this.#lastRound !== failed) return;
     if (failed.ballots.every(({ vote }) => vote !== "for")) return;
     await this.#ask(this.#id);
     const { pace } = this.#shared;
