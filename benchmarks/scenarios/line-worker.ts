@@ -28,6 +28,7 @@ export interface Tenure {
 }
 
 const TTL_MS = 2_000;
+const HELD_MS = 60_000;
 
 function epochMs(): number {
   return performance.timeOrigin + performance.now();
@@ -43,6 +44,8 @@ await serve(async (given) => {
   }
 
   const dieInLine = async (): Promise<never> => {
+    // Held, or it would not be in the way, and nobody would stand in its line.
+    await redlock.acquire(resources.slice(1), HELD_MS);
     void redlock.acquire(resources, TTL_MS);
     for (;;) {
       const nodes = await redlock.inspect(resources);
