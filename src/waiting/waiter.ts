@@ -96,8 +96,9 @@ export class Waiter {
   /** For one who is not called: how many stood before it, and for how long it did not ask then. */
   #rank = Infinity;
   #stillMs = 0;
-  /** Of its last attempt. */
+  /** Of its last attempt; and whether it made that as one who stands in line. */
   #lastRound: Round | undefined;
+  #lastStood = false;
   /** How long it waited after its last attempt that was one of several. */
   #splitMs = 0;
   #wake: (() => void) | undefined;
@@ -172,13 +173,16 @@ export class Waiter {
     this.#attemptWithin(0);
   }
 
-  /** Leaves the line on the nodes, and passes on what they reserved for it. Where it acquired, it is out already. */
+  /**
+   * Leaves the line on the nodes, and passes on what they reserved for it. Where it acquired as one who stands in
+   * line, it is out already.
+   */
   leave(hasAcquired: boolean): void {
     this.#hasLeft = true;
     if (this.#ticketMs === undefined) return;
     this.#shared.wakeUps.forget(this.#id);
     const { last } = this.#wait.history;
-    if (!hasAcquired || last === undefined) this.#leave(this.#shared.nodes);
+    if (!hasAcquired || !this.#lastStood || last === undefined) this.#leave(this.#shared.nodes);
     else {
       void last.complete().then(() => {
         this.#leave(last.ballots.flatMap(({ node, vote }) => (vote === "for" ? [] : [node])));
@@ -239,7 +243,9 @@ export class Waiter {
     this.#told.clear();
     const atMs = environment.monotonicMs();
     this.#askedMs = atMs;
-    const attempt = this.#wait.attempt(this.#asStanding());
+    const stand = this.#asStanding();
+    this.#lastStood = stand !== undefined;
+    const attempt = this.#wait.attempt(stand);
     // The first of it: in the history, a second round of a fenced attempt takes its place.
     const round = this.#wait.history.last;
     this.#lastRound = round;

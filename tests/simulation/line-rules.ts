@@ -230,6 +230,25 @@ export const LINE_RULES: readonly LineRule[] = [
     atMost: 50,
   },
   {
+    name: "who acquired before it stood in line leaves the line",
+    simpler: {
+      file: "waiting/waiter.ts",
+      from: "if (!hasAcquired || !this.#lastStood || last === undefined)",
+      to: "if (!hasAcquired || last === undefined)",
+    },
+    // The retry timer's attempt is on its way when it joins.
+    options: {
+      members: Array.from({ length: 2 }, () => ({
+        wayMs: [2, 2, 2, 2, 2],
+        settings: { retryDelay: 2, retryJitter: 1 },
+      })),
+      forMs: 400,
+      seed: 3,
+    },
+    measure: longestHandOverMs,
+    atMost: 50,
+  },
+  {
     name: "where calling fails, the key is deleted",
     simpler: {
       file: "scripts/line.ts",
