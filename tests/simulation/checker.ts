@@ -324,7 +324,9 @@ export class Checker implements LinkObserver {
     const last = Math.max(...inTerm.map(({ round = 0 }) => round));
     const earlier = votes.filter(
       ({ answeredMs = Infinity, answeredTurn, round, node }) =>
-        (kind === "acquire" ? !(this.isGuarded && node.incarnation > 1) : round === last) &&
+        // One that restarted may be held back, and its vote not count.
+        (kind === "extend" || !(this.isGuarded && node.incarnation > 1)) &&
+        (kind === "acquire" || round === last) &&
         answeredTurn < host.turn &&
         answeredMs - sinceMs < tracked.surelyMs,
     );
