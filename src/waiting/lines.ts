@@ -69,6 +69,7 @@ export class Lines {
     const name = nameOf(wait.keys);
     let line = this.#lines.get(name);
     if (line === undefined) this.#lines.set(name, (line = new Line()));
+    // Who comes from now on goes behind it, without an attempt of its own.
     const { last: round } = wait.history;
     if (round !== undefined) line.lastAttempt ??= { round, atMs: wait.start.monotonicMs };
     const waiter = new Waiter(wait, line, this.#shared);
