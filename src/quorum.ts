@@ -21,7 +21,10 @@ export interface Question {
   readonly judge: (reply: unknown, node: Node) => Error | undefined;
   /** What the node has to answer in. */
   readonly nodeTimeoutMs: (node: Node) => number;
-  /** After this long an undecided round is refused, however long its nodes may still take. */
+  /**
+   * After this long an undecided round is refused, however long its nodes may still take; where there is
+   * no time at all, none is asked.
+   */
   readonly limitMs?: number | undefined;
   /** Why a node votes against without being asked, if it does. */
   readonly refusal?: ((node: Node) => Error | undefined) | undefined;
@@ -170,7 +173,11 @@ export class Round {
       },
     };
     this.#ballots = question.nodes.map((node) => new Ballot(node, poll));
-    for (const ballot of this.#ballots) ballot.ask();
+    const hasTime = this.#startMs < this.#endMs;
+    for (const ballot of this.#ballots) {
+      if (hasTime) ballot.ask();
+      else this.#count(ballot, new Abstention(ballot.node.name, "no time was left to ask it"));
+    }
     // The nodes have their time from when they are asked, which is at the end of the turn.
     if (!this.#complete) environment.endOfTurn(this.#startTimer);
   }

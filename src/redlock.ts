@@ -764,7 +764,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
       const delayMs = this.#retryDelayMs(settings);
       if (delayMs >= timeLeftMs()) return false;
       await sleep(this.#environment, delayMs, signals);
-      return true;
+      return timeLeftMs() > 0;
     };
     return retry(retries, pause, attempt);
   }

@@ -333,6 +333,12 @@ export const FOUND: readonly Mutant[] = [
   ),
   m("the second round has time of its own", "redlock.ts", " - first.elapsedMs", ""),
   m(
+    "a round that begins without time",
+    "quorum.ts",
+    "const hasTime = this.#startMs < this.#endMs;",
+    "const hasTime = true;",
+  ),
+  m(
     "a debt is forgotten while a fenced acquisition is in flight",
     "operations.ts",
     "return { ...fenced(acquireFencedScript, keys, value, ttlMs, fence), sets: value };",
