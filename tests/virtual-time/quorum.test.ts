@@ -166,22 +166,20 @@ describe("a round", () => {
     }),
   );
 
-  it.each([0, -1.6])(
-    "asks nobody where it has no time: %d ms",
-    (limitMs) =>
-      played(async (stage) => {
-        const { nodes, machine } = await stage.nodes();
-        const round = ask(nodes, machine, { limitMs });
-        expect(await stage.timed(round.decided())).toEqual({ ms: 0, gives: false });
-        expect(round.wasCut).toBe(false);
-        const { votesAgainst } = await round.stats();
-        expect([...votesAgainst.values()].map(({ message }) => message)).toEqual(
-          nodes.map(() => "no time was left to ask it"),
-        );
-        await stage.sleep(10);
-        expect(stage.asked).toEqual([]);
-        expect(machine.host.timers.size).toBe(0);
-      })(),
+  it.each([0, -1.6])("asks nobody where it has no time: %d ms", (limitMs) =>
+    played(async (stage) => {
+      const { nodes, machine } = await stage.nodes();
+      const round = ask(nodes, machine, { limitMs });
+      expect(await stage.timed(round.decided())).toEqual({ ms: 0, gives: false });
+      expect(round.wasCut).toBe(false);
+      const { votesAgainst } = await round.stats();
+      expect([...votesAgainst.values()].map(({ message }) => message)).toEqual(
+        nodes.map(() => "no time was left to ask it"),
+      );
+      await stage.sleep(10);
+      expect(stage.asked).toEqual([]);
+      expect(machine.host.timers.size).toBe(0);
+    })(),
   );
 
   it(
