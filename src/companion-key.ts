@@ -5,7 +5,6 @@
  * the first of it alone decides the slot.
  */
 export function companionKey(key: string, suffix: string): string | undefined {
-  const tag = /^[^{]*\{([^}]*)\}/.exec(key)?.[1];
-  if (tag !== undefined && tag !== "") return key + suffix;
-  return /[{}]/.test(key) ? undefined : `{${key}}${suffix}`;
+  if (!/[{}]/.test(key)) return `{${key}}${suffix}`;
+  return /^[^{]*\{[^}]+\}/.test(key) ? key + suffix : undefined;
 }

@@ -46,6 +46,23 @@ function randomValue(): string {
   return pool.toString("hex", poolUsed - VALUE_BYTES, poolUsed);
 }
 
+let atEndOfTurn: (() => void)[] = [];
+
+function endTurn(): void {
+  const callbacks = atEndOfTurn;
+  atEndOfTurn = [];
+  let done = 0;
+  try {
+    for (const callback of callbacks) {
+      done += 1;
+      callback();
+    }
+  } finally {
+    // What one of them threw must not cost the others their turn.
+    for (const callback of callbacks.slice(done)) process.nextTick(callback);
+  }
+}
+
 export const systemEnvironment: Environment = {
   now: () => ({ monotonicMs: performance.now(), wallMs: Date.now() }),
   monotonicMs: () => performance.now(),
@@ -55,9 +72,9 @@ export const systemEnvironment: Environment = {
   clearTimer: (timer) => {
     clearTimeout(timer as NodeJS.Timeout);
   },
-  // Also from a microtask, the ticks run after all microtasks.
   endOfTurn: (callback) => {
-    process.nextTick(callback);
+    // Also from a microtask, a tick runs after all microtasks. One for all costs less than one each.
+    if (atEndOfTurn.push(callback) === 1) process.nextTick(endTurn);
   },
   // A timer runs before the loop polls its sockets, an immediate after it.
   afterPoll: (callback) => {

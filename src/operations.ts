@@ -16,21 +16,6 @@ import { takeScript } from "./scripts/take.js";
 
 export type Argument = string | number;
 
-/** What is asked of a node. */
-export interface Operation {
-  readonly script: OperationScript;
-  readonly keys: readonly string[];
-  readonly args: readonly Argument[];
-  /** The value that it may set a key to, or let a key hold for longer. */
-  readonly sets?: string;
-  /** Sent again in full, where the node has not cached the script, whatever was decided meanwhile. */
-  readonly always?: true;
-  /** It finds the lock's value there, or does nothing: a node that may have forgotten others' locks may vote. */
-  readonly keeps?: true;
-  /** Asked in its place where the node refuses its keys. */
-  readonly otherwise?: Operation;
-}
-
 /** The keys of locks and of their lines, in threes: lock, order, alive. */
 export type LineKeys = readonly string[];
 
@@ -47,6 +32,14 @@ export interface Standing {
   readonly lifeMs: number;
 }
 
+/** A fencing token, and where the nodes keep the largest that they accepted. */
+export interface Fence {
+  /** Whole, and below 2^53. */
+  readonly token: number;
+  /** One for each key of the lock, in their order. */
+  readonly keys: readonly string[];
+}
+
 /** What is sent to a node. */
 export interface Command {
   /** In lower case: ioredis lowers it several times a command, which costs nothing where it is. */
@@ -58,15 +51,66 @@ export interface Command {
   readonly sets: readonly string[];
 }
 
-/** A fencing token, and where the nodes keep the largest that they accepted. */
-export interface Fence {
-  /** Whole, and below 2^53. */
-  readonly token: number;
-  /** One for each key of the lock, in their order. */
-  readonly keys: readonly string[];
+/** How an operation is not just asked and answered. */
+interface Manner {
+  readonly sets?: string;
+  readonly always?: boolean;
+  readonly keeps?: boolean;
+  readonly otherwise?: () => Operation;
 }
 
 const NONE: readonly string[] = [];
+
+/** What is asked of a node. */
+export class Operation {
+  readonly script: OperationScript;
+  readonly keys: readonly string[];
+  readonly args: readonly Argument[];
+  /** The value that it may set a key to, or let a key hold for longer. */
+  readonly sets: string | undefined;
+  /** Sent again in full, where the node has not cached the script, whatever was decided meanwhile. */
+  readonly always: boolean;
+  /** It finds the lock's value there, or does nothing: a node that may have forgotten others' locks may vote. */
+  readonly keeps: boolean;
+  /** What is asked in its place where the node refuses its keys. */
+  readonly otherwise: (() => Operation) | undefined;
+  #command: Command | undefined;
+
+  constructor(
+    script: OperationScript,
+    keys: readonly string[],
+    args: readonly Argument[],
+    { sets, always = false, keeps = false, otherwise }: Manner = {},
+  ) {
+    this.script = script;
+    this.keys = keys;
+    this.args = args;
+    this.sets = sets;
+    this.always = always;
+    this.keeps = keeps;
+    this.otherwise = otherwise;
+  }
+
+  /** It by itself, made once for all nodes. */
+  get command(): Command {
+    return (this.#command ??= this.#made());
+  }
+
+  /**
+   * Source: the Redlock description, "Correct implementation with a single instance": `SET key value NX
+   * PX ttl` acquires.
+   */
+  #made(): Command {
+    const { script, keys, args } = this;
+    const sets = this.sets === undefined ? NONE : [this.sets];
+    const [key] = keys;
+    if (script === acquireScript && key !== undefined && keys.length === 1) {
+      const [value = "", ttlMs = 0] = args;
+      return { command: "set", args: [key, value, "NX", "PX", ttlMs], sets };
+    }
+    return { command: "evalsha", args: [script.sha1, keys.length, ...keys, ...args], script, sets };
+  }
+}
 
 /** Takes every key for `value`, or none; with a fence, proposes its token. */
 export function acquireOperation(
@@ -75,10 +119,14 @@ export function acquireOperation(
   ttlMs: number,
   fence?: Fence,
 ): Operation {
-  if (fence !== undefined) {
-    return { ...fenced(acquireFencedScript, keys, value, ttlMs, fence), sets: value };
-  }
-  return { script: acquireScript, keys, args: [value, ttlMs], sets: value };
+  const sets = { sets: value };
+  if (fence === undefined) return new Operation(acquireScript, keys, [value, ttlMs], sets);
+  return new Operation(
+    acquireFencedScript,
+    [...keys, ...fence.keys],
+    fencedArgs(value, ttlMs, fence),
+    sets,
+  );
 }
 
 /** Proposes a token where every key holds `value`. */
@@ -88,7 +136,8 @@ export function confirmFenceOperation(
   ttlMs: number,
   fence: Fence,
 ): Operation {
-  return fenced(confirmFenceScript, keys, value, ttlMs, fence);
+  const args = fencedArgs(value, ttlMs, fence);
+  return new Operation(confirmFenceScript, [...keys, ...fence.keys], args);
 }
 
 /** Keeps every key that still holds `value` for `ttlMs` at least, or none. */
@@ -98,33 +147,29 @@ export function extendOperation(
   ttlMs: number,
   fence?: Fence,
 ): Operation {
-  const sets = { sets: value, keeps: true } as const;
-  if (fence !== undefined) {
-    return { ...fenced(extendFencedScript, keys, value, ttlMs, fence), ...sets };
-  }
-  return { script: extendScript, keys, args: [value, ttlMs], ...sets };
+  const keeps = { sets: value, keeps: true } as const;
+  if (fence === undefined) return new Operation(extendScript, keys, [value, ttlMs], keeps);
+  return new Operation(
+    extendFencedScript,
+    [...keys, ...fence.keys],
+    fencedArgs(value, ttlMs, fence),
+    keeps,
+  );
 }
 
 /** The token as text: Lua would write 1.7e+15. */
-function fenced(
-  script: OperationScript,
-  keys: readonly string[],
-  value: string,
-  ttlMs: number,
-  fence: Fence,
-): Operation {
-  const args = [value, ttlMs, String(fence.token)];
-  return { script, keys: [...keys, ...fence.keys], args };
+function fencedArgs(value: string, ttlMs: number, fence: Fence): Argument[] {
+  return [value, ttlMs, String(fence.token)];
 }
 
 /** Deletes the keys that hold `value`. */
 export function releaseOperation(keys: readonly string[], value: string): Operation {
-  return { script: releaseScript, keys, args: [value], always: true };
+  return new Operation(releaseScript, keys, [value], { always: true });
 }
 
 /** Stands in line. */
 export function joinOperation(keys: LineKeys, standing: Standing): Operation {
-  return { script: joinScript, keys, args: argsOf(standing), keeps: true };
+  return new Operation(joinScript, keys, argsOf(standing), { keeps: true });
 }
 
 /** Acquires what is free, or reserved for this waiter; stands in line for what is not. */
@@ -135,33 +180,33 @@ export function takeOperation(
   standing: Standing,
   fence?: Fence,
 ): Operation {
-  const rest = { sets: value, otherwise: acquireOperation(locksOf(keys), value, ttlMs, fence) };
+  const rest = {
+    sets: value,
+    otherwise: () => acquireOperation(locksOf(keys), value, ttlMs, fence),
+  };
   if (fence === undefined) {
-    return { script: takeScript, keys, args: [value, ttlMs, ...argsOf(standing)], ...rest };
+    return new Operation(takeScript, keys, [value, ttlMs, ...argsOf(standing)], rest);
   }
-  const { script, keys: all, args } = fenced(takeFencedScript, keys, value, ttlMs, fence);
-  return { script, keys: all, args: [...args, ...argsOf(standing)], ...rest };
+  const args = [...fencedArgs(value, ttlMs, fence), ...argsOf(standing)];
+  return new Operation(takeFencedScript, [...keys, ...fence.keys], args, rest);
 }
 
 /** Releases to the next in line. */
 export function handOverOperation(keys: LineKeys, value: string): Operation {
-  return {
-    script: handOverScript,
-    keys,
-    args: [value],
+  return new Operation(handOverScript, keys, [value], {
     always: true,
-    otherwise: releaseOperation(locksOf(keys), value),
-  };
+    otherwise: () => releaseOperation(locksOf(keys), value),
+  });
 }
 
 /** Leaves the line, and passes on what was reserved. */
 export function leaveOperation(keys: LineKeys, id: string): Operation {
-  return { script: leaveScript, keys, args: [id], keeps: true };
+  return new Operation(leaveScript, keys, [id], { keeps: true });
 }
 
 /** Reads who waits. */
 export function lookOperation(keys: LineKeys): Operation {
-  return { script: lookScript, keys, args: [] };
+  return new Operation(lookScript, keys, []);
 }
 
 function argsOf({ ticketMs, id, channel, graceMs, lifeMs }: Standing): Argument[] {
@@ -174,23 +219,7 @@ function locksOf(keys: LineKeys): string[] {
 
 /** Reads what the keys hold. */
 export function inspectOperation(keys: readonly string[]): Operation {
-  return { script: inspectScript, keys, args: [] };
-}
-
-/**
- * One operation by itself.
- *
- * Source: the Redlock description, "Correct implementation with a single instance": `SET key value NX
- * PX ttl` acquires.
- */
-export function commandOf({ script, keys, args, sets: value }: Operation): Command {
-  const sets = value === undefined ? NONE : [value];
-  const [key] = keys;
-  if (script === acquireScript && key !== undefined && keys.length === 1) {
-    const [value = "", ttlMs = 0] = args;
-    return { command: "set", args: [key, value, "NX", "PX", ttlMs], sets };
-  }
-  return { command: "evalsha", args: [script.sha1, keys.length, ...keys, ...args], script, sets };
+  return new Operation(inspectScript, keys, []);
 }
 
 /** The last batch made: the nodes are mostly asked the same in a turn. */

@@ -73,8 +73,7 @@ class Ballot implements Inquiry {
 
   /** Whether it grants something anew, for which a node that may have forgotten cannot vote. */
   get #isGuarded(): boolean {
-    const { always, keeps } = this.operation;
-    return always !== true && keeps !== true;
+    return !this.operation.always && !this.operation.keeps;
   }
 
   ask(): void {

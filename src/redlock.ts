@@ -330,13 +330,13 @@ export class Redlock extends EventEmitter implements LockIssuer {
   /** One attempt to extend. It has failed where it is undecided after `limitMs`, or when the old validity ends. */
   async #attemptExtension(extension: Extension, limitMs = Infinity): Promise<Lock | undefined> {
     const { lock, lease, ttlMs, settings, history } = extension;
-    if (!lease.open) return undefined;
+    const leftMs = lease.adopted ? Infinity : lease.remainingMs;
+    if (leftMs <= 0) return undefined;
     const keys = this.#keysOf(lock.resources);
     const since = this.#environment.now();
     const { fence } = partsOf(lock, "extend");
     const operation = extendOperation(keys, lock.value, ttlMs, fence);
     lease.longestTtlMs = Math.max(lease.longestTtlMs, ttlMs);
-    const leftMs = lease.adopted ? Infinity : lease.remainingMs;
     const round = this.#ask(
       () => operation,
       grantsAll(keys.length),

@@ -1,14 +1,7 @@
 import { types } from "node:util";
 import type { Environment } from "../environment.js";
 import { Abstention } from "../errors.js";
-import {
-  batchOf,
-  type Command,
-  commandOf,
-  inFull,
-  type Operation,
-  repliesOf,
-} from "../operations.js";
+import { batchOf, type Command, inFull, type Operation, repliesOf } from "../operations.js";
 import type { Script } from "../scripts/script.js";
 import { isReply } from "./connection.js";
 
@@ -82,7 +75,7 @@ export class Coalescer {
     if (first === undefined) return;
     const isAlone = inquiries.length === 1;
     const command = isAlone
-      ? commandOf(first.operation)
+      ? first.operation.command
       : batchOf(inquiries.map(({ operation }) => operation));
     this.#send(
       full && command.script !== undefined ? inFull(command, command.script) : command,
@@ -121,12 +114,12 @@ export class Coalescer {
 
   /** What is refused for its keys may be asked with others. */
   #askOtherwise([inquiry]: readonly Inquiry[], refusal: Error): boolean {
-    const operation = inquiry?.operation.otherwise;
-    if (inquiry === undefined || operation === undefined || !isAboutKeys(refusal)) return false;
+    const otherwise = inquiry?.operation.otherwise;
+    if (inquiry === undefined || otherwise === undefined || !isAboutKeys(refusal)) return false;
     if (this.#kept([inquiry], mayBeSentAgain).length === 0) return true;
     this.#call([
       {
-        operation,
+        operation: otherwise(),
         isUndecided: () => inquiry.isUndecided(),
         onReply: (reply) => {
           inquiry.onReply(reply);
@@ -162,7 +155,7 @@ function isWanted(inquiry: Inquiry): boolean {
 
 /** Later it could arrive behind its own release. */
 function mayBeSentAgain(inquiry: Inquiry): boolean {
-  return inquiry.operation.always === true || inquiry.isUndecided();
+  return inquiry.operation.always || inquiry.isUndecided();
 }
 
 function deliver(inquiries: readonly Inquiry[], batchReply: unknown): void {

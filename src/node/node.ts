@@ -3,7 +3,6 @@ import { asError, inShort, inWords, NodeError, withoutCommand } from "../errors.
 import {
   type Argument,
   type Command,
-  commandOf,
   inFull,
   type Operation,
   releaseOperation,
@@ -369,7 +368,7 @@ export class Node {
 
   /** In full, not by EVALSHA: a fallback after NOSCRIPT would arrive behind the votes. */
   async #payOne({ keys, value }: OwedRelease): Promise<void> {
-    const { command, args } = inFull(commandOf(releaseOperation(keys, value)), releaseScript);
+    const { command, args } = inFull(releaseOperation(keys, value).command, releaseScript);
     this.#inPayment.add(value);
     try {
       await this.#connection.send(command, args);

@@ -1,11 +1,6 @@
 import { describe, expect, it } from "@jest/globals";
 import type { Lock } from "../../src/lock.js";
-import {
-  acquireOperation,
-  commandOf,
-  confirmFenceOperation,
-  extendOperation,
-} from "../../src/operations.js";
+import { acquireOperation, confirmFenceOperation, extendOperation } from "../../src/operations.js";
 import { played, rejection, type Stage } from "./stage.js";
 
 const ALL = [0, 1, 2, 3, 4];
@@ -295,9 +290,9 @@ describe("a command with a token", () => {
   it("names the value that it may set or let live longer, as one without does: a debt waits for it", () => {
     const fence = { token: 7, keys: [FENCE] };
     for (const operation of [acquireOperation, extendOperation]) {
-      expect(commandOf(operation(["r"], "v", 1000, fence)).sets).toEqual(["v"]);
+      expect(operation(["r"], "v", 1000, fence).command.sets).toEqual(["v"]);
     }
-    expect(commandOf(confirmFenceOperation(["r"], "v", 1000, fence)).sets).toEqual([]);
+    expect(confirmFenceOperation(["r"], "v", 1000, fence).command.sets).toEqual([]);
   });
 });
 
