@@ -145,6 +145,7 @@ describe("the example with a key in another Redis", () => {
 
 describe("the example with an object store", () => {
   let store: ObjectStore;
+  const stored = ({ fence }: Lock, content: string): string => JSON.stringify({ fence, content });
 
   beforeAll(async () => {
     store = await startObjectStore();
@@ -159,22 +160,30 @@ describe("the example with an object store", () => {
     await examples.putObject(url, "second", present);
     await expect(examples.putObject(url, "late", stale)).rejects.toThrow(LATER);
     await examples.putObject(url, "third", present);
-    expect(store.read("/report")).toBe("third");
+    expect(store.read("/report")).toBe(stored(present, "third"));
     await present.release();
   });
 
-  test.each(["/new", "/old"])(
+  test("refuses a lock without a token", async () => {
+    const lock = await redlock.acquire(fresh(), 60_000, { fencing: false });
+    await expect(examples.putObject(`${store.url}/none`, "x", lock)).rejects.toThrow("no token");
+    expect(store.read("/none")).toBeUndefined();
+    await lock.release();
+  });
+
+  test.each(["/new", "/old", "/same"])(
     "refuses it also where the next writes %s between the look and the write",
     async (path) => {
       const { stale, present } = await staleAndPresent();
-      if (path === "/old") store.put(path, "old", "1");
+      if (path === "/old") store.put(path, JSON.stringify({ fence: 1, content: "old" }));
+      if (path === "/same") await examples.putObject(store.url + path, "the same", stale);
       store.beforePut = () => {
-        store.put(path, "the next's", String(present.fence));
+        store.put(path, stored(present, "the same"));
       };
       const { refused } = store;
       await expect(examples.putObject(store.url + path, "late", stale)).rejects.toThrow(LATER);
       expect(store.refused).toBe(refused + 1);
-      expect(store.read(path)).toBe("the next's");
+      expect(store.read(path)).toBe(stored(present, "the same"));
       await present.release();
     },
   );

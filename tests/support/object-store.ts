@@ -9,17 +9,17 @@ export interface ObjectStore {
   beforePut: (() => void) | undefined;
   /** How many PUTs were refused for their condition. */
   readonly refused: number;
-  put(path: string, body: string, fence: string): void;
+  put(path: string, body: string): void;
   close(): Promise<void>;
 }
 
-/** Objects with a fence in their metadata, over HTTP, which are written on a condition. */
+/** Objects over HTTP, which are written on a condition. As with S3, an ETag is of the content alone. */
 export async function startObjectStore(): Promise<ObjectStore> {
-  const objects = new Map<string, { body: string; fence: string }>();
+  const objects = new Map<string, string>();
   const etagOf = (path: string): string | undefined => {
     const object = objects.get(path);
     if (object === undefined) return undefined;
-    return `"${createHash("sha1").update(JSON.stringify(object)).digest("hex")}"`;
+    return `"${createHash("md5").update(object).digest("hex")}"`;
   };
   const store = {
     beforePut: undefined as (() => void) | undefined,
@@ -27,14 +27,10 @@ export async function startObjectStore(): Promise<ObjectStore> {
   };
   const server = createServer((request, response) => {
     const path = request.url ?? "";
-    if (request.method === "HEAD") {
+    if (request.method === "GET") {
       const etag = etagOf(path);
-      const fence = objects.get(path)?.fence;
-      response.writeHead(etag === undefined ? 404 : 200, {
-        ...(etag !== undefined && { etag }),
-        ...(fence !== undefined && { "x-amz-meta-fence": fence }),
-      });
-      response.end();
+      response.writeHead(etag === undefined ? 404 : 200, { ...(etag !== undefined && { etag }) });
+      response.end(objects.get(path));
       return;
     }
     let body = "";
@@ -46,7 +42,7 @@ export async function startObjectStore(): Promise<ObjectStore> {
       const { "if-match": match, "if-none-match": none } = request.headers;
       const etag = etagOf(path);
       const isMet = none === "*" ? etag === undefined : match === undefined || match === etag;
-      if (isMet) objects.set(path, { body, fence: String(request.headers["x-amz-meta-fence"]) });
+      if (isMet) objects.set(path, body);
       else store.refused += 1;
       response.writeHead(isMet ? 200 : 412).end();
     });
@@ -56,9 +52,9 @@ export async function startObjectStore(): Promise<ObjectStore> {
   if (address === null || typeof address === "string") throw new Error("no port");
   return Object.assign(store, {
     url: `http://127.0.0.1:${address.port}`,
-    read: (path: string) => objects.get(path)?.body,
-    put: (path: string, body: string, fence: string) => {
-      objects.set(path, { body, fence });
+    read: (path: string) => objects.get(path),
+    put: (path: string, body: string) => {
+      objects.set(path, body);
     },
     close: async () => {
       server.closeAllConnections();
