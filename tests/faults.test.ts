@@ -168,6 +168,30 @@ describe("releases that a node is owed", () => {
     await untilFree(servers, resource);
   });
 
+  test("reach a node that was busy with another's script", async () => {
+    const resource = fresh();
+    const { port } = defined(servers[0]);
+    const lock = await redlock.acquire(resource, 60_000);
+    await Promise.all(lock.attempts);
+    await ask(port, ["CONFIG", "SET", "busy-reply-threshold", "20"]);
+    const blocking = ask(port, ["EVAL", "while true do end", "0"]).catch(() => undefined);
+    await until(
+      async () => (await ask(port, ["PING"]).catch(String)).includes("BUSY"),
+      10_000,
+      () => "the server is not busy",
+    );
+    const [released] = (await lock.release()).attempts;
+    const [refusal] = (await defined(released)).votesAgainst.values();
+    expect(defined(refusal).message).toMatch(/^BUSY /);
+    await ask(port, ["SCRIPT", "KILL"]);
+    await blocking;
+    expect((await valuesOn(servers, resource)).filter((value) => value !== null)).toEqual([
+      lock.value,
+    ]);
+    await (await redlock.acquire(fresh(), 5000)).release();
+    await untilFree(servers, resource);
+  });
+
   test("reach a node that hung for longer than the ttl with the acquire in flight", async () => {
     const [failed, released] = [fresh(), fresh()];
     const ttl = 3000;

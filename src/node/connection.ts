@@ -55,3 +55,8 @@ export interface Subscription {
 export function isReply(error: unknown): error is Error {
   return types.isNativeError(error) && error.name === "ReplyError";
 }
+
+/** Whether the server only could not do it just now. */
+export function isPassing({ message }: Error): boolean {
+  return /^(?:BUSY|LOADING|MASTERDOWN|NOAUTH)\b/.test(message);
+}

@@ -1,10 +1,8 @@
 import type { Environment } from "../environment.js";
+import { isPassing, isReply } from "./connection.js";
 
 /** Uptime is told in whole seconds of the server's own clock: it is surely older than that less this. */
 const UPTIME_SLACK_MS = 2000;
-
-/** The server could not say just now; it is asked again with the next command. */
-const PASSING = /^(?:BUSY|LOADING|MASTERDOWN|NOAUTH)\b/;
 
 /** Since when a node may have forgotten what it held, by this client's monotonic clock, and why. */
 interface Doubt {
@@ -112,7 +110,7 @@ export class Watch {
 
   /** It did not say who it is. */
   failed(error: Error, epoch: number, openedMs: number): void {
-    if (error.name === "ReplyError" && !PASSING.test(error.message)) this.met("", epoch, openedMs);
+    if (isReply(error) && !isPassing(error)) this.met("", epoch, openedMs);
     else this.#askedEpoch = -1;
   }
 

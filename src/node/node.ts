@@ -10,7 +10,13 @@ import {
 import { releaseScript } from "../scripts/release.js";
 import type { Client } from "./client.js";
 import { Coalescer, type Inquiry } from "./coalescer.js";
-import { type ChannelListener, type Connection, isReply, type Subscription } from "./connection.js";
+import {
+  type ChannelListener,
+  type Connection,
+  isPassing,
+  isReply,
+  type Subscription,
+} from "./connection.js";
 import type { Hold, Watch } from "./guard.js";
 import { type OwedRelease, OwedReleases } from "./owed.js";
 
@@ -374,8 +380,8 @@ export class Node {
       await this.#connection.send(command, args);
       this.#owed.paid(value);
     } catch (error) {
-      if (isReply(error)) this.#owed.paid(value);
-      else this.#payOnReturn();
+      if (!isReply(error)) this.#payOnReturn();
+      else if (!isPassing(error)) this.#owed.paid(value);
     } finally {
       this.#inPayment.delete(value);
     }
