@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import pTimeout from "p-timeout";
 import { type Environment, pTimeoutTimers } from "./environment.js";
-import { asError, inShort, inWords, noAnswerIn, withoutCommand } from "./errors.js";
+import { asError, inShort, inWords, NodeError, noAnswerIn, withoutCommand } from "./errors.js";
 import { isReply, type Subscription } from "./node/connection.js";
 import { fieldsOf } from "./node/guard.js";
 import type { Node } from "./node/node.js";
@@ -93,18 +93,21 @@ export async function nodesHealth(
   standard: Standard,
   environment: Environment,
 ): Promise<NodeHealth[]> {
-  const checkups = await Promise.all(
-    nodes.map((node) => checkUp(node, standard.timeoutMs, environment)),
-  );
+  const checkups = await Promise.all(nodes.map((node) => checkUp(node, standard, environment)));
   return checkups.map((checkup, index) => ({
     ...checkup.told,
     findings: findingsOf(checkup, index, checkups, standard),
   }));
 }
 
-async function checkUp(node: Node, timeoutMs: number, environment: Environment): Promise<Checkup> {
+async function checkUp(
+  node: Node,
+  { settings, timeoutMs }: Standard,
+  environment: Environment,
+): Promise<Checkup> {
+  const inquire = (): Promise<Checkup> => ask(node, settings.queue, timeoutMs, environment);
   try {
-    return await visit(node, () => ask(node, timeoutMs, environment), timeoutMs, environment);
+    return await visit(node, inquire, timeoutMs, environment);
   } catch (error) {
     return {
       told: {
@@ -123,7 +126,12 @@ async function checkUp(node: Node, timeoutMs: number, environment: Environment):
 }
 
 /** All at once. What a node refuses, it is not asked for in another way. */
-async function ask(node: Node, timeoutMs: number, environment: Environment): Promise<Checkup> {
+async function ask(
+  node: Node,
+  wakesWaiters: boolean,
+  timeoutMs: number,
+  environment: Environment,
+): Promise<Checkup> {
   const refusals: Refusal[] = [];
   const channel = `${CHANNEL_PREFIX}health:${environment.randomValue()}`;
   const tell = async (what: string, command: string, ...args: Argument[]): Promise<unknown> => {
@@ -149,10 +157,14 @@ async function ask(node: Node, timeoutMs: number, environment: Environment): Pro
     tell("CONFIG GET", "config", "GET", "appendfsync"),
     tell("EVAL", "eval", PROBE, 0),
     tell("EVALSHA", "evalsha", PROBE_SHA1, 0),
-    tell("PUBLISH", "publish", channel, ""),
-    listen(node, channel, timeoutMs / 2, environment).catch((error: unknown) => {
-      refusals.push({ what: "SUBSCRIBE", error: withoutCommand(asError(error)) });
-    }),
+    ...(wakesWaiters
+      ? [
+          tell("PUBLISH", "publish", channel, ""),
+          listen(node, channel, timeoutMs / 2, environment).catch((error: unknown) => {
+            refusals.push({ what: "SUBSCRIBE", error: withoutCommand(asError(error)) });
+          }),
+        ]
+      : []),
   ]);
   const fields = fieldsOf(info);
   return {
@@ -321,8 +333,10 @@ function refusalFindings({ refusals }: Checkup): string[] {
   const first = refusals.filter(
     ({ what }, index) => refusals.findIndex((other) => other.what === what) === index,
   );
-  return first.map(
-    ({ what, error }) => `refuses ${what} (${inShort(error)}): ${CONSEQUENCES[what] ?? ""}`,
+  return first.map(({ what, error }) =>
+    error instanceof NodeError
+      ? `did not confirm ${what} in time (${inShort(error)}): whether it can wake waiters could not be asked`
+      : `refuses ${what} (${inShort(error)}): ${CONSEQUENCES[what] ?? ""}`,
   );
 }
 

@@ -201,6 +201,31 @@ describe("health", () => {
     }
   });
 
+  test("does not call a subscription refused that takes longer than it may", async () => {
+    const proxy = await startProxy(defined(servers[0]).port);
+    try {
+      await using redlock = new Redlock([proxy.url], { nodeTimeout: 6000 });
+      await redlock.health();
+      // A subscriber's connection asks INFO, and then subscribes: more than half of nodeTimeout.
+      proxy.replyDelayMs = 1600;
+      const [node] = await redlock.health();
+      expect(defined(node).findings).toEqual([
+        expect.stringMatching(/^is slow: /),
+        "did not confirm SUBSCRIBE in time (no answer in 3.0 s): whether it can wake waiters could not be asked",
+      ]);
+    } finally {
+      await proxy.close();
+    }
+  });
+
+  test("tries no channels where nobody is to wait in line", async () => {
+    for (const client of clients) client.sent = [];
+    await healthOf(clients, { queue: false });
+    const sent = clients.flatMap((client) => client.sent);
+    expect(sent.length).toBeGreaterThan(0);
+    expect(sent.filter((line) => /publish/i.test(line))).toEqual([]);
+  });
+
   /** Three nodes, the last with these words in place of its server's; an equal number of bytes. */
   async function healthWith(
     rewrite: (reply: string) => string,
