@@ -6,15 +6,20 @@ describe("the end of a turn", () => {
   it("comes after all microtasks, for everybody, also where one of them throws", async () => {
     const program = `
       import { systemEnvironment } from "./src/environment.ts";
-      process.on("uncaughtException", ({ message }) => console.log("thrown:", message));
-      systemEnvironment.endOfTurn(() => console.log("first"));
+      const said = [];
+      const say = (text) => said.push(text);
+      process.on("uncaughtException", ({ message }) => say("thrown: " + message));
+      process.on("exit", () => console.log(said.join("\\n")));
+      // As fake timers do it.
+      process.nextTick = () => undefined;
+      systemEnvironment.endOfTurn(() => say("first"));
       systemEnvironment.endOfTurn(() => { throw new Error("second"); });
       systemEnvironment.endOfTurn(() => {
-        console.log("third");
-        systemEnvironment.endOfTurn(() => console.log("next turn"));
+        say("third");
+        systemEnvironment.endOfTurn(() => say("next turn"));
       });
-      systemEnvironment.endOfTurn(() => console.log("fourth"));
-      queueMicrotask(() => console.log("microtask"));
+      systemEnvironment.endOfTurn(() => say("fourth"));
+      queueMicrotask(() => say("microtask"));
     `;
     const { stdout } = await promisify(execFile)(
       process.execPath,
