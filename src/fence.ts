@@ -1,8 +1,15 @@
 import { companionKey } from "./companion-key.js";
-import { Abstention, invalidType, outOfRange, ResourceLockedError } from "./errors.js";
+import {
+  Abstention,
+  inShort,
+  invalidType,
+  isHeld,
+  outOfRange,
+  ResourceLockedError,
+} from "./errors.js";
 import type { Node } from "./node/node.js";
 import { answerIn } from "./operations.js";
-import { type Question, quorumOf, type Round } from "./quorum.js";
+import { isRefusal, type Question, quorumOf, type Round } from "./quorum.js";
 
 /** Where the nodes keep the tokens of these keys. Throws a TypeError that names a key which can have none. */
 export function fenceKeysOf(keys: readonly string[], call: string): string[] {
@@ -16,37 +23,38 @@ export function fenceKeysOf(keys: readonly string[], call: string): string[] {
   });
 }
 
+/** A token so far ahead of the clock is not one of a clock's: it concerns the resource that has it, and no other. */
+const MOST_AHEAD_US = 366 * 86_400e6;
+
 /** The tokens that one Redlock proposes, each larger than every one that it saw. */
 export class Tokens {
   #last = 0;
 
   /** A token of this host's clock, in microseconds, or the next above the last. */
   propose(wallMs: number): number {
-    return this.#next(Math.max(Math.floor(wallMs * 1000), this.#last + 1));
-  }
-
-  /** The next above all that the nodes answered in a round of proposals. */
-  above({ ballots }: Round): number {
-    for (const { vote, reply } of ballots) {
-      const answer = vote === "for" ? answerIn(reply) : undefined;
-      if (typeof answer === "number") this.saw(answer);
-    }
-    return this.#next(this.#last + 1);
-  }
-
-  saw(token: number): void {
-    this.#last = Math.max(this.#last, token);
-  }
-
-  #next(token: number): number {
+    const token = Math.max(Math.floor(wallMs * 1000), this.#last + 1);
     if (!Number.isSafeInteger(token)) {
       throw outOfRange(
-        `There is no fencing token below 2^53 left after ${this.#last}. Is this host's clock set to a time after the year 2255?`,
+        "There is no fencing token below 2^53 left. Is this host's clock set to a time after the year 2255?",
       );
     }
     this.#last = token;
     return token;
   }
+
+  saw(token: number, wallMs: number): void {
+    if (token <= wallMs * 1000 + MOST_AHEAD_US) this.#last = Math.max(this.#last, token);
+  }
+}
+
+/** The next above all that the nodes answered in a round of proposals; they answer none from which there is no next. */
+export function above({ ballots }: Round): number {
+  let largest = 0;
+  for (const { vote, reply } of ballots) {
+    const answer = vote === "for" ? answerIn(reply) : undefined;
+    if (typeof answer === "number") largest = Math.max(largest, answer);
+  }
+  return largest + 1;
 }
 
 /** In a round of proposals a node that has a larger token votes for all the same: it set the lock. */
@@ -71,10 +79,8 @@ export function isAccepted({ ballots }: Round): boolean {
  * before, and the value says whether it holds the lock.
  */
 export function confirmation({ ballots }: Round): Required<Pick<Question, "judge" | "refusal">> {
-  const refused = new Set<Node>();
-  for (const { node, vote } of ballots) {
-    if (vote !== undefined && vote !== "for") refused.add(node);
-  }
+  const refusals = new Map<Node, Error>();
+  for (const { node, vote } of ballots) if (isRefusal(vote)) refusals.set(node, vote);
   return {
     judge: (reply) => {
       const answer = answerIn(reply);
@@ -83,9 +89,14 @@ export function confirmation({ ballots }: Round): Required<Pick<Question, "judge
         answer === undefined ? "does not hold the lock" : `has the fencing token ${answer}`,
       );
     },
-    refusal: (node) =>
-      refused.has(node)
-        ? new Abstention(node.name, "had not set the lock, so was not asked for its token")
-        : undefined,
+    refusal: (node) => {
+      const why = refusals.get(node);
+      if (why === undefined) return undefined;
+      const inWords = isHeld(why) ? "held by another lock" : inShort(why);
+      return new Abstention(
+        node.name,
+        `had not set the lock (${inWords}), so was not asked for its token`,
+      );
+    },
   };
 }

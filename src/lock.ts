@@ -30,6 +30,8 @@ export interface LockParts {
   readonly value: string;
   readonly ttlMs: number;
   readonly keyPrefix: string;
+  /** Whether its release hands over to who waits in line, if the release does not say. */
+  readonly queue: boolean;
   readonly lease: Lease;
   readonly history: History;
   readonly fence?: Fence | undefined;

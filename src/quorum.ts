@@ -39,6 +39,10 @@ export function isRefusal(vote: Vote): vote is Error {
   return vote !== undefined && vote !== "for";
 }
 
+function outOfTime({ name }: Node): Abstention {
+  return new Abstention(name, "no time was left to ask it");
+}
+
 /** What a ballot knows of its round. */
 interface Poll {
   readonly question: Question;
@@ -76,11 +80,17 @@ class Ballot implements Inquiry {
     return !this.operation.always && !this.operation.keeps;
   }
 
-  ask(): void {
-    const refusal =
+  /** Why the node votes against without being asked. */
+  refusal(): Error | undefined {
+    return (
       this.#poll.question.refusal?.(this.node) ??
       this.node.refusal() ??
-      (this.#isGuarded ? this.node.heldBack() : undefined);
+      (this.#isGuarded ? this.node.heldBack() : undefined)
+    );
+  }
+
+  ask(): void {
+    const refusal = this.refusal();
     if (refusal !== undefined) {
       this.#poll.count(this, refusal);
       return;
@@ -175,7 +185,7 @@ export class Round {
     const hasTime = this.#startMs < this.#endMs;
     for (const ballot of this.#ballots) {
       if (hasTime) ballot.ask();
-      else this.#count(ballot, new Abstention(ballot.node.name, "no time was left to ask it"));
+      else this.#count(ballot, ballot.refusal() ?? outOfTime(ballot.node));
     }
     // The nodes have their time from when they are asked, which is at the end of the turn.
     if (!this.#complete) environment.endOfTurn(this.#startTimer);

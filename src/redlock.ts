@@ -11,7 +11,7 @@ import {
   ResourceLockedError,
 } from "./errors.js";
 import { executionError } from "./failure.js";
-import { confirmation, fenceKeysOf, isAccepted, setsLock, Tokens } from "./fence.js";
+import { above, confirmation, fenceKeysOf, isAccepted, setsLock, Tokens } from "./fence.js";
 import { type NodeHealth, nodesHealth } from "./health.js";
 import { History } from "./history.js";
 import { internalsOf, type WithInternals } from "./internals.js";
@@ -113,6 +113,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
   readonly #tokens = new Tokens();
   #hasSaidNoLine = false;
   readonly #closing = new AbortController();
+  /** Of attempts under way. */
+  readonly #undecided = new Set<Round>();
 
   /**
    * @param nodes one entry an independent Redis: a `redis://` or `rediss://` URL, whose connection the
@@ -258,17 +260,20 @@ export class Redlock extends EventEmitter implements LockIssuer {
       this.#budgetLeftMs(acquisition),
     );
     history.add(round);
-    let granted = await decided(round, settings.signal);
+    let granted = await this.#decided(round, settings.signal);
     let fence = proposed;
     if (granted && proposed !== undefined && !isAccepted(round)) {
-      fence = { ...proposed, token: this.#tokens.above(round) };
+      fence = { ...proposed, token: above(round) };
+      this.#tokens.saw(fence.token, since.wallMs);
       granted = await this.#confirm(fence, value, round, acquisition);
     }
 
+    const isOpen = !this.#closing.signal.aborted;
     const term: Term = { since, ttlMs, driftMs: driftMs(ttlMs, settings.driftFactor) };
-    if (granted && validityMs(term, this.#environment.now()) > 0) {
+    if (granted && isOpen && validityMs(term, this.#environment.now()) > 0) {
       const lease = Lease.held(this.#environment, term);
-      return this.#lock({ resources, value, ttlMs, lease, history, fence });
+      const { queue } = settings;
+      return this.#lock({ resources, value, ttlMs, queue, lease, history, fence });
     }
     const asked = round.ballots.flatMap((ballot) => (ballot.asked ? [ballot.node] : []));
     // It always deletes: minorities that reserved would do so for each other for ever.
@@ -297,9 +302,23 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const timeLeftMs = this.#longestNodeTimeoutMs(ttlMs, settings) - first.elapsedMs;
     const limitMs = Math.min(timeLeftMs, this.#budgetLeftMs(acquisition));
     const round = this.#ask(() => operation, judge, acquisition, limitMs, refusal);
-    const confirmed = await decided(round, settings.signal);
+    const confirmed = await this.#decided(round, settings.signal);
     if (!confirmed) history.replaceLast(round);
     return confirmed;
+  }
+
+  /** An attempt's verdict; an abort, or the end of this Redlock, ends an undecided round. */
+  async #decided(round: Round, signal: AbortSignal | undefined): Promise<boolean> {
+    const cut = (): void => {
+      round.cut();
+    };
+    this.#undecided.add(round);
+    signal?.addEventListener("abort", cut, { once: true });
+    if (signal?.aborted === true) cut();
+    const granted = await round.decided();
+    signal?.removeEventListener("abort", cut);
+    this.#undecided.delete(round);
+    return granted;
   }
 
   /**
@@ -312,7 +331,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
    *   `ERR_REDLOCK_QUORUM`, `_VALIDITY`, `_CLOSED`; TypeError, RangeError before anything is sent
    */
   async extend(lock: Lock, ttl: number, settings?: Settings): Promise<Lock> {
-    const { lease } = partsOf(lock, "extend");
+    const { lease } = this.#partsOf(lock, "extend");
     const resolved = resolveSettings(settings, "extend", this.settings);
     checkTtl(ttl, "extend", resolved.driftFactor);
     this.#assertOpen();
@@ -332,9 +351,9 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const { lock, lease, ttlMs, settings, history } = extension;
     const leftMs = lease.adopted ? Infinity : lease.remainingMs;
     if (leftMs <= 0) return undefined;
-    const keys = this.#keysOf(lock.resources);
+    const { resources, fence } = partsOf(lock, "extend");
+    const keys = this.#keysOf(resources);
     const since = this.#environment.now();
-    const { fence } = partsOf(lock, "extend");
     const operation = extendOperation(keys, lock.value, ttlMs, fence);
     lease.longestTtlMs = Math.max(lease.longestTtlMs, ttlMs);
     const round = this.#ask(
@@ -390,8 +409,9 @@ export class Redlock extends EventEmitter implements LockIssuer {
    *   and nodes that come back before its ttl has passed are still told.
    */
   async release(lock: Lock, settings?: Settings): Promise<ExecutionResult> {
-    const { lease, history: acquired } = partsOf(lock, "release");
-    const resolved = resolveSettings(settings, "release", this.settings);
+    const { resources, queue, lease, history: acquired } = this.#partsOf(lock, "release");
+    const base = queue === this.settings.queue ? this.settings : { ...this.settings, queue };
+    const resolved = resolveSettings(settings, "release", base);
     const start = this.#environment.now();
     const history = new History(start.wallMs);
     if (lease.released) return history;
@@ -399,7 +419,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     if (wasOpen) this.#assertOpen();
     lease.release();
 
-    const keys = this.#keysOf(lock.resources);
+    const keys = this.#keysOf(resources);
     const lineKeys = this.#lineKeys(keys, resolved);
     const operation =
       lineKeys === undefined
@@ -559,9 +579,10 @@ export class Redlock extends EventEmitter implements LockIssuer {
   adopt(json: LockJson): Lock {
     const { resources, value, ttl, expiration, fence } = checkJson(json, this.settings.keyPrefix);
     const lease = Lease.adopted(this.#environment);
-    const parts = { resources, value, ttlMs: ttl, lease, history: new History(0) };
+    const { queue } = this.settings;
+    const parts = { resources, value, ttlMs: ttl, queue, lease, history: new History(0) };
     if (fence === undefined) return this.#lock({ ...parts, statedExpirationMs: expiration });
-    this.#tokens.saw(fence);
+    this.#tokens.saw(fence, this.#environment.now().wallMs);
     const fenceKeys = fenceKeysOf(this.#keysOf(resources), "adopt");
     return this.#lock({
       ...parts,
@@ -590,6 +611,9 @@ export class Redlock extends EventEmitter implements LockIssuer {
     );
     this.#lines.close();
     for (const node of this.#nodes) node.forgetOwed();
+    for (const round of this.#undecided) round.cut();
+    // Who attempts or waits clears away what it has on the nodes, ahead of the connections' end.
+    await endOfTurn(this.#environment);
     const milliseconds = this.settings.nodeTimeout ?? NODE_TIMEOUT_WITHOUT_TTL_MS;
     const customTimers = pTimeoutTimers(this.#environment);
     await Promise.all(
@@ -642,7 +666,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   }
 
   #lock(parts: Omit<LockParts, "redlock" | "keyPrefix">): Lock {
-    const { resources, value, ttlMs, lease, history, fence, statedExpirationMs } = parts;
+    const { resources, value, ttlMs, queue, lease, history, fence, statedExpirationMs } = parts;
     // Not by spreading: whatever is done with such a lock takes 4 % longer.
     return new Lock({
       redlock: this,
@@ -650,11 +674,23 @@ export class Redlock extends EventEmitter implements LockIssuer {
       value,
       ttlMs,
       keyPrefix: this.settings.keyPrefix,
+      queue,
       lease,
       history,
       fence,
       statedExpirationMs,
     });
+  }
+
+  /** What is behind a lock whose keys are named as ours are. */
+  #partsOf(lock: Lock, call: string): LockParts {
+    const parts = partsOf(lock, call);
+    const { keyPrefix } = this.settings;
+    if (parts.keyPrefix === keyPrefix) return parts;
+    throw invalidType(
+      `${call}() needs a lock of this Redlock's own keyPrefix, but this one's keys have other names. ` +
+        "Call it on the Redlock that acquired the lock, or on one with the same keyPrefix.",
+    );
   }
 
   #namedKeys(resources: readonly string[]): NamedKey[] {
@@ -743,8 +779,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     settings: ResolvedSettings,
     timeLeftMs: () => number,
   ): Promise<T | undefined> {
-    const { retryCount } = settings;
-    const retries = retryCount === -1 ? Infinity : retryCount;
+    const retries = timesOf(settings.retryCount);
     return (await attempt()) ?? (await this.#retry(retries, attempt, settings, timeLeftMs));
   }
 
@@ -791,6 +826,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   async #refusal(acquisition: Acquisition): Promise<ExecutionError> {
     const { settings, history, start, code } = acquisition;
     settings.signal?.throwIfAborted();
+    this.#assertOpen();
     const strangers = await this.#strangeKeys(acquisition);
     settings.signal?.throwIfAborted();
     return executionError({
@@ -862,6 +898,11 @@ function nodeTimeouts({ nodeTimeout }: ResolvedSettings, ttlMs: number): (node: 
 /** How often `acquire` attempts after its first attempt. */
 function retriesOf({ acquireTimeout, retryCount }: ResolvedSettings): number {
   if (acquireTimeout !== undefined) return acquireTimeout === 0 ? 0 : Infinity;
+  return timesOf(retryCount);
+}
+
+/** -1 is without end. */
+function timesOf(retryCount: number): number {
   return retryCount === -1 ? Infinity : retryCount;
 }
 
@@ -884,16 +925,4 @@ function telling(stand: Stand | undefined, judge: Question["judge"]): Question["
     if (told !== undefined) stand.onTold(node, told);
     return judge(reply, node);
   };
-}
-
-/** The round's verdict; an abort ends an undecided round. */
-async function decided(round: Round, signal: AbortSignal | undefined): Promise<boolean> {
-  const cut = (): void => {
-    round.cut();
-  };
-  signal?.addEventListener("abort", cut, { once: true });
-  if (signal?.aborted === true) cut();
-  const granted = await round.decided();
-  signal?.removeEventListener("abort", cut);
-  return granted;
 }

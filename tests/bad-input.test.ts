@@ -19,6 +19,7 @@ import {
   fresh,
   type RecordingClient,
   rejection,
+  valuesOn,
 } from "./support/nodes.js";
 
 // Far above what it takes: how long is promised is asserted where it matters.
@@ -351,6 +352,23 @@ describe("a setting", () => {
       const error = thrown(() => new Redlock(clients, { keyPrefix: keyPrefix as string }));
       expectRefusal(error, TypeError, "keyPrefix of new Redlock()", "must be a string");
     }
+  });
+
+  test("a lock of another keyPrefix is refused by extend and release, and stays held", async () => {
+    const lock = await new Redlock(clients, { keyPrefix: "a:" }).acquire(fresh(), 60_000);
+    const other = new Redlock(clients, { keyPrefix: "b:" });
+    const calls = { extend: () => other.extend(lock, 60_000), release: () => other.release(lock) };
+    for (const [name, call] of Object.entries(calls)) {
+      const error = await rejection(call());
+      expectRefusal(error, TypeError, `${name}()`, "keyPrefix", "Redlock that acquired the lock");
+    }
+    expect(lock.valid).toBe(true);
+    await lock.extend(60_000);
+    const [resource] = lock.resources;
+    // What a caller does to its own list changes no key.
+    lock.resources.pop();
+    expect((await lock.release()).attempts).toHaveLength(1);
+    expect(await valuesOn(servers, `a:${resource ?? ""}`)).toEqual(servers.map(() => null));
   });
 
   test("keyPrefix is refused by every call: it is the constructor's", async () => {

@@ -131,6 +131,26 @@ async function withFrozenAndDead(use: () => Promise<void>): Promise<void> {
 }
 
 describe("quit", () => {
+  test("leaves the line before the connections end", async () => {
+    const [holder, waiter] = [redlockOf(urls()), redlockOf(urls())];
+    await Promise.all([untilConnected(holder), untilConnected(waiter)]);
+    const resource = fresh();
+    const waiters = async (): Promise<number[]> =>
+      (await holder.inspect(resource)).map(({ resources }) => defined(resources[0]).waiters.length);
+    const lock = await holder.acquire(resource, 60_000);
+    const settings = { retryCount: -1, retryDelay: 50_000, retryJitter: 0 };
+    const waiting = rejection(waiter.acquire(resource, 60_000, settings));
+    await until(
+      async () => (await waiters()).every((count) => count === 1),
+      10_000,
+      () => "nobody stands in line",
+    );
+    await waiter.quit();
+    expect((await waiting).code).toBe("ERR_REDLOCK_CLOSED");
+    expect(await waiters()).toEqual([0, 0, 0, 0, 0]);
+    await lock.release();
+  });
+
   test("ends the connections that the library made", async () => {
     const redlock = redlockOf(urls());
     await untilConnected(redlock);

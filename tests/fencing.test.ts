@@ -323,7 +323,9 @@ describe("a fence key", () => {
     const resource = fresh();
     for (const { port } of servers) await ask(port, ["RPUSH", fenceOf(resource), "x"]);
     const error = await rejection(redlock.acquire(resource, TTL_MS, ONE_ATTEMPT));
-    expect(error.message).toContain("WRONGTYPE");
+    expect(error.message).toContain(
+      `no larger fencing token below 2^53 can follow what ${fenceOf(resource)} holds`,
+    );
     await untilFree(servers, resource);
   });
 
@@ -349,7 +351,13 @@ describe("a token is exact", () => {
       `${last} ${lock.value}`,
     );
     await lock.release();
-    const error = await rejection(host.acquire(fresh(), TTL_MS));
+    const none = await rejection(host.acquire(resource, TTL_MS, ONE_ATTEMPT));
+    expect(none.message).toContain("no larger fencing token below 2^53 can follow what");
+    // That is this resource's trouble, and no other's.
+    const other = await host.acquire(fresh(), TTL_MS);
+    expect(other.fence).toBeLessThan(1e16 / 2);
+    await other.release();
+    const error = await rejection(clientWhoseClockIs(100_000).acquire(fresh(), TTL_MS));
     expect(error.name).toBe("RangeError");
     expect(error.code).toBe("ERR_REDLOCK_INVALID_ARGUMENT");
     expect(error.message).toContain("no fencing token below 2^53 left");

@@ -465,12 +465,32 @@ describe("with `queue: false`", () => {
     expect(sent.some((line) => line.startsWith("set "))).toBe(true);
   });
 
-  test("a release deletes the key, whoever waits in line", async () => {
+  test.each([
+    ["the constructor", { queue: false }, {}],
+    ["acquire", {}, { queue: false }],
+  ])("given to %s, a release deletes the key, whoever waits in line", async (_, all, call) => {
     const resource = fresh();
-    const lock = await (await another({ queue: false })).acquire(resource, 60_000);
+    const lock = await (await another(all)).acquire(resource, 60_000, call);
     await standAbsent(servers, resource, "absent");
     await lock.release();
     await untilFree(servers, resource);
+  });
+
+  test("given to using, its release deletes the key, whoever waits in line", async () => {
+    const resource = fresh();
+    await (
+      await another()
+    ).using(resource, 60_000, { queue: false }, () => standAbsent(servers, resource, "absent"));
+    await untilFree(servers, resource);
+  });
+
+  test("given to the constructor alone, a lock acquired with `queue: true` is handed over", async () => {
+    const resource = fresh();
+    const lock = await (await another({ queue: false })).acquire(resource, 60_000, { queue: true });
+    const next = (await another()).acquire(resource, 60_000);
+    await untilWaiting(redlock, resource, 1);
+    await lock.release();
+    await (await within(30_000, next)).release();
   });
 });
 

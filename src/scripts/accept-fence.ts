@@ -12,9 +12,10 @@ export const acceptFence = `
 local function acceptFence(keys, first, last, value, ttlMs, token)
   local largest = 0
   for i = first, last do
-    local stored = redis.call('GET', keys[i])
+    local stored = redis.pcall('GET', keys[i])
     if stored and stored ~= token .. ' ' .. value then
-      local number = tonumber(string.sub(stored, 1, (string.find(stored, ' ', 1, true) or 0) - 1))
+      local number = type(stored) == 'string' and
+        tonumber(string.sub(stored, 1, (string.find(stored, ' ', 1, true) or 0) - 1))
       if not (number and number < 2 ^ 53 - 1) then
         return redis.error_reply('ERR no larger fencing token below 2^53 can follow what ' .. keys[i] .. ' holds')
       end

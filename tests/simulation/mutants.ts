@@ -54,7 +54,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "validity not checked",
     "redlock.ts",
-    "if (granted && validityMs(term, this.#environment.now()) > 0) {",
+    "if (granted && isOpen && validityMs(term, this.#environment.now()) > 0) {",
     "if (granted) {",
   ),
   m(
@@ -286,8 +286,8 @@ export const FOUND: readonly Mutant[] = [
   m(
     "a second token below the answers",
     "fence.ts",
-    'if (typeof answer === "number") this.saw(answer);',
-    'if (answer === "accepted") this.saw(0);',
+    'if (typeof answer === "number") largest = Math.max(largest, answer);',
+    'if (answer === "accepted") largest = 0;',
   ),
   m(
     "any answer to the second round counts",

@@ -93,6 +93,43 @@ describe("a Redlock that is closed", () => {
     }),
   );
 
+  it.each(["quit", "disposal"])("clears away what an attempt under way has taken: %s", (how) =>
+    played(async (stage) => {
+      const { redlock, links } = stage.client({}, stage.machine(false));
+      await stage.sleep(10);
+      for (const index of [2, 3, 4]) if (links[index]) links[index].extraDelayMs = 20;
+      const attempts = [
+        rejection(redlock.acquire("r", 20_000)),
+        rejection(redlock.tryAcquire("s", 20_000)),
+        rejection(redlock.using("t", 20_000, () => "ran")),
+      ];
+      await stage.sleep(5);
+      const closed = how === "quit" ? redlock.quit() : redlock[Symbol.asyncDispose]();
+      for (const attempt of attempts) expect((await attempt).code).toBe("ERR_REDLOCK_CLOSED");
+      await closed;
+      await stage.sleep(100);
+      expect(stage.servers.flatMap(({ redis, clockMs }) => redis.keys(clockMs))).toEqual([]);
+    })(),
+  );
+
+  it(
+    "leaves the line",
+    played(async (stage) => {
+      const holder = await stage.connect();
+      const { redlock } = await stage.connect({ queue: true, retryCount: -1 });
+      const lock = await holder.redlock.acquire("r", 20_000);
+      const waiting = rejection(redlock.acquire("r", 1000));
+      await stage.sleep(100);
+      const keys = () => stage.servers.map(({ redis, clockMs }) => redis.keys(clockMs).length);
+      expect(keys()).toEqual(ALL.map(() => 3));
+      await redlock.quit();
+      expect((await waiting).code).toBe("ERR_REDLOCK_CLOSED");
+      await stage.sleep(10);
+      expect(keys()).toEqual(ALL.map(() => 1));
+      await lock.release();
+    }),
+  );
+
   it(
     "does not keep what it owes",
     played(async (stage) => {

@@ -184,7 +184,7 @@ describe("a second round that fails", () => {
       await stage.sleep(2.5);
       stage.forget([2], "r");
       expect((await acquiring).message).toContain(
-        "node-1:6379 had not set the lock, so was not asked for its token",
+        "node-1:6379 had not set the lock (held by another lock), so was not asked for its token",
       );
       expect(confirms(stage, startMs).map(([, node]) => node)).toEqual([2, 3, 4]);
       // Each node's failed vote is an event once.
@@ -282,6 +282,29 @@ describe("a second round that fails", () => {
       expect(error.code).toBe("ERR_REDLOCK_VALIDITY");
       await stage.sleep(60);
       expect(stage.questions("release").length).toBeGreaterThanOrEqual(5);
+    }),
+  );
+});
+
+describe("a token far ahead of every clock", () => {
+  it(
+    "stays with the resource that has it",
+    played(async (stage) => {
+      const { redlock, host } = await stage.connect({ fencing: true });
+      const WILD = 2 ** 53 - 3;
+      fenceOn(stage, ALL, WILD);
+      const lock = await redlock.acquire("r", 1000);
+      expect(lock.fence).toBe(WILD + 1);
+      redlock.adopt({ ...lock.toJSON(), resources: ["t"] });
+      const startMs = stage.nowMs;
+      const another = await redlock.acquire("s", 1000);
+      expect(another.fence).toBe(host.wallAt(startMs) * 1000);
+      await lock.release();
+      const last = await redlock.acquire("r", 1000);
+      expect(last.fence).toBe(2 ** 53 - 1);
+      await last.release();
+      const error = await rejection(redlock.acquire("r", 1000, { retryCount: 0 }));
+      expect(error.message).toContain("no larger fencing token below 2^53 can follow");
     }),
   );
 });

@@ -179,6 +179,8 @@ describe("a round", () => {
       await stage.sleep(10);
       expect(stage.asked).toEqual([]);
       expect(machine.host.timers.size).toBe(0);
+      const why = ask(nodes, machine, { limitMs, refusal: () => held });
+      expect(why.ballots.map(({ vote }) => vote)).toEqual(nodes.map(() => held));
     })(),
   );
 
