@@ -314,7 +314,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     };
     this.#undecided.add(round);
     signal?.addEventListener("abort", cut, { once: true });
-    if (signal?.aborted === true) cut();
+    if (signal?.aborted === true || this.#closing.signal.aborted) cut();
     const granted = await round.decided();
     signal?.removeEventListener("abort", cut);
     this.#undecided.delete(round);

@@ -239,6 +239,29 @@ describe("a second round that fails", () => {
   );
 
   it(
+    "is cleared away where the Redlock is closed between the rounds",
+    played(async (stage) => {
+      const { redlock } = await stage.connect({ fencing: true, nodeTimeout: 100 });
+      fenceOn(stage, ALL);
+      const { signal } = new AbortController();
+      const remove = signal.removeEventListener.bind(signal);
+      signal.removeEventListener = (...args: Parameters<typeof remove>) => {
+        remove(...args);
+        void redlock.quit();
+      };
+      const error = await rejection(redlock.acquire("r", 20_000, { signal }));
+      expect(error.code).toBe("ERR_REDLOCK_CLOSED");
+      await stage.sleep(10);
+      const keys = stage.servers.flatMap(({ redis, clockMs }) => redis.keys(clockMs));
+      expect(keys).toEqual(ALL.map(() => FENCE));
+      const order = stage.asked.filter(({ node }) => node === 0).map(({ what }) => what);
+      // A real server reads nothing behind a QUIT.
+      expect(order.slice(order.indexOf("quit"))).not.toContain("release");
+      expect(order).toContain("release");
+    }),
+  );
+
+  it(
     "ends with acquireTimeout",
     played(async (stage) => {
       const { ms, gives: error } = await refused(
