@@ -46,25 +46,6 @@ function randomValue(): string {
   return pool.toString("hex", poolUsed - VALUE_BYTES, poolUsed);
 }
 
-/** The real one, also where a test's fake timers stand in for it: a turn that never ends would hold up all that follow. */
-const nextTick = process.nextTick.bind(process);
-let atEndOfTurn: (() => void)[] = [];
-
-function endTurn(): void {
-  const callbacks = atEndOfTurn;
-  atEndOfTurn = [];
-  let done = 0;
-  try {
-    for (const callback of callbacks) {
-      done += 1;
-      callback();
-    }
-  } finally {
-    // What one of them threw must not cost the others their turn.
-    for (const callback of callbacks.slice(done)) nextTick(callback);
-  }
-}
-
 export const systemEnvironment: Environment = {
   now: () => ({ monotonicMs: performance.now(), wallMs: Date.now() }),
   monotonicMs: () => performance.now(),
@@ -74,9 +55,9 @@ export const systemEnvironment: Environment = {
   clearTimer: (timer) => {
     clearTimeout(timer as NodeJS.Timeout);
   },
+  // From a microtask, the ticks run after all microtasks.
   endOfTurn: (callback) => {
-    // Also from a microtask, a tick runs after all microtasks. One for all costs less than one each.
-    if (atEndOfTurn.push(callback) === 1) nextTick(endTurn);
+    process.nextTick(callback);
   },
   // A timer runs before the loop polls its sockets, an immediate after it.
   afterPoll: (callback) => {
@@ -86,8 +67,10 @@ export const systemEnvironment: Environment = {
   randomValue,
 };
 
-export function endOfTurn(environment: Environment): Promise<void> {
-  return new Promise((resolve) => {
+export async function endOfTurn(environment: Environment): Promise<void> {
+  // In a timer's or an event's callback, a tick would run before all microtasks.
+  await Promise.resolve();
+  await new Promise<void>((resolve) => {
     environment.endOfTurn(resolve);
   });
 }

@@ -30,15 +30,15 @@ const MOST_AHEAD_US = 366 * 86_400e6;
 export class Tokens {
   #last = 0;
 
-  /** A token of this host's clock, in microseconds, or the next above the last. */
-  propose(wallMs: number): number {
-    const token = Math.max(Math.floor(wallMs * 1000), this.#last + 1);
+  /** A token of this host's clock, in microseconds, or the next above the last, or the least that will do. */
+  propose(wallMs: number, least: number): number {
+    this.#last = Math.max(Math.floor(wallMs * 1000), this.#last + 1);
+    const token = Math.max(this.#last, least);
     if (!Number.isSafeInteger(token)) {
       throw outOfRange(
         "There is no fencing token below 2^53 left. Is this host's clock set to a time after the year 2255?",
       );
     }
-    this.#last = token;
     return token;
   }
 

@@ -74,6 +74,8 @@ interface Acquisition extends Call {
   readonly keys: readonly string[];
   /** Where the tokens are kept, if the lock is to be fenced. */
   readonly fenceKeys: readonly string[] | undefined;
+  /** The least token that the last attempt has left. */
+  leastToken: number;
 }
 
 interface Extension extends Call {
@@ -249,7 +251,10 @@ export class Redlock extends EventEmitter implements LockIssuer {
     // A value of the attempt's own: what is late of it can neither vote in the next nor release that.
     const value = this.#environment.randomValue();
     const since = this.#environment.now();
-    const proposed = fenceKeys && { keys: fenceKeys, token: this.#tokens.propose(since.wallMs) };
+    const proposed = fenceKeys && {
+      keys: fenceKeys,
+      token: this.#tokens.propose(since.wallMs, acquisition.leastToken),
+    };
     const plain = acquireOperation(keys, value, ttlMs, proposed);
     const round = this.#ask(
       stand === undefined
@@ -265,6 +270,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     if (granted && proposed !== undefined && !isAccepted(round)) {
       fence = { ...proposed, token: above(round) };
       this.#tokens.saw(fence.token, since.wallMs);
+      acquisition.leastToken = Math.min(fence.token + 1, Number.MAX_SAFE_INTEGER);
       granted = await this.#confirm(fence, value, round, acquisition);
     }
 
@@ -644,6 +650,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
       resources: names,
       keys,
       fenceKeys,
+      leastToken: 0,
       ttlMs: ttl,
       settings: resolved,
       start,

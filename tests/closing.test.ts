@@ -131,7 +131,18 @@ async function withFrozenAndDead(use: () => Promise<void>): Promise<void> {
 }
 
 describe("quit", () => {
-  test("leaves the line before the connections end", async () => {
+  test.each([
+    ["called in an async function", (redlock: Redlock) => redlock.quit()],
+    [
+      "called by a timer",
+      (redlock: Redlock) =>
+        new Promise<void>((resolve) => {
+          setTimeout(() => {
+            void redlock.quit().then(resolve);
+          }, 0);
+        }),
+    ],
+  ])("leaves the line before the connections end, %s", async (_, quit) => {
     const [holder, waiter] = [redlockOf(urls()), redlockOf(urls())];
     await Promise.all([untilConnected(holder), untilConnected(waiter)]);
     const resource = fresh();
@@ -145,7 +156,7 @@ describe("quit", () => {
       10_000,
       () => "nobody stands in line",
     );
-    await waiter.quit();
+    await Promise.all([quit(waiter), waiting]);
     expect((await waiting).code).toBe("ERR_REDLOCK_CLOSED");
     expect(await waiters()).toEqual([0, 0, 0, 0, 0]);
     await lock.release();

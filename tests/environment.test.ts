@@ -10,8 +10,6 @@ describe("the end of a turn", () => {
       const say = (text) => said.push(text);
       process.on("uncaughtException", ({ message }) => say("thrown: " + message));
       process.on("exit", () => console.log(said.join("\\n")));
-      // As fake timers do it.
-      process.nextTick = () => undefined;
       systemEnvironment.endOfTurn(() => say("first"));
       systemEnvironment.endOfTurn(() => { throw new Error("second"); });
       systemEnvironment.endOfTurn(() => {

@@ -171,8 +171,12 @@ describe("releases that a node is owed", () => {
   test("reach a node that was busy with another's script", async () => {
     const resource = fresh();
     const { port } = defined(servers[0]);
+    const client = defined(clients[0]);
     const lock = await redlock.acquire(resource, 60_000);
     await Promise.all(lock.attempts);
+    const others = await Promise.all(
+      Array.from({ length: 20 }, () => redlock.acquire(fresh(), 60_000)),
+    );
     await ask(port, ["CONFIG", "SET", "busy-reply-threshold", "20"]);
     const blocking = ask(port, ["EVAL", "while true do end", "0"]).catch(() => undefined);
     await until(
@@ -183,13 +187,23 @@ describe("releases that a node is owed", () => {
     const [released] = (await lock.release()).attempts;
     const [refusal] = (await defined(released)).votesAgainst.values();
     expect(defined(refusal).message).toMatch(/^BUSY /);
+    for (const other of others) await Promise.all((await other.release()).attempts);
+    // Each is told twice, and with each further command one of those that are owed; not all of them.
+    client.sent = [];
+    for (let index = 0; index < 10; index++) {
+      await rejection(redlock.extend(lock, 60_000));
+      await Promise.all((await redlock.acquire(fresh(), 100)).attempts);
+    }
+    expect(client.sent.length).toBeLessThan(100);
     await ask(port, ["SCRIPT", "KILL"]);
     await blocking;
-    expect((await valuesOn(servers, resource)).filter((value) => value !== null)).toEqual([
-      lock.value,
-    ]);
+    for (const { value, resources } of [lock, ...others]) {
+      const [resource] = resources;
+      const values = await valuesOn(servers, defined(resource));
+      expect(values.filter((found) => found !== null)).toEqual([value]);
+    }
     await (await redlock.acquire(fresh(), 5000)).release();
-    await untilFree(servers, resource);
+    for (const { resources } of [lock, ...others]) await untilFree(servers, defined(resources[0]));
   });
 
   test("reach a node that hung for longer than the ttl with the acquire in flight", async () => {

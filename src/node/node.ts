@@ -44,6 +44,8 @@ export class Node {
   readonly #inPayment = new Set<string>();
   #silence: Silence | undefined;
   #down: { readonly failure: Error | undefined; readonly error: NodeError } | undefined;
+  /** As the last owed release was told. */
+  #refusesForNow = false;
   #probing = false;
   #awaitingReturn = false;
   #keepsOwed = true;
@@ -365,9 +367,11 @@ export class Node {
     );
   }
 
+  /** All of it, but one by one while the node refuses them for the moment. */
   #pay(): void {
     if (this.#connection.state !== "ready") return;
     for (const release of this.#owed) {
+      if (this.#refusesForNow && this.#inPayment.size > 0) return;
       if (!this.#inPayment.has(release.value)) void this.#payOne(release);
     }
   }
@@ -378,10 +382,14 @@ export class Node {
     this.#inPayment.add(value);
     try {
       await this.#connection.send(command, args);
+      const refused = this.#refusesForNow;
+      this.#refusesForNow = false;
       this.#owed.paid(value);
+      if (refused) this.#pay();
     } catch (error) {
+      this.#refusesForNow = isReply(error) && isPassing(error);
       if (!isReply(error)) this.#payOnReturn();
-      else if (!isPassing(error)) this.#owed.paid(value);
+      else if (!this.#refusesForNow) this.#owed.paid(value);
     } finally {
       this.#inPayment.delete(value);
     }

@@ -330,6 +330,21 @@ describe("a token far ahead of every clock", () => {
       expect(error.message).toContain("no larger fencing token below 2^53 can follow");
     }),
   );
+
+  it(
+    "is where the next attempt of the same call begins",
+    played(async (stage) => {
+      // A second round never has the time that it needs.
+      const { redlock, links } = await stage.connect({ fencing: true, nodeTimeout: 30 });
+      for (const link of links) link.extraDelayMs = 9;
+      const WILD = 2 ** 53 - 1000;
+      fenceOn(stage, ALL, WILD);
+      const lock = await redlock.acquire("r", 1000);
+      expect(lock.attempts).toHaveLength(2);
+      expect(lock.fence).toBe(WILD + 2);
+      await lock.release();
+    }),
+  );
 });
 
 describe("a command with a token", () => {
