@@ -55,6 +55,8 @@ interface Ballot {
   /** The node did not know the script, so that it is sent again in full. */
   unknownScript: boolean;
   answeredMs: number | undefined;
+  /** When it was read, the host had been at work since: no timer of its could fire. */
+  restedMs: number;
   answeredTurn: number;
   yes: boolean;
   /** The answer, as text. */
@@ -298,14 +300,17 @@ export class Checker implements LinkObserver {
         `${name(tracked)} is valid for longer than its ttl less the drift, counted from the first command`,
       );
     }
-    const pausedMs = host.pausedSince(sinceMs);
+    const workMs = (host.pausedSince(sinceMs) + host.longestTurnMs) * 1.01;
+    const askedMs = Math.min(...inTerm.map(({ sentMonotonicMs }) => sentMonotonicMs)) - sinceMs;
+    if (kind === "confirm" && askedMs > tracked.nodeTimeoutMs + workMs) {
+      throw new Violation(
+        "quorum",
+        `${name(tracked)} was to be confirmed after the nodes' time was over`,
+      );
+    }
     const votes = inTerm.filter(
-      ({ yes, sameEpoch, answeredMs }) =>
-        yes &&
-        sameEpoch &&
-        answeredMs !== undefined &&
-        answeredMs - sinceMs <=
-          tracked.nodeTimeoutMs + TIMER_SLACK_MS + (pausedMs + host.longestTurnMs) * 1.01,
+      ({ yes, sameEpoch, restedMs }) =>
+        yes && sameEpoch && restedMs - sinceMs <= tracked.nodeTimeoutMs + TIMER_SLACK_MS + workMs,
     );
     if (new Set(votes.map(({ node }) => node)).size < this.#quorum) {
       throw new Violation(
@@ -457,6 +462,7 @@ export class Checker implements LinkObserver {
       round: isAgain ? unknown?.round : host.turn,
       unknownScript: false,
       answeredMs: undefined,
+      restedMs: Infinity,
       answeredTurn: Infinity,
       yes: false,
       reply: "",
@@ -474,6 +480,7 @@ export class Checker implements LinkObserver {
       }
       ballot.answeredTurn = host.turn;
       ballot.answeredMs = host.monotonicAt(host.timeMs);
+      ballot.restedMs = host.monotonicAt(host.busySinceMs);
       const isToken = typeof reply === "string" && Number(reply) > 0;
       ballot.yes =
         reply === "OK" ||
