@@ -46,7 +46,7 @@ function lastVotes(round: Round | undefined, refusalInWords: (node: Node) => str
   return against.length === 0 ? votes : `${votes}: ${against.join(", ")}`;
 }
 
-function voteInWords(vote: Exclude<Vote, "for">, refusal: () => string): string {
+export function voteInWords(vote: Exclude<Vote, "for">, refusal: () => string): string {
   if (vote === undefined) return "had not answered yet";
   return vote instanceof ResourceLockedError ? refusal() : inShort(vote);
 }

@@ -1,12 +1,6 @@
 import { companionKey } from "./companion-key.js";
-import {
-  Abstention,
-  inShort,
-  invalidType,
-  isHeld,
-  outOfRange,
-  ResourceLockedError,
-} from "./errors.js";
+import { Abstention, invalidType, outOfRange, ResourceLockedError } from "./errors.js";
+import { voteInWords } from "./failure.js";
 import type { Node } from "./node/node.js";
 import { answerIn } from "./operations.js";
 import { isRefusal, type Question, quorumOf, type Round } from "./quorum.js";
@@ -92,7 +86,7 @@ export function confirmation({ ballots }: Round): Required<Pick<Question, "judge
     refusal: (node) => {
       const why = refusals.get(node);
       if (why === undefined) return undefined;
-      const inWords = isHeld(why) ? "held by another lock" : inShort(why);
+      const inWords = voteInWords(why, () => "held by another lock");
       return new Abstention(
         node.name,
         `had not set the lock (${inWords}), so was not asked for its token`,

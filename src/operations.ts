@@ -121,12 +121,7 @@ export function acquireOperation(
 ): Operation {
   const sets = { sets: value };
   if (fence === undefined) return new Operation(acquireScript, keys, [value, ttlMs], sets);
-  return new Operation(
-    acquireFencedScript,
-    [...keys, ...fence.keys],
-    fencedArgs(value, ttlMs, fence),
-    sets,
-  );
+  return fenced(acquireFencedScript, keys, value, ttlMs, fence, sets);
 }
 
 /** Proposes a token where every key holds `value`. */
@@ -136,8 +131,7 @@ export function confirmFenceOperation(
   ttlMs: number,
   fence: Fence,
 ): Operation {
-  const args = fencedArgs(value, ttlMs, fence);
-  return new Operation(confirmFenceScript, [...keys, ...fence.keys], args);
+  return fenced(confirmFenceScript, keys, value, ttlMs, fence);
 }
 
 /** Keeps every key that still holds `value` for `ttlMs` at least, or none. */
@@ -149,12 +143,18 @@ export function extendOperation(
 ): Operation {
   const keeps = { sets: value, keeps: true } as const;
   if (fence === undefined) return new Operation(extendScript, keys, [value, ttlMs], keeps);
-  return new Operation(
-    extendFencedScript,
-    [...keys, ...fence.keys],
-    fencedArgs(value, ttlMs, fence),
-    keeps,
-  );
+  return fenced(extendFencedScript, keys, value, ttlMs, fence, keeps);
+}
+
+function fenced(
+  script: OperationScript,
+  keys: readonly string[],
+  value: string,
+  ttlMs: number,
+  fence: Fence,
+  manner?: Manner,
+): Operation {
+  return new Operation(script, [...keys, ...fence.keys], fencedArgs(value, ttlMs, fence), manner);
 }
 
 /** The token as text: Lua would write 1.7e+15. */

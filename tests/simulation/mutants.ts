@@ -341,8 +341,8 @@ export const FOUND: readonly Mutant[] = [
   m(
     "a debt is forgotten while a fenced acquisition is in flight",
     "operations.ts",
-    "fencedArgs(value, ttlMs, fence),\n    sets,",
-    "fencedArgs(value, ttlMs, fence),",
+    "fenced(acquireFencedScript, keys, value, ttlMs, fence, sets)",
+    "fenced(acquireFencedScript, keys, value, ttlMs, fence)",
   ),
 ];
 
