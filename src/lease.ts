@@ -14,8 +14,7 @@ export class Lease {
   #lossCause: Error | undefined;
   /** Of all extensions that were tried: one that failed may have moved a key's expiry. */
   longestTtlMs = 0;
-  /** Told once, at the moment of the loss. */
-  onLoss: (() => void) | undefined;
+  #onLoss: (() => void) | undefined;
 
   private constructor(environment: Environment, term: Term | undefined) {
     this.#environment = environment;
@@ -31,6 +30,12 @@ export class Lease {
     return new Lease(environment, undefined);
   }
 
+  /** Called once, at the moment of the loss; at once where the lock is lost already. */
+  set onLoss(listener: () => void) {
+    this.#onLoss = listener;
+    if (this.#state === "lost") listener();
+  }
+
   /** Ms of validity left by both clocks; reading it is what notices the end. */
   get remainingMs(): number {
     if (this.#state !== "held" || this.#term === undefined) return 0;
@@ -38,6 +43,12 @@ export class Lease {
     if (leftMs > 0) return leftMs;
     this.lose();
     return 0;
+  }
+
+  /** Ms for which a key that is set now lives as long as those that the term was granted for. */
+  get keyTtlMs(): number {
+    const leftMs = this.remainingMs;
+    return leftMs > 0 && this.#term !== undefined ? Math.ceil(leftMs + this.#term.driftMs) : 0;
   }
 
   /** Neither lost nor released, as of now: reading it, too, notices the end. */
@@ -84,7 +95,7 @@ export class Lease {
     if (this.#state === "lost" || this.#state === "released") return;
     this.#state = "lost";
     this.#lossCause = cause;
-    this.onLoss?.();
+    this.#onLoss?.();
   }
 
   release(): void {

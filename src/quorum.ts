@@ -162,6 +162,7 @@ export class Round {
   #verdict: boolean | undefined;
   #timer: Timer | undefined;
   readonly #watchers: (() => void)[] = [];
+  #onVoteAgainst: ((error: Error, node: Node) => void) | undefined;
 
   constructor(question: Question, environment: Environment) {
     this.#question = question;
@@ -265,6 +266,12 @@ export class Round {
     return this.#ballots;
   }
 
+  /** Calls `listener` for each vote against, for those already counted at once. */
+  eachVoteAgainst(listener: (error: Error, node: Node) => void): void {
+    for (const { vote, node } of this.#ballots) if (isRefusal(vote)) listener(vote, node);
+    if (!this.#complete) this.#onVoteAgainst = listener;
+  }
+
   /** Whether this node was asked and has not answered yet, so that it may still act on it. */
   isInFlight(node: Node): boolean {
     return this.#ballots.some((ballot) => ballot.node === node && ballot.asked && !ballot.answered);
@@ -283,7 +290,10 @@ export class Round {
     else if (!this.#canStillBe(this.#against)) this.#verdict ??= false;
     if (this.#complete && this.#timer !== undefined) this.#environment.clearTimer(this.#timer);
     this.#notify();
-    if (vote !== "for") this.#question.onRefusal?.(vote, ballot.node);
+    if (vote !== "for") {
+      this.#question.onRefusal?.(vote, ballot.node);
+      this.#onVoteAgainst?.(vote, ballot.node);
+    }
     if (ballot.isDoubtful) this.#doubtful -= 1;
     else if (this.#doubtful > 0) this.#settleDoubts();
   }

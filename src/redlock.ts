@@ -20,6 +20,7 @@ import { Keeper, type RedlockAbortSignal } from "./keeper.js";
 import { Lease } from "./lease.js";
 import { Lock, type LockIssuer, type LockJson, type LockParts, partsOf } from "./lock.js";
 import type { Client } from "./node/client.js";
+import { isReply } from "./node/connection.js";
 import { makeNodes, type NodeEntry } from "./node/entry.js";
 import { RestartGuard } from "./node/guard.js";
 import type { Node } from "./node/node.js";
@@ -81,6 +82,14 @@ interface Acquisition extends Call {
 interface Extension extends Call {
   readonly lock: Lock;
   readonly lease: Lease;
+}
+
+/** A lock that is held, as the nodes see it. */
+interface Holding {
+  readonly keys: readonly string[];
+  readonly value: string;
+  readonly lease: Lease;
+  readonly fence: Fence | undefined;
 }
 
 type Routine<T> = (signal: RedlockAbortSignal, lock: Lock) => Promise<T> | T;
@@ -278,6 +287,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const term: Term = { since, ttlMs, driftMs: driftMs(ttlMs, settings.driftFactor) };
     if (granted && isOpen && validityMs(term, this.#environment.now()) > 0) {
       const lease = Lease.held(this.#environment, term);
+      this.#giveToRest(round, { keys, value, lease, fence }, stand);
       const { queue } = settings;
       return this.#lock({ resources, value, ttlMs, queue, lease, history, fence });
     }
@@ -373,7 +383,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
       const term: Term = { since, ttlMs, driftMs: driftMs(ttlMs, settings.driftFactor) };
       extension.code = "ERR_REDLOCK_VALIDITY";
       if (!lease.renew(term)) return undefined;
-      this.#heal(round, keys, lock.value, ttlMs, lease, fence);
+      this.#keepOnRest(round, { keys, value: lock.value, lease, fence });
       return lock;
     }
     extension.code = "ERR_REDLOCK_QUORUM";
@@ -383,28 +393,70 @@ export class Redlock extends EventEmitter implements LockIssuer {
   }
 
   /**
-   * Gives the key again to the nodes that had lost it, in a command of its own: it is no vote in the
-   * round that found it gone. Only once a quorum kept the value, and while the lock is held.
+   * Gives the key of a lock that was just acquired to the nodes that did not vote for it, as soon as each can
+   * be asked: a lock that stands on a bare quorum is lost with the first of its nodes. It is no vote.
    */
-  #heal(
-    round: Round,
-    keys: readonly string[],
-    value: string,
-    ttlMs: number,
-    lease: Lease,
-    fence: Fence | undefined,
-  ): void {
-    void round.complete().then(() => {
-      for (const { node, vote } of round.ballots) {
-        if (!(isRefusal(vote) && isHeld(vote))) continue;
-        if (!lease.open || node.refusal() !== undefined) continue;
-        for (const [index, key] of keys.entries()) {
-          const own = fence && { ...fence, keys: fence.keys.slice(index, index + 1) };
-          const gift = node.perform(acquireOperation([key], value, ttlMs, own), () => lease.open);
-          gift.catch(() => undefined);
-        }
+  #giveToRest(round: Round, holding: Holding, stand: Stand | undefined): void {
+    const { value, lease } = holding;
+    round.eachVoteAgainst((error, node) => {
+      if (isHeld(error)) {
+        // Whoever held it there is mostly about to release it, or to hand it over.
+        void round.complete().then(() => {
+          this.#give(node, holding, stand);
+        });
+      } else if (!isReply(error) && lease.open) {
+        const give = (): void => {
+          this.#give(node, holding);
+        };
+        node.give({ value, ttlMs: lease.keyTtlMs, give });
       }
     });
+  }
+
+  /**
+   * After an extension, gives the key again to the nodes that had lost it, in a command of its own: it is no
+   * vote in the round that found it gone. Nodes that could not be asked, or not in time, are told of the
+   * extension as soon as they can be.
+   */
+  #keepOnRest(round: Round, holding: Holding): void {
+    const { keys, value, lease, fence } = holding;
+    round.eachVoteAgainst((error, node) => {
+      if (isHeld(error)) {
+        void round.complete().then(() => {
+          this.#give(node, holding);
+        });
+      } else if (!isReply(error) && lease.open) {
+        const give = (): void => {
+          this.#tell(node, () => extendOperation(keys, value, lease.keyTtlMs, fence), lease);
+          // Its key may have expired meanwhile.
+          this.#give(node, holding);
+        };
+        node.give({ value, ttlMs: lease.keyTtlMs, give });
+      }
+    });
+  }
+
+  /** Each key by itself: the node may hold some of them already. One who stands in line takes what is kept for it. */
+  #give(node: Node, { keys, value, lease, fence }: Holding, stand?: Stand): void {
+    if (stand !== undefined) {
+      const standing = stand.standing(node);
+      this.#tell(
+        node,
+        () => takeOperation(stand.keys, value, lease.keyTtlMs, standing, fence),
+        lease,
+      );
+      return;
+    }
+    for (const [index, key] of keys.entries()) {
+      const own = fence && { ...fence, keys: fence.keys.slice(index, index + 1) };
+      this.#tell(node, () => acquireOperation([key], value, lease.keyTtlMs, own), lease);
+    }
+  }
+
+  /** Asks a node for something that is no vote, while the lock is held. */
+  #tell(node: Node, operation: () => Operation, lease: Lease): void {
+    if (node.refusal() !== undefined) return;
+    node.perform(operation(), () => lease.open).catch(() => undefined);
   }
 
   /**

@@ -283,3 +283,32 @@ describe("a release", () => {
     await untilFree(servers, resource);
   });
 });
+
+describe("a process's first lock, taken while its connections open", () => {
+  test("is soon held by every node, so that it survives the loss of any one", async () => {
+    for (const slow of servers) {
+      const proxy = await startProxy(slow.port);
+      // Its replies, and so its connection, come behind the others' decision.
+      proxy.replyDelayMs = 100;
+      const others = servers.filter((server) => server !== slow);
+      const urls = others.map(({ port }) => `redis://127.0.0.1:${port}`);
+      const first = new Redlock([...urls, proxy.url]);
+      const resource = fresh();
+      const lock = await first.acquire(resource, 20_000);
+      await until(
+        async () => (await valuesOn(servers, resource)).every((value) => value === lock.value),
+        5000,
+        () => `not every node holds ${resource}`,
+      );
+      proxy.replyDelayMs = 0;
+      const frozen = defined(others[0]);
+      await frozen.freeze();
+      await first.extend(lock, 20_000, { retryCount: 0 });
+      frozen.thaw();
+      await lock.release();
+      await untilFree(servers, resource);
+      await first.quit();
+      await proxy.close();
+    }
+  });
+});

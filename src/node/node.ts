@@ -18,7 +18,7 @@ import {
   type Subscription,
 } from "./connection.js";
 import type { Hold, Watch } from "./guard.js";
-import { type OwedRelease, OwedReleases } from "./owed.js";
+import { type OwedKey, type OwedRelease, OwedReleases } from "./owed.js";
 
 /** After this long a silence, a connection of our own is given up for a new one. */
 const LONGEST_SILENCE_MS = 5000;
@@ -189,6 +189,17 @@ export class Node {
     if (this.#keepsOwed) this.#owed.add(release);
     if (this.#connection.state !== "ready") this.#payOnReturn();
     else if (inFlight || this.#silence === undefined) void this.#payOne(release);
+  }
+
+  /** Gives the node the key of a lock that is held: now, or as soon as it answers again. */
+  give(owed: OwedKey): void {
+    if (!this.#keepsOwed) return;
+    if (this.refusal() === undefined && this.#connection.state === "ready") {
+      owed.give();
+    } else {
+      this.#owed.add(owed);
+      this.#payOnReturn();
+    }
   }
 
   /** Keeps no owed release any more. */
@@ -370,9 +381,16 @@ export class Node {
   /** All of it, but one by one while the node refuses them for the moment. */
   #pay(): void {
     if (this.#connection.state !== "ready") return;
-    for (const release of this.#owed) {
+    for (const owed of this.#owed) {
+      if ("give" in owed) continue;
       if (this.#refusesForNow && this.#inPayment.size > 0) return;
-      if (!this.#inPayment.has(release.value)) void this.#payOne(release);
+      if (!this.#inPayment.has(owed.value)) void this.#payOne(owed);
+    }
+    // Behind the releases: one of them may free the same key.
+    for (const owed of this.#owed) {
+      if (!("give" in owed)) continue;
+      this.#owed.paid(owed.value);
+      owed.give();
     }
   }
 

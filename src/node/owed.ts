@@ -8,12 +8,26 @@ export interface OwedRelease {
   readonly ttlMs: number;
 }
 
+/** The key of a lock that is held, which a node does not hold yet. */
+export interface OwedKey {
+  readonly value: string;
+  /** For how long, at most, the key is of use. */
+  readonly ttlMs: number;
+  /** Asks the node to set it, if the lock is still held. */
+  readonly give: () => void;
+}
+
+export type Owed = OwedRelease | OwedKey;
+
 /** Beyond this many the ttl alone frees the oldest. */
 const MOST_OWED = 1000;
 
-/** The releases that a node is owed while it does not answer, each until its ttl has passed. */
+/**
+ * What a node is owed while it does not answer, each until its ttl has passed. A value's key or its release: a
+ * release takes the place of the key.
+ */
 export class OwedReleases {
-  readonly #byValue = new Map<string, OwedRelease & { readonly untilMs: number }>();
+  readonly #byValue = new Map<string, Owed & { readonly untilMs: number }>();
   readonly #environment: Environment;
   readonly #mayForget: () => boolean;
   #expiry: { readonly timer: Timer; readonly atMs: number } | undefined;
@@ -28,10 +42,10 @@ export class OwedReleases {
     return this.#byValue.size;
   }
 
-  add(release: OwedRelease): void {
-    const untilMs = this.#environment.monotonicMs() + release.ttlMs;
-    this.#byValue.delete(release.value);
-    this.#byValue.set(release.value, { ...release, untilMs });
+  add(owed: Owed): void {
+    const untilMs = this.#environment.monotonicMs() + owed.ttlMs;
+    this.#byValue.delete(owed.value);
+    this.#byValue.set(owed.value, { ...owed, untilMs });
     if (this.#byValue.size > MOST_OWED) {
       const oldest = this.#byValue.keys().next();
       if (!oldest.done) this.#byValue.delete(oldest.value);
@@ -50,7 +64,7 @@ export class OwedReleases {
     this.#expiry = undefined;
   }
 
-  [Symbol.iterator](): Iterator<OwedRelease> {
+  [Symbol.iterator](): Iterator<Owed> {
     return this.#byValue.values();
   }
 

@@ -41,6 +41,8 @@ export interface Tracked {
   signal: AbortSignal | undefined;
   /** `host.pausedMs` when the end was last moved. */
   pausedMs: number;
+  /** When it was first looked at, by the host's monotonic clock: one paused until then may have lost it already. */
+  readonly seenMs: number;
 }
 
 /** One command of the library's to one node, and its answer. */
@@ -138,6 +140,7 @@ export class Checker implements LinkObserver {
       handedOver: false,
       signal: undefined,
       pausedMs: host.turnPausedMs,
+      seenMs: host.monotonicAt(host.timeMs),
     };
     this.tracked.push(tracked);
     this.refresh(tracked);
@@ -151,6 +154,21 @@ export class Checker implements LinkObserver {
     }
     if (!adopted) this.#checkToken(tracked);
     return tracked;
+  }
+
+  /** Whether the node's last answer to an acquisition under this value was no: it held another's key, of one resource at least. */
+  wasRefused(value: string, host: Host, node: SimulatedNode): boolean {
+    const answered = this.#of(value, host).filter(
+      (ballot) =>
+        ballot.kind === "acquire" && ballot.node === node && ballot.answeredMs !== undefined,
+    );
+    const lastTurn = answered.at(-1)?.answeredTurn;
+    return answered.some(({ yes, answeredTurn }) => !yes && answeredTurn === lastTurn);
+  }
+
+  /** When the first node was asked for this value, in true time. */
+  startMs(value: string): number {
+    return this.#startMs.get(value) ?? 0;
   }
 
   /** A node came back without its data, and so without its fences. */
@@ -243,8 +261,11 @@ export class Checker implements LinkObserver {
     const pausesMs = 1.01 * (host.pausedMs - tracked.pausedMs);
     // A timer that comes due in a turn waits for its end.
     const restedMs = Math.min(nowMs, host.busySinceMs);
-    const sinceEndMs = host.monotonicAt(restedMs) - monotonicEndMs;
-    const sinceWallEndMs = host.wallAt(restedMs) - wallEndMs;
+    const wasNeverSeenValid = monotonicEndMs === 0;
+    const sinceEndMs =
+      host.monotonicAt(restedMs) -
+      (wasNeverSeenValid ? tracked.seenMs + TIMER_SLACK_MS : monotonicEndMs);
+    const sinceWallEndMs = wasNeverSeenValid ? sinceEndMs : host.wallAt(restedMs) - wallEndMs;
     const sinceStepMs = nowMs - host.lastStepMs;
     const isStepNoticed = sinceStepMs > 1.01 * LONGEST_CHECK_MS + TIMER_SLACK_MS + pausesMs;
     const wallSlackMs = isStepNoticed ? 1 + pausesMs : Infinity;
@@ -399,11 +420,12 @@ export class Checker implements LinkObserver {
     return new Set(votes.map(({ node }) => node)).size;
   }
 
-  /** How many nodes kept the value when they last answered an extension. */
+  /** How many nodes set the value, and kept it when they last answered an extension. */
   #lastKept(value: string, host: Host): number {
     const last = new Map<SimulatedNode, boolean>();
     for (const { kind, node, yes, answeredMs } of this.#of(value, host)) {
-      if (kind === "extend" && answeredMs !== undefined) last.set(node, yes);
+      if (answeredMs === undefined) continue;
+      if (kind === "extend" || (kind === "acquire" && yes)) last.set(node, yes);
     }
     return [...last.values()].filter((yes) => yes).length;
   }

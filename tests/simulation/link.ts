@@ -58,6 +58,8 @@ export class Link implements Connection {
   state: Connection["state"] = "connecting";
   epoch = 0;
   openedMs = 0;
+  /** True time. */
+  readySinceMs = 0;
   readonly isCluster = false;
   failure: Error | undefined;
   readonly renew?: () => void;
@@ -401,6 +403,7 @@ export class Link implements Connection {
     this.#failures = 0;
     this.epoch += 1;
     this.openedMs = this.host.monotonicAt(this.host.timeMs);
+    this.readySinceMs = this.#world.nowMs;
     this.#generation += 1;
     this.#log(`is connected to ${this.node.name}`);
     for (const [value, untilMs] of this.#owedUntilMs) {

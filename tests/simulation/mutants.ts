@@ -121,7 +121,7 @@ export const MUTANTS: readonly Mutant[] = [
     "healing before a quorum kept",
     "redlock.ts",
     "if (await round.decided()) {",
-    "this.#heal(round, keys, lock.value, ttlMs, lease);\n    if (await round.decided()) {",
+    "this.#keepOnRest(round, { keys, value: lock.value, lease, fence });\n    if (await round.decided()) {",
   ),
   m(
     "a shorter extension shortens the key",
@@ -221,6 +221,30 @@ export const MUTANTS: readonly Mutant[] = [
     "node/coalescer.ts",
     "const open = this.#kept(inquiries, mayBeSentAgain);",
     "const open = inquiries;",
+  ),
+  m(
+    "a lock stays on the nodes that voted for it",
+    "redlock.ts",
+    "this.#giveToRest(round, { keys, value, lease, fence }, stand);",
+    "",
+  ),
+  m(
+    "an extension stays on the nodes that voted for it",
+    "redlock.ts",
+    "this.#keepOnRest(round, { keys, value: lock.value, lease, fence });",
+    "",
+  ),
+  m(
+    "a node that was down at the grant is not given the key on its return",
+    "node/node.ts",
+    'if (this.refusal() === undefined && this.#connection.state === "ready") {\n      owed.give();\n    } else {',
+    'if (this.refusal() === undefined && this.#connection.state === "ready") {\n      owed.give();\n    } else if (owed.ttlMs < 0) {',
+  ),
+  m(
+    "a key is given after its release",
+    "redlock.ts",
+    "node.perform(operation(), () => lease.open)",
+    "node.perform(operation(), () => true)",
   ),
   m(
     "a lock that ended within the turn is healed at its end",
@@ -337,6 +361,12 @@ export const FOUND: readonly Mutant[] = [
     "quorum.ts",
     "const hasTime = this.#startMs < this.#endMs;",
     "const hasTime = true;",
+  ),
+  m(
+    "a key takes the place of its release",
+    "redlock.ts",
+    "} else if (!isReply(error) && lease.open) {\n        const give = (): void => {\n          this.#give(",
+    "} else if (!isReply(error)) {\n        const give = (): void => {\n          this.#give(",
   ),
   m(
     "a debt is forgotten while a fenced acquisition is in flight",

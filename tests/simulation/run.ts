@@ -45,6 +45,8 @@ const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
 const SUBSCRIPTION_IDLE_MS = 5000;
 /** The library's own: for so long, at most, a key is kept for who is next. */
 const LONGEST_GRACE_MS = 1000;
+/** Of a vote, what is sent again in full, and the gift of the key, itself sent again in full. */
+const MOST_MESSAGES_TO_GIVE = 10;
 /** A call may be late by this: its timers are, and it may go round the event loop once more. */
 const LATE_MS = 5;
 
@@ -79,6 +81,8 @@ class Simulation {
   readonly #nodes: readonly SimulatedNode[];
   readonly #clients: readonly Client[];
   readonly #rejections: unknown[] = [];
+  /** For each node: how many faults disturb it, or a connection to it; when the last ended; when it lost its data. */
+  readonly #disturbances: { count: number; untilMs: number; lostDataMs: number }[];
   #faultsLeft = 0;
   #settlingFromMs: number | undefined;
   readonly #longestWaitMs: number;
@@ -100,6 +104,7 @@ class Simulation {
     };
     this.#nodes = plan.nodes.map((clock, index) => new SimulatedNode(this.world, index, clock));
     for (const node of this.#nodes) node.onExecute = this.#checker.onExecute;
+    this.#disturbances = this.#nodes.map(() => ({ count: 0, untilMs: 0, lostDataMs: -1 }));
     this.#clients = plan.clients.map((_, index) => this.#client(index, library));
     for (const fault of plan.faults) this.#schedule(fault);
     const steps = plan.clients.flatMap(({ programs }) => programs.flat());
@@ -352,7 +357,57 @@ class Simulation {
     );
     if (outcome instanceof Error) return undefined;
     this.#count("acquired");
-    return this.#checker.track(client.host, outcome, false, nodeTimesMs(settings, ttlMs));
+    return this.#track(client, outcome, nodeTimesMs(settings, ttlMs));
+  }
+
+  #track(client: Client, lock: Lock, timesMs: NodeTimes, isLossTold = false): Tracked {
+    const tracked = this.#checker.track(client.host, lock, false, timesMs, isLossTold);
+    this.#expectOnEveryNode(client, tracked);
+    return tracked;
+  }
+
+  /**
+   * A lock that is held is soon on every node that can be asked: a bare quorum is lost with one node. Nodes are
+   * left out that a fault disturbed meanwhile, that lost their data, that held another's key when they were last
+   * asked, or whose connection broke since the grant.
+   */
+  #expectOnEveryNode(client: Client, tracked: Tracked): void {
+    const { host, links } = client;
+    const { value } = tracked.lock;
+    const { mostMs, straggleMs, straggling } = this.#plan.weather;
+    const oneWayMs = mostMs + (straggling > 0 ? straggleMs : 0);
+    const { pausedMs } = host;
+    const epochs = links.map(({ state, epoch }) => (state === "ready" ? epoch : epoch + 1));
+    const soonMs =
+      MOST_MESSAGES_TO_GIVE * oneWayMs + tracked.nodeTimeoutMs + LATE_MS + 5 * host.longestTurnMs;
+    const check = (): void => {
+      const sinceMs = this.world.nowMs - soonMs;
+      if (client.closed || tracked.released || !this.#checker.believes(tracked)) return;
+      if (host.pausedMs > pausedMs) return;
+      for (const [index, node] of this.#nodes.entries()) {
+        const { redis, clockMs, name } = node;
+        const link = links[index];
+        const isAsked =
+          link?.state === "ready" && link.epoch === epochs[index] && link.readySinceMs <= sinceMs;
+        const disturbance = this.#disturbances[index];
+        const isDisturbed =
+          disturbance === undefined ||
+          disturbance.count > 0 ||
+          disturbance.untilMs > sinceMs ||
+          disturbance.lostDataMs > this.#checker.startMs(value);
+        const isTaken = this.#checker.wasRefused(value, host, node);
+        if (!isAsked || isDisturbed || isTaken) continue;
+        this.#count("held locks looked for on a node");
+        const missing = tracked.resources.find((key) => redis.peek(key, clockMs) === undefined);
+        if (missing !== undefined) {
+          throw new Violation(
+            "every node",
+            `${name} does not hold ${missing} of ${value}, ${soonMs.toFixed(1)} ms after the grant`,
+          );
+        }
+      }
+    };
+    for (const times of [1, 3]) this.world.at(host.timeMs + times * soonMs, check);
   }
 
   /** A call that begins on a closed Redlock is refused for that. */
@@ -396,7 +451,7 @@ class Simulation {
     if (outcome instanceof Error) return undefined;
     if (outcome !== null) {
       this.#count("acquired");
-      return this.#checker.track(client.host, outcome, false, timesMs);
+      return this.#track(client, outcome, timesMs);
     }
     this.#count("tryAcquire gave null");
     const values = client.host.values.slice(drawn);
@@ -472,7 +527,7 @@ class Simulation {
       if (fromMs - startMs > budgetMs + LATE_MS + 1.01 * (host.pausedMs - pausedMs)) {
         throw new Violation("budget", `${host.name} waited too long for using`);
       }
-      const tracked = this.#checker.track(host, lock, false, timesMs, signal.aborted);
+      const tracked = this.#track(client, lock, timesMs, signal.aborted);
       work.lock = lock;
       tracked.signal = signal;
       await this.#hold(host, signal, holdMs, heedsSignal);
@@ -553,9 +608,17 @@ class Simulation {
       this.#count(inDetail(fault));
       this.world.log("FAULT", JSON.stringify(fault));
       const end = this.#begin(fault);
+      const disturbance = "node" in fault ? this.#disturbances[fault.node] : undefined;
+      if (disturbance !== undefined) disturbance.count += 1;
       this.world.after("ms" in fault ? fault.ms : 0, () => {
         if ("ms" in fault && fault.ms > 0) this.world.log("FAULT", `over: ${fault.kind}`);
         end();
+        if (disturbance !== undefined) {
+          disturbance.count -= 1;
+          // What was sent meanwhile is on its way for so long.
+          const wakeMs = fault.kind === "slow" ? 2 * fault.extraMs : 0;
+          disturbance.untilMs = this.world.nowMs + wakeMs;
+        }
         this.#faultsLeft -= 1;
       });
     });
@@ -638,7 +701,10 @@ class Simulation {
     for (const { links } of this.#clients) links[index]?.reset();
     return () => {
       node.restart(withData);
-      if (!withData) this.#checker.onDataLoss();
+      if (withData) return;
+      const disturbance = this.#disturbances[index];
+      if (disturbance !== undefined) disturbance.lostDataMs = this.world.nowMs;
+      this.#checker.onDataLoss();
     };
   }
 
@@ -762,10 +828,12 @@ class Simulation {
 }
 
 /** What the library gives one node, at most and at least. */
-function nodeTimesMs(
-  { nodeTimeout }: CallSettings,
-  ttlMs: number,
-): { readonly mostMs: number; readonly leastMs: number } {
+interface NodeTimes {
+  readonly mostMs: number;
+  readonly leastMs: number;
+}
+
+function nodeTimesMs({ nodeTimeout }: CallSettings, ttlMs: number): NodeTimes {
   const usualMs = Math.min(Math.max(Math.round(ttlMs * 0.05), 50), 1000);
   return {
     mostMs: nodeTimeout ?? Math.max(usualMs, ttlMs / 3),
