@@ -12,7 +12,7 @@ export const acceptFence = `
 local function acceptFence(keys, first, last, value, ttlMs, token)
   local largest = 0
   for i = first, last do
-    local stored = redis.pcall('GET', keys[i])
+    local stored = valueOf(keys[i])
     if stored and stored ~= token .. ' ' .. value then
       local number = type(stored) == 'string' and
         tonumber(string.sub(stored, 1, (string.find(stored, ' ', 1, true) or 0) - 1))

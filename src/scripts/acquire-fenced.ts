@@ -1,6 +1,7 @@
 import { acceptFence } from "./accept-fence.js";
 import { acquireScript } from "./acquire.js";
 import { operationScript } from "./script.js";
+import { valueOf } from "./value-of.js";
 
 /** All or nothing, but for a fence that may have risen: it may at any time. */
 export const acquireFencedScript = operationScript(
@@ -22,5 +23,5 @@ local function acquireFenced(keys, first, last, value, ttlMs, token)
   return answer
 end
 `,
-  [acceptFence, ...acquireScript.definitions],
+  [valueOf, acceptFence, ...acquireScript.definitions],
 );

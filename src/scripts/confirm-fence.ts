@@ -1,5 +1,6 @@
 import { acceptFence } from "./accept-fence.js";
 import { operationScript } from "./script.js";
+import { valueOf } from "./value-of.js";
 
 export const confirmFenceScript = operationScript(
   "confirmFence",
@@ -9,10 +10,10 @@ export const confirmFenceScript = operationScript(
 local function confirmFence(keys, first, last, value, ttlMs, token)
   local middle = (first + last - 1) / 2
   for i = first, middle do
-    if redis.pcall('GET', keys[i]) ~= value then return 0 end
+    if valueOf(keys[i]) ~= value then return 0 end
   end
   return acceptFence(keys, middle + 1, last, value, ttlMs, token)
 end
 `,
-  [acceptFence],
+  [valueOf, acceptFence],
 );

@@ -1,6 +1,7 @@
 import { acceptFence } from "./accept-fence.js";
 import { extendScript } from "./extend.js";
 import { operationScript } from "./script.js";
+import { valueOf } from "./value-of.js";
 
 /** Renews the fences as well, and gives them back to a node that lost them. */
 export const extendFencedScript = operationScript(
@@ -15,5 +16,5 @@ local function extendFenced(keys, first, last, value, ttlMs, token)
   return applied
 end
 `,
-  [acceptFence, ...extendScript.definitions],
+  [valueOf, acceptFence, ...extendScript.definitions],
 );

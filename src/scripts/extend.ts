@@ -1,4 +1,5 @@
 import { operationScript } from "./script.js";
+import { valueOf } from "./value-of.js";
 
 /**
  * Renews where every key still holds the lock's value. An expiry never comes nearer: a late, failed
@@ -11,7 +12,7 @@ export const extendScript = operationScript(
 -- Returns the number of keys that live for the ttl at least: all of them, or 0 where one is not ours.
 local function extend(keys, first, last, value, ttlMs)
   for i = first, last do
-    if redis.pcall('GET', keys[i]) ~= value then return 0 end
+    if valueOf(keys[i]) ~= value then return 0 end
   end
   for i = first, last do
     local left = redis.call('PTTL', keys[i])
@@ -20,4 +21,5 @@ local function extend(keys, first, last, value, ttlMs)
   return last - first + 1
 end
 `,
+  [valueOf],
 );

@@ -1,5 +1,6 @@
 import { line } from "./line.js";
 import { operationScript, withShortcut } from "./script.js";
+import { valueOf } from "./value-of.js";
 
 /** Releases what is still ours to the next in line, without a moment in which the key is free. */
 export const handOverScript = withShortcut(
@@ -10,7 +11,7 @@ export const handOverScript = withShortcut(
 local function handOver(keys, first, last, value)
   local released = 0
   for i = first, last, 3 do
-    if redis.pcall('GET', keys[i]) == value then
+    if valueOf(keys[i]) == value then
       passOn(keys[i], keys[i + 1], keys[i + 2], '')
       released = released + 1
     end
@@ -18,12 +19,14 @@ local function handOver(keys, first, last, value)
   return released
 end
 `,
-    [line],
+    [valueOf, line],
   ),
   `
--- One lock for which nobody waits.
+-- One lock for which nobody waits. A table is an error, which is not for here.
 if #KEYS == 3 and redis.call('EXISTS', KEYS[2]) == 0 then
-  return redis.pcall('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0
+  local value = redis.pcall('GET', KEYS[1])
+  if value == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+  if type(value) ~= 'table' then return 0 end
 end
 `,
 );

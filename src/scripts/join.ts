@@ -1,5 +1,6 @@
 import { line } from "./line.js";
 import { operationScript } from "./script.js";
+import { valueOf } from "./value-of.js";
 
 export const joinScript = operationScript(
   "join",
@@ -16,5 +17,5 @@ local function join(keys, first, last, time, id, channel, graceMs, lifeMs)
   return lookAt(keys, first, last, atMs, tonumber(time), id)
 end
 `,
-  [line],
+  [valueOf, line],
 );

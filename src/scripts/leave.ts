@@ -1,5 +1,6 @@
 import { line } from "./line.js";
 import { operationScript } from "./script.js";
+import { valueOf } from "./value-of.js";
 
 export const leaveScript = operationScript(
   "leave",
@@ -11,5 +12,5 @@ local function leave(keys, first, last, id)
   return 0
 end
 `,
-  [line],
+  [valueOf, line],
 );

@@ -29,7 +29,7 @@ end
 
 local function mayTakeAll(keys, first, last, time, id)
   for i = first, last, 3 do
-    if not mayTake(redis.pcall('GET', keys[i]), time, id) then return false end
+    if not mayTake(valueOf(keys[i]), time, id) then return false end
   end
   return true
 end
@@ -46,7 +46,7 @@ local function stand(keys, first, last, isOpen, atMs, time, id, channel, graceMs
   local said = cjson.encode({ atMs + lifeMs, tonumber(graceMs), channel })
   for i = first, last, 3 do
     local order, alive = keys[i + 1], keys[i + 2]
-    if isOpen or not mayTake(redis.pcall('GET', keys[i]), tonumber(time), id) then
+    if isOpen or not mayTake(valueOf(keys[i]), tonumber(time), id) then
       redis.call('ZADD', order, time, id)
       redis.call('HSET', alive, id, said)
       if redis.call('PTTL', alive) < tonumber(lifeMs) then
@@ -88,7 +88,7 @@ end
 -- Passes on what is reserved for this ticket.
 local function passOnReserved(keys, first, last, id)
   for i = first, last, 3 do
-    local _, reservedId = reservedFor(redis.pcall('GET', keys[i]))
+    local _, reservedId = reservedFor(valueOf(keys[i]))
     if reservedId == id then passOn(keys[i], keys[i + 1], keys[i + 2], id) end
   end
 end
@@ -98,7 +98,7 @@ end
 local function lookAt(keys, first, last, atMs, time, id)
   local isOpen, leftMs, rank = 1, 0, 0
   for i = first, last, 3 do
-    local value = redis.pcall('GET', keys[i])
+    local value = valueOf(keys[i])
     if not mayTake(value, time, id) then
       isOpen = 0
       local ownMs = reservedFor(value) and -1 or redis.call('PTTL', keys[i])

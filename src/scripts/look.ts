@@ -1,5 +1,6 @@
 import { line } from "./line.js";
 import { operationScript } from "./script.js";
+import { valueOf } from "./value-of.js";
 
 /** Who waits for the keys. */
 export const lookScript = operationScript(
@@ -21,5 +22,5 @@ local function look(keys, first, last)
   return lines
 end
 `,
-  [line],
+  [valueOf, line],
 );

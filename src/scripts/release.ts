@@ -1,4 +1,5 @@
 import { operationScript } from "./script.js";
+import { valueOf } from "./value-of.js";
 
 /** Deletes what is still ours; another owner's key stays. */
 export const releaseScript = operationScript(
@@ -8,9 +9,10 @@ export const releaseScript = operationScript(
 local function release(keys, first, last, value)
   local deleted = 0
   for i = first, last do
-    if redis.pcall('GET', keys[i]) == value then deleted = deleted + redis.call('DEL', keys[i]) end
+    if valueOf(keys[i]) == value then deleted = deleted + redis.call('DEL', keys[i]) end
   end
   return deleted
 end
 `,
+  [valueOf],
 );

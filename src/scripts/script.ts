@@ -34,7 +34,7 @@ export function operationScript(
   definition: string,
   called: readonly string[] = [],
 ): OperationScript {
-  const definitions = [...called, definition];
+  const definitions = [...new Set([...called, definition])];
   return {
     name,
     definitions,

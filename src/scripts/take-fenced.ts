@@ -1,6 +1,7 @@
 import { acceptFence } from "./accept-fence.js";
 import { operationScript } from "./script.js";
 import { takeScript } from "./take.js";
+import { valueOf } from "./value-of.js";
 
 export const takeFencedScript = operationScript(
   "takeFenced",
@@ -17,5 +18,5 @@ local function takeFenced(keys, first, last, value, ttlMs, token, time, id, chan
   return type(taken) == 'table' and taken or answer
 end
 `,
-  [acceptFence, ...takeScript.definitions],
+  [valueOf, acceptFence, ...takeScript.definitions],
 );

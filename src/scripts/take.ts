@@ -1,6 +1,7 @@
 import { line } from "./line.js";
 import { operationScript } from "./script.js";
 import { setAll } from "./set-all.js";
+import { valueOf } from "./value-of.js";
 
 /** How one who stands in line acquires: also what is reserved for it, or for a later ticket. */
 export const takeScript = operationScript(
@@ -20,5 +21,5 @@ local function take(keys, first, last, value, ttlMs, time, id, channel, graceMs,
   return lookAt(keys, first, last, atMs, tonumber(time), id)
 end
 `,
-  [line, setAll],
+  [valueOf, line, setAll],
 );

@@ -114,8 +114,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "healed nodes vote in an extension",
     "scripts/extend.ts",
-    "if redis.pcall('GET', keys[i]) ~= value then return 0 end",
-    "redis.call('SET', keys[i], value, 'NX', 'PX', ttlMs) if redis.pcall('GET', keys[i]) ~= value then return 0 end",
+    "if valueOf(keys[i]) ~= value then return 0 end",
+    "redis.call('SET', keys[i], value, 'NX', 'PX', ttlMs) if valueOf(keys[i]) ~= value then return 0 end",
   ),
   m(
     "healing before a quorum kept",
@@ -132,7 +132,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "extension without the compare",
     "scripts/extend.ts",
-    "if redis.pcall('GET', keys[i]) ~= value then return 0 end",
+    "if valueOf(keys[i]) ~= value then return 0 end",
     "",
   ),
   m(
@@ -150,7 +150,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "DEL without the compare",
     "scripts/release.ts",
-    "if redis.pcall('GET', keys[i]) == value then deleted = deleted + redis.call('DEL', keys[i]) end",
+    "if valueOf(keys[i]) == value then deleted = deleted + redis.call('DEL', keys[i]) end",
     "deleted = deleted + redis.call('DEL', keys[i])",
   ),
   m(
@@ -322,7 +322,7 @@ export const FOUND: readonly Mutant[] = [
   m(
     "the second round without the compare",
     "scripts/confirm-fence.ts",
-    "if redis.pcall('GET', keys[i]) ~= value then return 0 end",
+    "if valueOf(keys[i]) ~= value then return 0 end",
     "",
   ),
   m(
