@@ -8,7 +8,7 @@ import { isRefusal, type Question, quorumOf, type Round } from "./quorum.js";
 /** Where the nodes keep the tokens of these keys. Throws a TypeError that names a key which can have none. */
 export function fenceKeysOf(keys: readonly string[], call: string): string[] {
   return keys.map((key) => {
-    const fenceKey = companionKey(key, ":fence");
+    const fenceKey = companionKey(key, "fence");
     if (fenceKey !== undefined) return fenceKey;
     throw invalidType(
       `${call}() cannot fence the key ${key}: no other key surely shares its slot of a Redis Cluster. ` +

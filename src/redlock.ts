@@ -595,7 +595,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
 
   /** What each node holds of the resources; a node that cannot say within its time has `ok: false`. */
   async inspect(resources: string | readonly string[]): Promise<NodeInspection[]> {
-    const names = checkResources(resources, "inspect");
+    const names = checkResources(resources, "inspect", this.settings.keyPrefix);
     this.#assertOpen();
     const keys = this.#namedKeys(names);
     const timeoutMs = this.settings.nodeTimeout ?? NODE_TIMEOUT_WITHOUT_TTL_MS;
@@ -690,7 +690,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     ttl: number,
     settings: Settings | undefined,
   ): Acquisition {
-    const names = checkResources(resources, call);
+    const names = checkResources(resources, call, this.settings.keyPrefix);
     const resolved = resolveSettings(settings, call, this.settings);
     checkTtl(ttl, call, resolved.driftFactor);
     // Any number of callers may wait with one signal, such as that of the process's shutdown.

@@ -1,3 +1,4 @@
+import { isCompanionKey } from "./companion-key.js";
 import { invalidType, outOfRange } from "./errors.js";
 import { driftMs } from "./validity.js";
 
@@ -141,8 +142,8 @@ export function resolveSettings(
   return resolved as unknown as ResolvedSettings;
 }
 
-/** The resources without repeats. Throws a TypeError that names the empty or wrong one. */
-export function checkResources(resources: unknown, call: string): string[] {
+/** Returns the resources without repeats. Throws a TypeError that names the one that is no name of a resource. */
+export function checkResources(resources: unknown, call: string, keyPrefix: string): string[] {
   const list: unknown = typeof resources === "string" ? [resources] : resources;
   if (!Array.isArray(list)) {
     throw invalidType(
@@ -154,10 +155,19 @@ export function checkResources(resources: unknown, call: string): string[] {
   }
   // Array.from, since map would pass over holes.
   const names = Array.from(list, (name: unknown, index) => {
-    if (typeof name === "string" && name !== "") return name;
-    throw invalidType(
-      `Each resource of ${call}() must be a non-empty string, but number ${index + 1} is ${kindOf(name)}.`,
-    );
+    if (typeof name !== "string" || name === "") {
+      throw invalidType(
+        `Each resource of ${call}() must be a non-empty string, but number ${index + 1} is ${kindOf(name)}.`,
+      );
+    }
+    const key = keyPrefix + name;
+    if (isCompanionKey(key)) {
+      throw invalidType(
+        `${call}() cannot use the resource ${name}: Redlock keeps its own data beside a lock in keys ` +
+          `of this form. Choose a name whose key does not end in ${key.slice(key.lastIndexOf(":redlock:"))}.`,
+      );
+    }
+    return name;
   });
   return [...new Set(names)];
 }
@@ -232,7 +242,13 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
     );
   }
   checkTtl(ttl, "adopt", 0);
-  return { resources: checkResources(resources, "adopt"), value, expiration, ttl, fence };
+  return {
+    resources: checkResources(resources, "adopt", keyPrefix),
+    value,
+    expiration,
+    ttl,
+    fence,
+  };
 }
 
 function isToken(fence: unknown): fence is number {

@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { ask, type RedisServer, startServers, stopAll, until } from "../docker/servers.js";
-import { companionKey } from "../src/companion-key.js";
 import { type Lock, type LockJson, Redlock, type RedlockSettings } from "../src/index.js";
 import { internalsKey } from "../src/internals.js";
 import { movableClocks } from "./support/environment.js";
@@ -48,7 +47,7 @@ function clientWhoseClockIs(daysAhead: number, settings: RedlockSettings = {}): 
 }
 
 function fenceOf(resource: string): string {
-  return `{${resource}}:fence`;
+  return `{${resource}}:redlock:fence`;
 }
 
 /** What each server keeps for the resource, and for how long. */
@@ -465,7 +464,7 @@ describe("a resource", () => {
     const resource = `{${fresh()}}:items`;
     const lock = await redlock.acquire(resource, TTL_MS);
     await Promise.all(lock.attempts);
-    expect(await ask(defined(servers[0]).port, ["GET", `${resource}:fence`])).toBe(
+    expect(await ask(defined(servers[0]).port, ["GET", `${resource}::redlock:fence`])).toBe(
       `${lock.fence} ${lock.value}`,
     );
     await lock.release();
@@ -476,7 +475,8 @@ describe("a resource", () => {
     const prefixed = new Redlock(clients, { fencing: true, keyPrefix: "locks:" });
     const lock = await prefixed.acquire(resource, TTL_MS);
     await Promise.all(lock.attempts);
-    expect(await ask(defined(servers[0]).port, ["EXISTS", `{locks:${resource}}:fence`])).toBe("1");
+    const fence = `{locks:${resource}}:redlock:fence`;
+    expect(await ask(defined(servers[0]).port, ["EXISTS", fence])).toBe("1");
     await lock.release();
   });
 
@@ -495,19 +495,3 @@ async function plainJson(): Promise<LockJson> {
   await lock.release();
   return lock.toJSON();
 }
-
-describe("a companion key", () => {
-  test.each([
-    ["r", "{r}:x"],
-    ["{r}", "{r}:x"],
-    ["a{r}b{}", "a{r}b{}:x"],
-    ["a{r}b}", "a{r}b}:x"],
-    ["{{r}", "{{r}:x"],
-    ["a}b{r}", "a}b{r}:x"],
-    ["a{}b{r}", undefined],
-    ["{", undefined],
-    ["}", undefined],
-  ])("of %s is %s", (key, companion) => {
-    expect(companionKey(key, ":x")).toBe(companion);
-  });
-});

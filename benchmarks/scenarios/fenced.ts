@@ -103,7 +103,7 @@ async function run({ servers, packageUrl, rounds }: Stage): Promise<Outcome> {
 }
 
 function fenceOf(resource: string): string {
-  return `{${resource}}:fence`;
+  return `{${resource}}:redlock:fence`;
 }
 
 /** @param secondToken the token of a second round, where there is to be one */

@@ -5,8 +5,8 @@ import type { LineKeys } from "../operations.js";
 export function lineKeysOf(keys: readonly string[]): LineKeys | undefined {
   const all: string[] = [];
   for (const key of keys) {
-    const order = companionKey(key, ":line");
-    const alive = companionKey(key, ":alive");
+    const order = companionKey(key, "line");
+    const alive = companionKey(key, "alive");
     if (order === undefined || alive === undefined) return undefined;
     all.push(key, order, alive);
   }

@@ -5,7 +5,7 @@ import { played, rejection, type Stage } from "./stage.js";
 
 const ALL = [0, 1, 2, 3, 4];
 const DAY_MS = 86_400_000;
-const FENCE = "{r}:fence";
+const FENCE = "{r}:redlock:fence";
 /** Far above what the hosts propose, whose clocks are at 1000 s. */
 const LARGE = 5_000_000_000;
 
@@ -98,11 +98,11 @@ describe("a fenced acquisition", () => {
     "proposes above the largest token of all its resources",
     played(async (stage) => {
       const { redlock } = await stage.connect({ fencing: true });
-      fenceOn(stage, ALL, LARGE, "{s}:fence");
+      fenceOn(stage, ALL, LARGE, "{s}:redlock:fence");
       const lock = await redlock.acquire(["r", "s", "t"], 1000);
       expect(lock.fence).toBe(LARGE + 1);
       await stage.sleep(10);
-      for (const key of ["{r}:fence", "{s}:fence", "{t}:fence"]) {
+      for (const key of ["{r}:redlock:fence", "{s}:redlock:fence", "{t}:redlock:fence"]) {
         expect(tokensOn(stage, key)).toEqual(ALL.map(() => LARGE + 1));
       }
     }),
@@ -399,14 +399,14 @@ describe("a fence key", () => {
       const lock = await redlock.acquire(["r", "s"], 1000);
       await stage.sleep(10);
       stage.forget([1], "r");
-      for (const key of ["{r}:fence", "{s}:fence"]) stage.forget([1], key);
+      for (const key of ["{r}:redlock:fence", "{s}:redlock:fence"]) stage.forget([1], key);
       await lock.extend(1000);
       await stage.sleep(10);
       expect(stage.holders("r", lock.value)).toEqual(ALL);
-      expect(tokensOn(stage, "{r}:fence")).toEqual(ALL.map(() => lock.fence));
+      expect(tokensOn(stage, "{r}:redlock:fence")).toEqual(ALL.map(() => lock.fence));
       await lock.extend(1000);
       await stage.sleep(10);
-      expect(tokensOn(stage, "{s}:fence")).toEqual(ALL.map(() => lock.fence));
+      expect(tokensOn(stage, "{s}:redlock:fence")).toEqual(ALL.map(() => lock.fence));
       await lock.release();
     }),
   );
