@@ -1,11 +1,12 @@
-import { createHash } from "node:crypto";
 import pTimeout from "p-timeout";
+import { companionKey } from "./companion-key.js";
 import { type Environment, pTimeoutTimers } from "./environment.js";
 import { asError, inShort, inWords, NodeError, noAnswerIn, withoutCommand } from "./errors.js";
 import { isReply, type Subscription } from "./node/connection.js";
 import { fieldsOf } from "./node/guard.js";
 import type { Node } from "./node/node.js";
 import type { Argument } from "./operations.js";
+import { probeScript } from "./scripts/probe.js";
 import type { ResolvedSettings } from "./settings.js";
 import { driftMs } from "./validity.js";
 import { holdOf, visit } from "./visit.js";
@@ -56,8 +57,30 @@ const LEAST_VERSION = [5, 0] as const;
 const USUAL_TTL_MS = 10_000;
 
 const SAFE_PERSISTENCE = "append-only file, fsync always";
-const PROBE = "return 1";
-const PROBE_SHA1 = createHash("sha1").update(PROBE).digest("hex");
+
+/** What the scripts call, with arguments, after a key, that change nothing where there is no such key. */
+const CALLED_FOR_LOCKS = [
+  ["SET", "", "XX"],
+  ["GET"],
+  ["DEL"],
+  ["EXISTS"],
+  ["PTTL"],
+  ["PEXPIRE", "1"],
+  ["TYPE"],
+] as const;
+const CALLED_FOR_LINES = [
+  ["ZADD", "XX", "0", ""],
+  ["ZRANGE", "0", "0"],
+  ["ZRANK", ""],
+  ["ZREM", ""],
+  // A field without its value: the right to call it is looked at first.
+  ["HSET", "", "", ""],
+  ["HGET", ""],
+  ["HDEL", ""],
+] as const;
+
+/** Of Redis up to 7.0; of Redis from 7.2 on, and Valkey; of a command that was renamed. */
+const REFUSED_TO_SCRIPTS = /can't run this command|no permissions to run|unknown/i;
 
 type Told = Omit<NodeHealth, "findings">;
 
@@ -105,7 +128,7 @@ async function checkUp(
   { settings, timeoutMs }: Standard,
   environment: Environment,
 ): Promise<Checkup> {
-  const inquire = (): Promise<Checkup> => ask(node, settings.queue, timeoutMs, environment);
+  const inquire = (): Promise<Checkup> => ask(node, settings, timeoutMs, environment);
   try {
     return await visit(node, inquire, timeoutMs, environment);
   } catch (error) {
@@ -128,7 +151,7 @@ async function checkUp(
 /** All at once. What a node refuses, it is not asked for in another way. */
 async function ask(
   node: Node,
-  wakesWaiters: boolean,
+  { queue, keyPrefix }: ResolvedSettings,
   timeoutMs: number,
   environment: Environment,
 ): Promise<Checkup> {
@@ -145,19 +168,21 @@ async function ask(
       return undefined;
     }
   };
+  const probe = tryouts(keyPrefix, queue);
   const asked = environment.now();
   const time = tell("TIME", "time").then((reply) => {
     const latencyMs = environment.monotonicMs() - asked.monotonicMs;
     return { reply, latencyMs };
   });
-  const [{ reply, latencyMs }, info, save, fsync] = await Promise.all([
+  const [{ reply, latencyMs }, info, save, fsync, errors, errorsOfCached] = await Promise.all([
     time,
     tell("INFO", "info"),
     tell("CONFIG GET", "config", "GET", "save"),
     tell("CONFIG GET", "config", "GET", "appendfsync"),
-    tell("EVAL", "eval", PROBE, 0),
-    tell("EVALSHA", "evalsha", PROBE_SHA1, 0),
-    ...(wakesWaiters
+    tell("EVAL", "eval", probeScript.text, 0, JSON.stringify(probe)),
+    tell("EVALSHA", "evalsha", probeScript.sha1, 0, JSON.stringify(probe)),
+    tell("SCRIPT LOAD", "script", "LOAD", probeScript.text),
+    ...(queue
       ? [
           tell("PUBLISH", "publish", channel, ""),
           listen(node, channel, timeoutMs / 2, environment).catch((error: unknown) => {
@@ -166,6 +191,12 @@ async function ask(
         ]
       : []),
   ]);
+  for (const [index, [what]] of probe.entries()) {
+    const error = listIn(errors ?? errorsOfCached)[index];
+    if (typeof error === "string" && REFUSED_TO_SCRIPTS.test(error)) {
+      refusals.push({ what, error: new Error(error) });
+    }
+  }
   const fields = fieldsOf(info);
   return {
     told: {
@@ -187,6 +218,20 @@ async function ask(
     hold: node.heldBack(),
     redisVersion: fields["redis_version"],
   };
+}
+
+/**
+ * The scripts' commands on a key that no lock can have. The server's ACL LOG has an entry for it where the user may
+ * not touch that key.
+ */
+function tryouts(keyPrefix: string, queue: boolean): (readonly [string, ...string[]])[] {
+  const key = companionKey(`${keyPrefix}health`, "health") ?? "{health}:redlock:health";
+  const called = queue ? [...CALLED_FOR_LOCKS, ...CALLED_FOR_LINES] : CALLED_FOR_LOCKS;
+  return called.map(([command, ...args]) => [command, key, ...args]);
+}
+
+function listIn(reply: unknown): unknown[] {
+  return Array.isArray(reply) ? reply : [];
 }
 
 /** Subscribes as one who waits does, on a connection of its own, and ends it at once. A Cluster client has none. */
@@ -319,14 +364,33 @@ function isTooOld(version: string | undefined): boolean {
   return major < leastMajor || (major === leastMajor && minor < leastMinor);
 }
 
+const NO_TURNS = "who waits for a lock is not called in turn by it";
+
 const CONSEQUENCES: Readonly<Partial<Record<string, string>>> = {
-  TIME: "its clock could not be read",
+  TIME: "its clock could not be read, nobody who waits is called in turn by it, and no fenced lock can be acquired there",
   INFO: "who it is and how it is set up could not be asked, and the restart guard counts it at first contact and holds it back after each reconnection",
   "CONFIG GET": "how it persists could not be asked in full",
   EVAL: "nothing but a lock on one resource can be taken there, and none released",
   EVALSHA: "nothing but a lock on one resource can be taken there, and none released",
   PUBLISH: "no waiter can be woken by it",
   SUBSCRIBE: "no waiter can be woken by it",
+  "SCRIPT LOAD":
+    "operations that it is asked for together may not count, where it is the last to answer",
+  SET: "no lock can be acquired there",
+  GET: "no lock can be extended or released there",
+  DEL: "no lock can be released there",
+  EXISTS:
+    "no lock on several resources can be acquired there and, unless `queue` is false, no lock on one released",
+  PTTL: "no lock can be extended there",
+  PEXPIRE: "no lock can be extended there",
+  TYPE: "inspect() cannot read it",
+  ZADD: NO_TURNS,
+  ZRANGE: NO_TURNS,
+  ZRANK: NO_TURNS,
+  ZREM: NO_TURNS,
+  HSET: NO_TURNS,
+  HGET: NO_TURNS,
+  HDEL: NO_TURNS,
 };
 
 function refusalFindings({ refusals }: Checkup): string[] {

@@ -26,6 +26,12 @@ const NODE_TIMEOUT_MS = 5000;
 /** What a call may take beyond what it promises, on a busy machine. */
 const MARGIN_MS = 3000;
 
+/** Those that the README names. */
+const RIGHTS = (
+  "resetchannels ~lock:* ~{lock:*}:* &redlock:* +set +eval +evalsha +script|load +info +publish +subscribe +get " +
+  "+del +exists +pexpire +pttl +type +time +zadd +zrange +zrank +zrem +hset +hget +hdel +config|get +ping"
+).split(" ");
+
 let servers: RedisServer[];
 let clients: RecordingClient[];
 
@@ -69,6 +75,12 @@ async function withServer(
   }
 }
 
+/** How many changes the server has made to its data since it started. */
+async function writesOn({ port }: RedisServer): Promise<string | undefined> {
+  const info = await ask(port, ["INFO", "persistence"]);
+  return /rdb_changes_since_last_save:(\d+)/.exec(info)?.[1];
+}
+
 describe("health", () => {
   test("tells of each node how it is, and finds nothing where all is well", async () => {
     const nodes = await healthOf(clients);
@@ -90,15 +102,27 @@ describe("health", () => {
 
   test("writes nothing and asks no CONFIG SET, under a right to read keys of nobody", async () => {
     const sentBefore = clients.map(({ sent }) => sent.length);
-    const keysBefore = await Promise.all(clients.map((client) => client.dbsize()));
+    const writesBefore = await Promise.all(servers.map(writesOn));
     await healthOf(clients);
-    expect(await Promise.all(clients.map((client) => client.dbsize()))).toEqual(keysBefore);
+    expect(await Promise.all(servers.map(writesOn))).toEqual(writesBefore);
     for (const [index, { sent }] of clients.entries()) {
       const commands = sent.slice(sentBefore[index]).map((line) => line.replace(/ .*/s, ""));
       expect(new Set(commands)).toEqual(
-        new Set(["time", "info", "config", "eval", "evalsha", "publish"]),
+        new Set(["time", "info", "config", "script", "eval", "evalsha", "publish"]),
       );
       expect(sent.some((line) => /config set/i.test(line))).toBe(false);
+    }
+  });
+
+  test("deletes no lock, whatever its name", async () => {
+    const redlock = new Redlock(clients, { nodeTimeout: NODE_TIMEOUT_MS });
+    const locks = await Promise.all(
+      ["health", "{health}", "redlock:health"].map((name) => redlock.acquire(name, 60_000)),
+    );
+    await redlock.health();
+    for (const lock of locks) {
+      await lock.extend(60_000);
+      await lock.release();
     }
   });
 
@@ -288,6 +312,7 @@ describe("health", () => {
     ["-evalsha", "EVALSHA", { role: "master" }],
     ["-publish", "PUBLISH", { role: "master" }],
     ["-subscribe", "SUBSCRIBE", { role: "master" }],
+    ["-script|load", "SCRIPT LOAD", { role: "master" }],
   ])("says of an ACL with %s that %s is refused, and tells the rest", async (rule, what, rest) => {
     await withServer([], async ({ port, url }) => {
       await ask(port, ["ACL", "SETUSER", "default", rule]);
@@ -296,6 +321,53 @@ describe("health", () => {
       expect(defined(node).findings).toEqual([
         expect.stringMatching(new RegExp(`^refuses ${what} \\(NOPERM .*\\): `)),
       ]);
+    });
+  });
+
+  test.each([
+    ["set", /no lock can be acquired/],
+    ["get", /no lock can be extended or released/],
+    ["del", /no lock can be released/],
+    ["exists", /no lock on several resources can be acquired/],
+    ["pexpire", /no lock can be extended/],
+    ["pttl", /no lock can be extended/],
+    ["type", /inspect\(\)/],
+    ["zadd", /waits/],
+    ["zrange", /waits/],
+    ["zrank", /waits/],
+    ["zrem", /waits/],
+    ["hset", /waits/],
+    ["hget", /waits/],
+    ["hdel", /waits/],
+  ])("says that %s is refused inside of scripts, and what that means", async (command, meaning) => {
+    await withServer([], async ({ port, url }) => {
+      await ask(port, ["ACL", "SETUSER", "default", `-${command}`]);
+      const findings = await findingsOf(url);
+      expect(findings).toEqual([
+        expect.stringMatching(new RegExp(`^refuses ${command.toUpperCase()} \\(.*\\): `)),
+      ]);
+      expect(findings[0]).toMatch(meaning);
+    });
+  });
+
+  test("finds nothing where the user has the rights that the README names, and no other", async () => {
+    await withServer([], async ({ port }) => {
+      const user = ["limited", "on", ">secret", ...RIGHTS];
+      await ask(port, ["ACL", "SETUSER", ...user]);
+      expect(await findingsOf(`redis://limited:secret@127.0.0.1:${port}`)).toEqual([]);
+    });
+  });
+
+  test("says that a command that was renamed is refused", async () => {
+    await withServer(["--rename-command", "PEXPIRE", ""], async ({ url }) => {
+      expect(await findingsOf(url)).toEqual([expect.stringMatching(/^refuses PEXPIRE \(/)]);
+    });
+  });
+
+  test("says nothing of the commands of the line where nobody is to wait in it", async () => {
+    await withServer([], async ({ port, url }) => {
+      await ask(port, ["ACL", "SETUSER", "default", "-@sortedset", "-@hash"]);
+      expect(await findingsOf(url, { queue: false })).toEqual([]);
     });
   });
 
