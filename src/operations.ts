@@ -75,6 +75,7 @@ export class Operation {
   /** What is asked in its place where the node refuses its keys. */
   readonly otherwise: (() => Operation) | undefined;
   #command: Command | undefined;
+  #keyCharacters: number | undefined;
 
   constructor(
     script: OperationScript,
@@ -89,6 +90,11 @@ export class Operation {
     this.always = always;
     this.keeps = keeps;
     this.otherwise = otherwise;
+  }
+
+  /** How many characters its keys have together. */
+  get keyCharacters(): number {
+    return (this.#keyCharacters ??= this.keys.reduce((sum, { length }) => sum + length, 0));
   }
 
   /** It by itself, made once for all nodes. */
@@ -233,7 +239,7 @@ export function batchOf(operations: readonly Operation[]): Command {
   const sets: string[] = [];
   for (const { script, keys: own, args, sets: value } of operations) {
     if (value !== undefined) sets.push(value);
-    keys.push(...own);
+    for (const key of own) keys.push(key);
     batch.push(script.name, own.length, args.length, ...args);
   }
   const command = {

@@ -165,6 +165,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   /**
    * Takes a lock on all the resources, waiting for it as the settings say.
    *
+   * @param resources at most 1000, whose keys have at most 100 000 characters together
    * @param ttl ms after which the servers free the lock by themselves
    * @returns the lock, whose validity is positive
    * @throws ExecutionError `ERR_REDLOCK_QUORUM`, `_VALIDITY`, `_TIMEOUT`, `_CLOSED`; the signal's

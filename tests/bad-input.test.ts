@@ -216,6 +216,48 @@ describe("a ttl", () => {
   });
 });
 
+describe("the resources of one lock", () => {
+  const names = (count: number, length = 1): string[] =>
+    Array.from({ length: count }, (_, index) => String(index).padEnd(length, "x"));
+  const calls: Record<string, (resources: string | string[]) => Promise<unknown>> = {
+    "acquire()": (resources) => redlock.acquire(resources, TTL_MS),
+    "tryAcquire()": (resources) => redlock.tryAcquire(resources, TTL_MS),
+    "using()": (resources) => redlock.using(resources, TTL_MS, neverRun),
+    "inspect()": (resources) => redlock.inspect(resources),
+    "adopt()": (resources) =>
+      Promise.resolve().then(() => redlock.adopt({ ...lock.toJSON(), resources } as LockJson)),
+  };
+
+  test.each(Object.entries(calls))(
+    "are at most 1000, with at most 100 000 characters: %s refuses more",
+    async (name, call) => {
+      expectRefusal(await refused(() => call(names(1001))), RangeError, name, "1001", "1000");
+      expectRefusal(await refused(() => call(names(130_000))), RangeError, name, "130000");
+      for (const long of [["x".repeat(100_001)], names(500, 201), ["x".repeat(1 << 20)]]) {
+        const error = await refused(() => call(long));
+        expectRefusal(error, RangeError, name, "characters", "100000");
+        expect(error.message.length).toBeLessThan(300);
+      }
+    },
+  );
+
+  test("may be 1000, with 100 000 characters, and repeats do not count", async () => {
+    const most = names(1000, 100);
+    const taken = await redlock.acquire([...most, ...most], TTL_MS);
+    expect(taken.resources).toEqual(most);
+    expect(redlock.adopt(taken.toJSON()).resources).toEqual(most);
+    for (const node of await redlock.inspect(most)) expect(node.ok).toBe(true);
+    await taken.extend(TTL_MS);
+    await taken.release();
+  });
+
+  test("have the prefix in their keys, which counts", async () => {
+    const prefixed = new Redlock(clients, { keyPrefix: "x".repeat(60) });
+    const error = await refused(() => prefixed.acquire(names(1000, 41), TTL_MS));
+    expectRefusal(error, RangeError, "acquire()", "101000");
+  });
+});
+
 describe("resources", () => {
   type Resources = string | readonly string[];
   const calls: Record<string, (resources: Resources) => Promise<unknown>> = {

@@ -110,6 +110,38 @@ describe("operations of one turn of the event loop", () => {
     expect(sent()).toEqual(Array(3).fill(["evalsha", "evalsha", "evalsha"]));
   });
 
+  /** How many keys each call to a server has, and how many characters these have together. */
+  function keysSent(): { keys: number; characters: number }[] {
+    return clients.flatMap(({ sent: lines }) =>
+      lines.map((line) => {
+        const [, , count, ...rest] = line.split(" ");
+        const keys = rest.slice(0, Number(count));
+        return { keys: keys.length, characters: keys.join("").length };
+      }),
+    );
+  }
+
+  test("go in calls of at most 1024 keys", async () => {
+    const many = Array.from({ length: 50 }, () => Array.from({ length: 100 }, () => fresh()));
+    const locks = await Promise.all(many.map((names) => redlock.acquire(names, 60_000)));
+    expect(locks.every(({ valid }) => valid)).toBe(true);
+    expect(keysSent().map(({ keys }) => keys)).toEqual(Array(15).fill(1000));
+    await forgetSent();
+    await Promise.all(locks.map((lock) => lock.extend(60_000)));
+    expect(keysSent().map(({ keys }) => keys)).toEqual(Array(15).fill(1000));
+    await Promise.all(locks.map((lock) => lock.release()));
+    for (const [name] of many) await untilFree(servers, defined(name));
+  });
+
+  test("go in calls whose keys have at most 100 000 characters, but for an operation by itself", async () => {
+    const name = (length: number): string => fresh().padEnd(length, "x");
+    const locks = await Promise.all(
+      [60_000, 39_000, 2000, 98_500, 10].map((length) => redlock.acquire(name(length), 60_000)),
+    );
+    expect(sent()).toEqual(Array(3).fill(["evalsha", "set", "evalsha"]));
+    await Promise.all(locks.map((lock) => lock.release()));
+  });
+
   test("are sent once more in full to a server that has not cached their script", async () => {
     await Promise.all(servers.map(({ port }) => ask(port, ["SCRIPT", "FLUSH"])));
     const locks = await acquireAll([fresh(), fresh(), fresh()]);

@@ -23,8 +23,12 @@ type Send = (
   onError: (error: Error) => void,
 ) => void;
 
-/** A call of more operations would hold up the server for others. */
+/** A call of more would hold up the server for others. One operation by itself may have more keys. */
 const MOST_OPERATIONS = 256;
+/** As many as so many operations on one resource have that take fenced locks in line. */
+const MOST_KEYS = 1024;
+/** In all keys of a call. */
+const MOST_CHARACTERS = 100_000;
 
 /**
  * Brings the operations that one node is asked in a turn of the event loop together in one call, in their
@@ -59,7 +63,13 @@ export class Coalescer {
     const inquiries = this.#waiting;
     this.#waiting = [];
     const open = this.#kept(inquiries, isWanted);
-    for (const group of this.#bySlot ? groupedByTag(open) : [open]) this.#call(group);
+    if (open.length < 2) {
+      this.#call(open);
+      return;
+    }
+    for (const group of this.#bySlot ? groupedByTag(open) : [open]) {
+      for (const call of inCalls(group)) this.#call(call);
+    }
   };
 
   #kept(inquiries: readonly Inquiry[], isKept: (inquiry: Inquiry) => boolean): readonly Inquiry[] {
@@ -170,6 +180,25 @@ function deliver(inquiries: readonly Inquiry[], batchReply: unknown): void {
     if (types.isNativeError(reply)) inquiry.onError(reply);
     else inquiry.onReply(reply);
   }
+}
+
+/** As few calls as can be, in the order of the operations. */
+function inCalls(inquiries: readonly Inquiry[]): readonly (readonly Inquiry[])[] {
+  const calls: (readonly Inquiry[])[] = [];
+  let first = 0;
+  let keys = 0;
+  let characters = 0;
+  for (const [index, { operation }] of inquiries.entries()) {
+    keys += operation.keys.length;
+    characters += operation.keyCharacters;
+    if (index === first || (keys <= MOST_KEYS && characters <= MOST_CHARACTERS)) continue;
+    calls.push(inquiries.slice(first, index));
+    first = index;
+    keys = operation.keys.length;
+    characters = operation.keyCharacters;
+  }
+  calls.push(first === 0 ? inquiries : inquiries.slice(first));
+  return calls;
 }
 
 /** Keys of one hash tag share a slot; without a tag, only a key and itself surely do. */

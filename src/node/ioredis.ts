@@ -109,6 +109,7 @@ class IoredisConnection implements Connection {
 
   send(command: string, args: readonly Argument[]): Promise<unknown> {
     try {
+      // The limits of one lock and of one call keep these far below what a function's call can take.
       return this.#client.call(command, ...args);
     } catch (error) {
       return Promise.reject(asError(error));
