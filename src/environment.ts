@@ -46,6 +46,15 @@ function randomValue(): string {
   return pool.toString("hex", poolUsed - VALUE_BYTES, poolUsed);
 }
 
+/**
+ * The functions as they are when this file is loaded. A test that puts fake timers in their place moves the
+ * library's clocks and timers with them, as it should. But a turn that never ends would leave this call and all
+ * later ones without an answer, and sockets are read by the real event loop.
+ */
+const nextTick = process.nextTick.bind(process);
+const realSetImmediate = setImmediate;
+const realQueueMicrotask = queueMicrotask;
+
 export const systemEnvironment: Environment = {
   now: () => ({ monotonicMs: performance.now(), wallMs: Date.now() }),
   monotonicMs: () => performance.now(),
@@ -57,15 +66,20 @@ export const systemEnvironment: Environment = {
   },
   // From a microtask, the ticks run after all microtasks.
   endOfTurn: (callback) => {
-    process.nextTick(callback);
+    nextTick(callback);
   },
   // A timer runs before the loop polls its sockets, an immediate after it.
   afterPoll: (callback) => {
-    setImmediate(callback);
+    realSetImmediate(callback);
   },
   random: Math.random,
   randomValue,
 };
+
+/** Calls back in a turn of its own, so that what a caller's code throws breaks nothing of the library's. */
+export function inOwnTurn(callback: () => void): void {
+  realQueueMicrotask(callback);
+}
 
 export async function endOfTurn(environment: Environment): Promise<void> {
   // In a timer's or an event's callback, a tick would run before all microtasks.

@@ -1,7 +1,14 @@
-import { EventEmitter, setMaxListeners } from "node:events";
+import { errorMonitor, EventEmitter, setMaxListeners } from "node:events";
 import pTimeout from "p-timeout";
 import { Alarms } from "./alarms.js";
-import { endOfTurn, type Environment, type Instant, pTimeoutTimers, sleep } from "./environment.js";
+import {
+  endOfTurn,
+  type Environment,
+  inOwnTurn,
+  type Instant,
+  pTimeoutTimers,
+  sleep,
+} from "./environment.js";
 import {
   Abstention,
   type ErrorCode,
@@ -158,8 +165,6 @@ export class Redlock extends EventEmitter implements LockIssuer {
     this.#lines = new Lines(this.#nodes, environment, this.#report);
     this.clients = new Set(this.#nodes.map(({ client }) => client));
     setMaxListeners(0, this.#closing.signal);
-    // Node crashes a process that emits `error` with no listener.
-    this.on("error", () => undefined);
   }
 
   /**
@@ -767,7 +772,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
         `There can be no line for ${keys.join(", ")}: its braces are no hash tag. Who waits for it polls. ` +
           "Give the resource a name without braces, or with a {tag}, or set `queue: false`.",
       );
-      queueMicrotask(() => this.emit("error", error));
+      this.#tell(error);
     }
     return lineKeys;
   }
@@ -823,11 +828,18 @@ export class Redlock extends EventEmitter implements LockIssuer {
     );
   }
 
-  /** In a turn of its own, so that a listener that throws breaks no vote count. */
   readonly #report = (error: Error, node: Node): void => {
-    if (error instanceof Abstention) return;
-    queueMicrotask(() => this.emit("error", error, node.name));
+    if (!(error instanceof Abstention)) this.#tell(error, node.name);
   };
+
+  /** In a turn of its own, so that a listener that throws breaks no vote count. */
+  #tell(...told: [error: Error, node?: string]): void {
+    inOwnTurn(() => {
+      // Node crashes a process that emits `error` where nobody listens to it.
+      const isHeard = this.listenerCount("error") > 0;
+      this.emit(isHeard ? "error" : errorMonitor, ...told);
+    });
+  }
 
   #assertOpen(): void {
     this.#closing.signal.throwIfAborted();

@@ -1,4 +1,4 @@
-import { getEventListeners } from "node:events";
+import { errorMonitor, getEventListeners } from "node:events";
 import { describe, expect, it } from "@jest/globals";
 import { ExecutionError } from "../../src/errors.js";
 import { Redlock } from "../../src/redlock.js";
@@ -571,14 +571,21 @@ describe("a Redlock", () => {
     );
   });
 
-  it(
-    "does not crash the process where nobody listens to its errors",
+  it.each([
+    ["nobody ever listened", () => undefined],
+    ["all listeners were removed", (redlock: Redlock) => redlock.removeAllListeners()],
+    ["those of errors were removed", (redlock: Redlock) => redlock.removeAllListeners("error")],
+  ])("does not crash the process where %s: a vote against is told to a monitor only", (_, remove) =>
     played(async (stage) => {
       const { redlock, errors, onError } = await stage.connect({ retryCount: 0 });
       redlock.off("error", onError);
+      remove(redlock);
+      const monitored: unknown[] = [];
+      redlock.on(errorMonitor, (_error, node) => monitored.push(node));
       stage.occupy(ALL, "r");
       await rejection(redlock.acquire("r", 1000));
       expect(errors).toEqual([]);
-    }),
+      expect(monitored).toHaveLength(5);
+    })(),
   );
 });
