@@ -747,14 +747,33 @@ export class Redlock extends EventEmitter implements LockIssuer {
     });
   }
 
-  /** What is behind a lock whose keys are named as ours are. */
+  /** What is behind a lock whose keys are named as ours are, and are on our nodes. */
   #partsOf(lock: Lock, call: string): LockParts {
     const parts = partsOf(lock, call);
     const { keyPrefix } = this.settings;
-    if (parts.keyPrefix === keyPrefix) return parts;
-    throw invalidType(
-      `${call}() needs a lock of this Redlock's own keyPrefix, but this one's keys have other names. ` +
-        "Call it on the Redlock that acquired the lock, or on one with the same keyPrefix.",
+    if (parts.redlock === this) return parts;
+    if (parts.keyPrefix !== keyPrefix) {
+      throw invalidType(
+        `${call}() needs a lock of this Redlock's own keyPrefix, but this one's keys have other names. ` +
+          "Call it on the Redlock that acquired the lock, or on one with the same keyPrefix.",
+      );
+    }
+    if (!this.#hasNodesOf(parts.redlock)) {
+      throw invalidType(
+        `${call}() needs a lock on this Redlock's own nodes, but this one is on other nodes. ` +
+          "Call it on the Redlock that acquired it, or on one with the same nodes.",
+      );
+    }
+    return parts;
+  }
+
+  /** Whether the two ask the same nodes, in whatever order. */
+  #hasNodesOf(issuer: LockIssuer): boolean {
+    if (!(#nodes in issuer)) return false;
+    const others = issuer.#nodes;
+    return (
+      others.length === this.#nodes.length &&
+      this.#nodes.every((node) => others.some((other) => node.reachesSameKeys(other)))
     );
   }
 

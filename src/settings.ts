@@ -135,12 +135,13 @@ export function resolveSettings(
   const resolved: Record<string, unknown> = { ...base };
   for (const [name, value] of Object.entries(given)) {
     if (!isSetting(name)) throw unknownSetting(name, call);
-    if (CONSTRUCTOR_ONLY.has(name) && base !== DEFAULTS) {
+    if (value === undefined) continue;
+    const isOther = base !== DEFAULTS && value !== base[name];
+    if (isOther && CONSTRUCTOR_ONLY.has(name)) {
       throw invalidType(
         `${name} is a setting of the constructor, not of ${call}(): one Redlock has one. Make another Redlock for another ${name}.`,
       );
     }
-    if (value === undefined) continue;
     CHECKS[name](value, `The setting ${name} of ${call}()`);
     resolved[name] = value;
   }

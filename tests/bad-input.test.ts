@@ -396,6 +396,56 @@ describe("a setting", () => {
     }
   });
 
+  test("a lock on other nodes is refused by extend and release, and stays held", async () => {
+    const lock = await new Redlock(clients, { nodeTimeout: 5000 }).acquire(fresh(), 60_000);
+    const others: NodeEntry[][] = [
+      clients.slice(0, 2),
+      [...clients.slice(0, 2), "redis://localhost:1"],
+      [...clients, "redis://localhost:1"],
+      // Another database of the same servers, and other keys in the same one.
+      servers.map(({ url }) => `${url}/1`),
+      [...clients.slice(0, 2), defined(clients[2]).duplicate({ keyPrefix: "app:" })],
+    ];
+    for (const entries of others) {
+      const other = new Redlock(entries);
+      for (const call of ["extend", "release"] as const) {
+        const error = await rejection(
+          call === "extend" ? other.extend(lock, 60_000) : other.release(lock),
+        );
+        expectRefusal(error, TypeError, `${call}()`, "other nodes", "Redlock that acquired it");
+      }
+      await other[Symbol.asyncDispose]();
+      for (const entry of entries) {
+        if (typeof entry !== "string" && !clients.some((one) => one === entry)) entry.disconnect();
+      }
+    }
+    expect(lock.valid).toBe(true);
+    await lock.release();
+  });
+
+  test("a lock on the same nodes is taken, whichever clients or URLs lead there, in any order", async () => {
+    const doubles = clients.map((client) => client.duplicate());
+    const urls = servers.map(({ url }) => url);
+    const entries: NodeEntry[][] = [clients.toReversed(), doubles, urls, urls.toReversed()];
+    const redlocks = entries.map((nodes) => new Redlock(nodes, { nodeTimeout: 5000 }));
+    for (const one of redlocks) {
+      for (const other of redlocks) {
+        const lock = await one.acquire(fresh(), 60_000);
+        expect(await other.extend(lock, 60_000)).toBe(lock);
+        await other.release(lock);
+        expect(await valuesOn(servers, defined(lock.resources[0]))).toEqual(
+          servers.map(() => null),
+        );
+      }
+    }
+    const lock = await redlock.acquire(fresh(), 60_000);
+    const adopted = defined(redlocks[2]).adopt(lock.toJSON());
+    await redlock.extend(adopted, 60_000);
+    await redlock.release(adopted);
+    for (const one of redlocks) await one[Symbol.asyncDispose]();
+    disconnectAll(doubles);
+  });
+
   test("a lock of another keyPrefix is refused by extend and release, and stays held", async () => {
     const lock = await new Redlock(clients, { keyPrefix: "a:" }).acquire(fresh(), 60_000);
     const other = new Redlock(clients, { keyPrefix: "b:" });
@@ -411,6 +461,19 @@ describe("a setting", () => {
     lock.resources.pop();
     expect((await lock.release()).attempts).toHaveLength(1);
     expect(await valuesOn(servers, `a:${resource ?? ""}`)).toEqual(servers.map(() => null));
+  });
+
+  test("of the constructor alone is taken by every call where it is the same, as in its own settings", async () => {
+    for (const restartGuard of [undefined, 1, false] as const) {
+      const own = new Redlock(clients, { keyPrefix: "own:", restartGuard });
+      const all = { ...own.settings, retryCount: 0 };
+      const lock = await own.acquire(fresh(), TTL_MS, all);
+      await own.extend(lock, TTL_MS, all);
+      await own.release(lock, all);
+      const same: RedlockSettings = { ...all, keyPrefix: undefined };
+      await own.using(fresh(), TTL_MS, same, () => undefined);
+      expect(await own.tryAcquire(fresh(), TTL_MS, all)).not.toBeNull();
+    }
   });
 
   test("keyPrefix is refused by every call: it is the constructor's", async () => {

@@ -196,6 +196,24 @@ describe("quit", () => {
     await untilWithoutClients(servers);
   });
 
+  test("leaves alone what has ended, by itself or by another Redlock: no timer holds the process", async () => {
+    const clients = await connectAll(servers);
+    const redlock = redlockOf(clients);
+    const other = redlockOf(clients);
+    const own = redlockOf(urls());
+    await untilConnected(own);
+    await Promise.all([redlock.quit(), own.quit()]);
+    await until(
+      () => clients.every(({ status }) => status === "end"),
+      10_000,
+      () => "a client did not end",
+    );
+    await untilWithoutClients(servers);
+    const before = timers();
+    await Promise.all([redlock.quit(), other.quit(), own.quit()]);
+    expect(timers()).toBeLessThanOrEqual(before);
+  });
+
   test("ends a Redlock that was made just now, or never used", async () => {
     const mute = await startStubbornServer();
     const lazy = new Redis(defined(servers[0]).port, "127.0.0.1", { lazyConnect: true });

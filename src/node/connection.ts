@@ -8,6 +8,8 @@ import type { Argument } from "../operations.js";
 export interface Connection {
   /** `host:port`, never a credential. */
   readonly name: string;
+  /** The server, its database and the client's own key prefix: connections of equal ones reach the same keys. */
+  readonly keyspace: string;
   /**
    * `connecting`: for the first time, without a failure so far. `down`: closed, ended, or
    * reconnecting after a failure.

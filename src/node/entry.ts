@@ -14,16 +14,20 @@ export interface CheckedEntry {
   readonly client: Client;
   /** The library made it and closes it. */
   readonly own: boolean;
-  readonly connect: () => Connection;
+  readonly connect: (environment: Environment) => Connection;
 }
 
 export function checkEntry(entry: NodeEntry, where: string): CheckedEntry {
   if (typeof entry === "string") {
     const client = Object.freeze(publicUrl(entry, where));
-    return { client, own: true, connect: () => connectTo(entry) };
+    return { client, own: true, connect: (environment) => connectTo(entry, environment) };
   }
   if (isRedisClient(entry)) {
-    return { client: entry, own: false, connect: () => connectionOf(entry) };
+    return {
+      client: entry,
+      own: false,
+      connect: (environment) => connectionOf(entry, environment),
+    };
   }
   throw invalidType(
     `${where} is no Redis client that this library knows: it needs status, call, connect, quit, disconnect and on, ` +
@@ -66,7 +70,7 @@ export function makeNodes(
     firstIndexes.set(identity, index);
   }
   return checked.map(({ client, own, connect }) => ({
-    node: new Node(client, connect(), environment, guard?.watch()),
+    node: new Node(client, connect(environment), environment, guard?.watch()),
     own,
   }));
 }

@@ -1,5 +1,5 @@
 import { Redis } from "ioredis";
-import { systemEnvironment } from "../environment.js";
+import type { Environment } from "../environment.js";
 import { asError, invalidType } from "../errors.js";
 import type { Argument } from "../operations.js";
 import type { RedisClient, Subscriber } from "./client.js";
@@ -20,7 +20,7 @@ export function isRedisClient(entry: unknown): entry is RedisClient {
  * A connection of our own, for a URL, with options that suit Redlock: what cannot be sent now fails
  * now, and nothing is sent a second time by the client.
  */
-export function connectTo(url: string): Connection {
+export function connectTo(url: string, environment: Environment): Connection {
   const client = new Redis(url, {
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
@@ -32,19 +32,24 @@ export function connectTo(url: string): Connection {
     disconnectTimeout: 250,
     retryStrategy: (failures) => Math.min(50 * failures, 500),
   });
-  return new IoredisConnection(client, () => {
+  return new IoredisConnection(client, environment, () => {
     client.disconnect(true);
   });
 }
 
-const known = new WeakMap<RedisClient, Connection>();
+const known = new WeakMap<Environment, WeakMap<RedisClient, Connection>>();
 
-/** The connection of a client that the caller owns: one a client, however many Redlocks share it, so that its listeners do not add up. */
-export function connectionOf(client: RedisClient): Connection {
-  let connection = known.get(client);
+/**
+ * The connection of a client that the caller owns: one a client, however many Redlocks share it, so that its
+ * listeners do not add up. Its times are by the clocks of one environment, which all real Redlocks share.
+ */
+export function connectionOf(client: RedisClient, environment: Environment): Connection {
+  let ofClients = known.get(environment);
+  if (ofClients === undefined) known.set(environment, (ofClients = new WeakMap()));
+  let connection = ofClients.get(client);
   if (connection === undefined) {
-    connection = new IoredisConnection(client);
-    known.set(client, connection);
+    connection = new IoredisConnection(client, environment);
+    ofClients.set(client, connection);
   }
   return connection;
 }
@@ -56,7 +61,7 @@ interface Waiter {
 
 class IoredisConnection implements Connection {
   epoch = 0;
-  openedMs = systemEnvironment.monotonicMs();
+  openedMs: number;
   failure: Error | undefined;
   readonly isCluster: boolean;
   readonly renew?: () => void;
@@ -65,13 +70,14 @@ class IoredisConnection implements Connection {
   #failed = false;
   #waiters: Waiter[] = [];
 
-  constructor(client: RedisClient, renew?: () => void) {
+  constructor(client: RedisClient, environment: Environment, renew?: () => void) {
     this.#client = client;
+    this.openedMs = environment.monotonicMs();
     this.isCluster = client.isCluster === true;
     if (renew !== undefined) this.renew = renew;
     client.on("ready", () => {
       this.epoch += 1;
-      this.openedMs = systemEnvironment.monotonicMs();
+      this.openedMs = environment.monotonicMs();
       this.#failed = false;
       this.failure = undefined;
       for (const { resolve } of this.#takeWaiters()) resolve();
@@ -92,6 +98,13 @@ class IoredisConnection implements Connection {
 
   get name(): string {
     return addressOf(this.#client);
+  }
+
+  get keyspace(): string {
+    const { isCluster, options } = this.#client as ClientOfAddress;
+    // A Cluster client names a server of which it happens to know: which Cluster it is cannot be told.
+    const where = isCluster === true ? "cluster" : this.name;
+    return `${where}/${options?.db ?? 0} ${options?.keyPrefix ?? ""}`;
   }
 
   get state(): Connection["state"] {
@@ -160,7 +173,8 @@ class IoredisConnection implements Connection {
   }
 
   disconnect(): void {
-    this.#client.disconnect();
+    // ioredis sets a timer for this even where the connection is gone, which would hold up the process's end.
+    if (this.#client.status !== "end") this.#client.disconnect();
   }
 
   #takeWaiters(): Waiter[] {
@@ -176,19 +190,34 @@ interface Address {
   readonly path?: string;
 }
 
-/** Read anew each time: a Cluster client knows no node before it has connected. */
-function addressOf(client: RedisClient): string {
-  if (client.isCluster === true) {
-    const { nodes } = client as { nodes?: () => { options: Address }[] };
-    const first = nodes?.call(client)[0];
-    return first === undefined ? "cluster" : `cluster ${inText(first.options)}`;
-  }
-  const { options } = client as { options?: Address };
-  return inText(options ?? {});
+/** What a client of ioredis tells of where it leads to. */
+interface ClientOfAddress {
+  readonly isCluster?: boolean;
+  readonly nodes?: () => { options: Address }[];
+  readonly options?: Address & {
+    readonly db?: number;
+    readonly keyPrefix?: string;
+    /** The name of a group of servers, whose master the Sentinels know. */
+    readonly name?: string;
+    readonly sentinels?: readonly Address[] | null;
+  };
 }
 
-function inText({ path, host = "127.0.0.1", port = 6379 }: Address): string {
-  return path ?? `${host}:${port}`;
+/** Read anew each time: a Cluster client knows no node before it has connected. */
+function addressOf(client: ClientOfAddress): string {
+  const { options = {} } = client;
+  if (client.isCluster === true) {
+    const first = client.nodes?.()[0];
+    return first === undefined ? "cluster" : `cluster ${inText(first.options)}`;
+  }
+  const sentinel = options.sentinels?.[0];
+  // Independent groups often have one name, so that only their Sentinels tell them apart.
+  if (sentinel !== undefined) return `sentinel ${options.name ?? ""}@${inText(sentinel, 26379)}`;
+  return inText(options);
+}
+
+function inText({ path, host = "127.0.0.1", port }: Address, usualPort = 6379): string {
+  return path ?? `${host}:${port ?? usualPort}`;
 }
 
 /** The URL without user name and password. Throws, without showing the text, where it is no Redis URL. */

@@ -68,6 +68,11 @@ export class Node {
     return this.#connection.name;
   }
 
+  /** Whether both lead to the same keys, as far as can be told. */
+  reachesSameKeys(other: Node): boolean {
+    return this.client === other.client || this.#connection.keyspace === other.#connection.keyspace;
+  }
+
   /**
    * What this node has to answer in where the caller set no `nodeTimeout`: 5 % of the ttl within 50 to
    * 1000 ms, but three times its recent round trip while that is under a third of the ttl.

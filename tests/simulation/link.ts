@@ -130,6 +130,10 @@ export class Link implements Connection {
     world.after(0, this.#connect, host);
   }
 
+  get keyspace(): string {
+    return this.name;
+  }
+
   /** Commands without an answer. */
   get pending(): number {
     return this.#inFlight.length + this.#unsent.length;

@@ -36,6 +36,10 @@ export class Wire implements Connection {
     this.name = name;
   }
 
+  get keyspace(): string {
+    return this.name;
+  }
+
   get isLost(): boolean {
     return this.losesRequests || this.losesReplies;
   }
