@@ -8,6 +8,7 @@ import {
   type Instant,
   pTimeoutTimers,
   sleep,
+  type Timer,
 } from "./environment.js";
 import {
   Abstention,
@@ -58,7 +59,7 @@ import {
   resolveSettings,
   type Settings,
 } from "./settings.js";
-import { driftMs, elapsedMs, type Term, validityMs } from "./validity.js";
+import { driftMs, type Term, validityMs } from "./validity.js";
 import { lineKeysOf } from "./waiting/line-keys.js";
 import { Lines } from "./waiting/lines.js";
 import { retry } from "./waiting/retry.js";
@@ -84,6 +85,8 @@ interface Acquisition extends Call {
   readonly fenceKeys: readonly string[] | undefined;
   /** The least token that the last attempt has left. */
   leastToken: number;
+  /** What the keys of a node that answered "held" hold in place of a lock, once somebody looks. */
+  strangers: Map<Node, Promise<string | undefined>> | undefined;
 }
 
 interface Extension extends Call {
@@ -211,23 +214,28 @@ export class Redlock extends EventEmitter implements LockIssuer {
     if (retries === 0) return undefined;
     const lineKeys = this.#lineKeys(keys, settings);
     const timeLeftMs = (): number => this.#budgetLeftMs(acquisition);
-    if (lineKeys === undefined) {
-      const attempt = (): Promise<Lock | undefined> => this.#attempt(acquisition);
-      return this.#retry(retries, attempt, settings, timeLeftMs, settings.signal);
+    const look = this.#lookBeforeEnd(acquisition);
+    try {
+      if (lineKeys === undefined) {
+        const attempt = (): Promise<Lock | undefined> => this.#attempt(acquisition);
+        return await this.#retry(retries, attempt, settings, timeLeftMs, settings.signal);
+      }
+      return await this.#lines.wait({
+        keys,
+        lineKeys,
+        start,
+        history,
+        retries,
+        nextDelayMs: () => this.#retryDelayMs(settings),
+        mostDelayMs: settings.retryDelay + settings.retryJitter,
+        timeLeftMs,
+        nodeTimeoutMs: nodeTimeouts(settings, ttlMs),
+        signals: this.#signalsOf(settings.signal),
+        attempt: (stand) => this.#attempt(acquisition, stand),
+      });
+    } finally {
+      if (look !== undefined) this.#environment.clearTimer(look);
     }
-    return this.#lines.wait({
-      keys,
-      lineKeys,
-      start,
-      history,
-      retries,
-      nextDelayMs: () => this.#retryDelayMs(settings),
-      mostDelayMs: settings.retryDelay + settings.retryJitter,
-      timeLeftMs,
-      nodeTimeoutMs: nodeTimeouts(settings, ttlMs),
-      signals: this.#signalsOf(settings.signal),
-      attempt: (stand) => this.#attempt(acquisition, stand),
-    });
   }
 
   /**
@@ -509,13 +517,13 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const released = await this.#untilGiven(
       attempt,
       resolved,
-      () => lock.ttl - elapsedMs(start, this.#environment.now()),
+      () => lock.ttl - this.#msSince(start),
     );
     if (released) return history;
     throw executionError({
       code: "ERR_REDLOCK_QUORUM",
       history,
-      elapsedMs: elapsedMs(start, this.#environment.now()),
+      elapsedMs: this.#msSince(start),
       refusalInWords: () => "holds it no longer",
     });
   }
@@ -709,6 +717,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
       keys,
       fenceKeys,
       leastToken: 0,
+      strangers: undefined,
       ttlMs: ttl,
       settings: resolved,
       start,
@@ -906,11 +915,29 @@ export class Redlock extends EventEmitter implements LockIssuer {
     return Math.max(0, retryDelay + jitterMs);
   }
 
-  /** Ms of `acquireTimeout` left; it has no say in a single attempt. */
+  /**
+   * Ms of `acquireTimeout` left; it has no say in a single attempt. What is waited for is timed by the monotonic
+   * clock alone: a wall clock that is set forward ends a lock, but no waiting.
+   */
   #budgetLeftMs({ settings, start }: Acquisition): number {
     const { acquireTimeout } = settings;
     if (acquireTimeout === undefined || acquireTimeout === 0) return Infinity;
-    return acquireTimeout - elapsedMs(start, this.#environment.now());
+    return acquireTimeout - this.#msSince(start);
+  }
+
+  /** Ms left of what `acquire` may take altogether, by which it must have said why it gave no lock. */
+  #callLeftMs({ settings, start, ttlMs }: Acquisition): number {
+    const { acquireTimeout, retryCount, retryDelay, retryJitter } = settings;
+    const nodeTimeoutMs = this.#longestNodeTimeoutMs(ttlMs, settings);
+    const callMs =
+      acquireTimeout === undefined
+        ? (timesOf(retryCount) + 1) * (nodeTimeoutMs + retryDelay + retryJitter)
+        : acquireTimeout || nodeTimeoutMs;
+    return callMs - this.#msSince(start);
+  }
+
+  #msSince({ monotonicMs }: Instant): number {
+    return this.#environment.monotonicMs() - monotonicMs;
   }
 
   /** Why `acquire` or `tryAcquire` gave no lock. */
@@ -926,47 +953,68 @@ export class Redlock extends EventEmitter implements LockIssuer {
           ? "ERR_REDLOCK_TIMEOUT"
           : code,
       history,
-      elapsedMs: elapsedMs(start, this.#environment.now()),
+      elapsedMs: this.#msSince(start),
       refusalInWords: (node) => strangers.get(node) ?? "held by another lock",
     });
   }
 
+  /** All of `acquireTimeout` is for waiting, so the look at the keys begins before its end, beside the waiting. */
+  #lookBeforeEnd(acquisition: Acquisition): Timer | undefined {
+    const leftMs = this.#budgetLeftMs(acquisition);
+    if (leftMs === Infinity) return undefined;
+    const nodeTimeoutMs = this.#longestNodeTimeoutMs(acquisition.ttlMs, acquisition.settings);
+    const look = (): void => void this.#strangeKeys(acquisition);
+    return this.#environment.setTimer(look, Math.max(leftMs / 2, leftMs - nodeTimeoutMs));
+  }
+
   /**
-   * Keys that hold no lock but other data, in words: SET NX itself only answers "held". Looks within
-   * what the last attempt left of the nodes' time.
+   * Keys that hold no lock but other data, in words: SET NX itself only answers "held". Looks once at each node
+   * that answered so, or may do so meanwhile: for one that has not voted nobody waits.
    */
   async #strangeKeys(acquisition: Acquisition): Promise<Map<Node, string>> {
-    const { resources, settings, ttlMs, history } = acquisition;
-    const round = history.last;
+    const { history } = acquisition;
+    const looks = (acquisition.strangers ??= new Map<Node, Promise<string | undefined>>());
     const strange = new Map<Node, string>();
-    if (round === undefined) return strange;
+    const seen = new Set<Node>();
+    for (;;) {
+      const refusing: Node[] = [];
+      for (const { node, vote } of history.last?.ballots ?? []) {
+        if (vote === "for" || (isRefusal(vote) && !isHeld(vote))) continue;
+        if (!looks.has(node)) looks.set(node, this.#strangeKey(node, acquisition));
+        if (vote !== undefined && !seen.has(node)) refusing.push(node);
+      }
+      if (refusing.length === 0) return strange;
+      for (const node of refusing) {
+        seen.add(node);
+        const stranger = await looks.get(node);
+        if (stranger !== undefined) strange.set(node, stranger);
+      }
+    }
+  }
+
+  async #strangeKey(node: Node, acquisition: Acquisition): Promise<string | undefined> {
+    const { resources, settings, ttlMs } = acquisition;
     const keys = this.#namedKeys(resources);
-    const looks = round.ballots.map(async ({ node, vote }) => {
-      const nodeLeftMs = nodeTimeouts(settings, ttlMs)(node) - round.elapsedMs;
-      const timeoutMs = Math.min(nodeLeftMs, this.#budgetLeftMs(acquisition));
-      if (!(isRefusal(vote) && isHeld(vote)) || timeoutMs <= 0) return;
-      const found = await inspectNode(
-        node,
-        keys,
-        false,
-        timeoutMs,
-        this.#environment,
-        settings.signal,
-      );
-      const stranger = found.resources.find(({ type }) => type !== "string" && type !== "none");
-      if (stranger === undefined) return;
-      const which = keys.length > 1 ? ` (${stranger.key})` : "";
-      strange.set(node, `key holds a ${stranger.type}${which}`);
-    });
-    await Promise.all(looks);
-    return strange;
+    const timeoutMs = Math.min(nodeTimeouts(settings, ttlMs)(node), this.#callLeftMs(acquisition));
+    if (timeoutMs <= 0) return undefined;
+    const found = await inspectNode(
+      node,
+      keys,
+      false,
+      timeoutMs,
+      this.#environment,
+      settings.signal,
+    );
+    const stranger = found.resources.find(({ type }) => type !== "string" && type !== "none");
+    if (stranger === undefined) return undefined;
+    return `key holds a ${stranger.type}${keys.length > 1 ? ` (${stranger.key})` : ""}`;
   }
 
   #extensionError({ code, history, start }: Extension): ExecutionError {
     return executionError({
       code,
       history,
-      elapsedMs: elapsedMs(start, this.#environment.now()),
+      elapsedMs: this.#msSince(start),
       refusalInWords: () => "holds this lock no longer",
     });
   }

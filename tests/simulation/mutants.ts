@@ -292,8 +292,8 @@ export const FOUND: readonly Mutant[] = [
   m(
     "an abort does not end the look at the keys",
     "redlock.ts",
-    "this.#environment,\n        settings.signal,\n      );",
-    "this.#environment,\n      );",
+    "this.#environment,\n      settings.signal,\n    );",
+    "this.#environment,\n    );",
   ),
   m(
     "another's equal token taken for an acceptance",

@@ -2,6 +2,7 @@ import { errorMonitor, getEventListeners } from "node:events";
 import { describe, expect, it } from "@jest/globals";
 import { ExecutionError } from "../../src/errors.js";
 import { Redlock } from "../../src/redlock.js";
+import type { Settings } from "../../src/settings.js";
 import { type Client, played, rejection, type Stage } from "./stage.js";
 
 const ALL = [0, 1, 2, 3, 4];
@@ -298,20 +299,24 @@ describe("waiting for a held lock", () => {
   );
 
   it(
-    "counts acquireTimeout by the clock that says more",
+    "counts acquireTimeout by the monotonic clock: a step of the wall clock ends no waiting",
     played(async (stage) => {
-      const { redlock, host } = await stage.connect();
-      stage.occupy(ALL, "r");
-      const startMs = stage.nowMs;
-      const acquiring = rejection(redlock.acquire("r", 1000, { acquireTimeout: 5000 }));
-      await stage.sleep(100);
-      host.stepWall(5000);
-      const error = await acquiring;
-      expect(error.code).toBe("ERR_REDLOCK_TIMEOUT");
-      // The time was over when the pause was: nothing is attempted any more.
-      expect(error.message).toContain("node-1:6379 held by another lock");
-      expect(error.attempts).toHaveLength(1);
-      expect(stage.nowMs - startMs).toBe(202);
+      for (const queue of [true, false]) {
+        const { redlock, host } = await stage.connect({ queue });
+        for (const stepMs of [60_000, -60_000]) {
+          stage.occupy(ALL, "r");
+          const acquiring = stage.timed(
+            rejection(redlock.acquire("r", 1000, { acquireTimeout: 4000 })),
+          );
+          await stage.sleep(100);
+          host.stepWall(stepMs);
+          const { ms, gives: error } = await acquiring;
+          expect(error.code).toBe("ERR_REDLOCK_TIMEOUT");
+          expect(error.message).toMatch(/attempts in (3\.[89]|4\.0) s/);
+          expect(ms).toBeGreaterThan(3700);
+          expect(ms).toBeLessThanOrEqual(4000);
+        }
+      }
     }),
   );
 
@@ -507,22 +512,65 @@ describe("a key that holds no lock", () => {
       );
       const several = await rejection(redlock.acquire(["q", "r"], 1000));
       expect(several.message).toContain("node-1:6379 key holds a zset (r),");
-      expect(stage.questions("inspect").map(({ node }) => node)).toEqual([0, 1, 2, 0, 1, 2]);
+      // Once each: those that had not voted could have answered that it is held.
+      expect(stage.questions("inspect").map(({ node }) => node)).toEqual([...ALL, ...ALL]);
+    }),
+  );
+
+  it.each([true, false])(
+    "is named by every server where acquireTimeout was spent waiting, and no later: queue is %s",
+    (queue) =>
+      played(async (stage) => {
+        const { redlock } = await stage.connect({ queue });
+        for (const { redis, clockMs } of stage.servers)
+          redis.execute("zadd", ["r", "1", "x"], clockMs);
+        for (const acquireTimeout of [40, 250, 2000]) {
+          const settings = { acquireTimeout, retryDelay: 30, retryJitter: 10 };
+          const { ms, gives } = await stage.timed(rejection(redlock.acquire("r", 1000, settings)));
+          expect(ms).toBeLessThanOrEqual(acquireTimeout);
+          expect(gives.code).toBe("ERR_REDLOCK_TIMEOUT");
+          expect(gives.message.match(/key holds a zset/g)?.length).toBeGreaterThanOrEqual(3);
+          expect(gives.message).not.toContain("held by another lock");
+        }
+      })(),
+  );
+
+  it(
+    "is not looked for while there is time to wait, nor once the lock was given",
+    played(async (stage) => {
+      const { redlock } = await stage.connect({ queue: true });
+      stage.occupy(ALL, "r", 1000);
+      await redlock.acquire("r", 1000, { acquireTimeout: 2000 });
+      await stage.sleep(5000);
+      expect(stage.questions("inspect")).toEqual([]);
     }),
   );
 
   it(
-    "is looked for only within what the last attempt left of the servers' time",
+    "is named by servers that refused while the others were looked at",
+    played(async (stage) => {
+      const { redlock, links } = await stage.connect({ retryCount: 0 });
+      for (const { redis, clockMs } of stage.servers)
+        redis.execute("zadd", ["r", "1", "x"], clockMs);
+      for (const link of links.slice(3)) link.extraDelayMs = 0.5;
+      const { message } = await rejection(redlock.acquire("r", 1000));
+      expect(message.match(/key holds a zset/g)).toHaveLength(5);
+    }),
+  );
+
+  it(
+    "is looked for within the call's time: one more nodeTimeout where a pause would have been",
     played(async (stage) => {
       const client = await stage.connect({ retryCount: 0, nodeTimeout: 100 });
       stage.occupy(ALL, "r");
-      setRoundTrip(client, 70);
-      expect((await stage.timed(rejection(client.redlock.acquire("r", 10_000)))).ms).toBe(100);
-      setRoundTrip(client, 100);
-      const startMs = stage.nowMs;
-      expect((await stage.timed(rejection(client.redlock.acquire("r", 10_000)))).ms).toBe(100);
-      await stage.sleep(200);
-      expect(stage.questions("inspect", startMs + 50)).toEqual([]);
+      const msOf = async (settings?: Settings): Promise<number> =>
+        (await stage.timed(rejection(client.redlock.acquire("r", 10_000, settings)))).ms;
+      setRoundTrip(client, 90);
+      expect(await msOf()).toBe(180);
+      expect(await msOf({ retryDelay: 50, retryJitter: 20 })).toBe(170);
+      expect(await msOf({ retryDelay: 0, retryJitter: 0 })).toBe(100);
+      expect(await msOf({ acquireTimeout: 0 })).toBe(100);
+      expect(await msOf({ acquireTimeout: 150 })).toBe(150);
     }),
   );
 
@@ -532,7 +580,7 @@ describe("a key that holds no lock", () => {
       const client = await stage.connect({ retryCount: 0, nodeTimeout: 300 });
       stage.occupy([1, 2], "r");
       setRoundTrip(client, 20);
-      for (const link of client.links.slice(1)) link.extraDelayMs = 60;
+      for (const link of client.links.slice(1, 3)) link.extraDelayMs = 60;
       client.links[0]?.reset();
       await rejection(client.redlock.acquire("r", 10_000));
       expect(client.links[0]?.state).toBe("ready");

@@ -35,6 +35,20 @@ describe("release", () => {
   );
 
   it(
+    "is tried until the ttl has passed by the monotonic clock: a step of the wall clock ends it no sooner",
+    played(async (stage) => {
+      const { redlock, host } = await stage.connect({ nodeTimeout: 50 });
+      const lock = await redlock.acquire("r", 10_000);
+      stage.freeze([0, 1, 2], 500);
+      const releasing = redlock.release(lock);
+      await stage.sleep(100);
+      host.stepWall(60_000);
+      expect((await releasing).attempts.length).toBeGreaterThan(1);
+      expect(stage.holders("r", lock.value)).toEqual([]);
+    }),
+  );
+
+  it(
     "of a lock that is released already resolves at once, and asks nobody",
     played(async (stage) => {
       const { redlock } = await stage.connect();
