@@ -1,4 +1,5 @@
 import { randomFillSync } from "node:crypto";
+import { offAbort, onAbort } from "./aborts.js";
 
 /** One reading of both clocks. The monotonic clock orders; the wall clock also counts a suspended machine's time. */
 export interface Instant {
@@ -103,9 +104,9 @@ export function sleep(
   return new Promise((resolve, reject) => {
     const end = (): void => {
       environment.clearTimer(timer);
-      for (const signal of signals) signal.removeEventListener("abort", onAbort);
+      for (const signal of signals) offAbort(signal, abort);
     };
-    const onAbort = (): void => {
+    const abort = (): void => {
       end();
       // The caller chose the reason; it need not be an Error.
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
@@ -117,8 +118,8 @@ export function sleep(
     };
     const timer = environment.setTimer(wake, delayMs);
     onSleep?.(wake);
-    for (const signal of signals) signal.addEventListener("abort", onAbort);
-    if (signals.some(({ aborted }) => aborted)) onAbort();
+    for (const signal of signals) onAbort(signal, abort);
+    if (signals.some(({ aborted }) => aborted)) abort();
   });
 }
 

@@ -1,5 +1,6 @@
 import { errorMonitor, EventEmitter, setMaxListeners } from "node:events";
 import pTimeout from "p-timeout";
+import { offAbort, onAbort } from "./aborts.js";
 import { Alarms } from "./alarms.js";
 import {
   endOfTurn,
@@ -343,10 +344,10 @@ export class Redlock extends EventEmitter implements LockIssuer {
       round.cut();
     };
     this.#undecided.add(round);
-    signal?.addEventListener("abort", cut, { once: true });
+    if (signal !== undefined) onAbort(signal, cut);
     if (signal?.aborted === true || this.#closing.signal.aborted) cut();
     const granted = await round.decided();
-    signal?.removeEventListener("abort", cut);
+    if (signal !== undefined) offAbort(signal, cut);
     this.#undecided.delete(round);
     return granted;
   }

@@ -8,31 +8,56 @@ import { retry } from "./retry.js";
 import { WakeUps } from "./wake-ups.js";
 import { type Place, type Shared, type Wait, Waiter } from "./waiter.js";
 
-/** Those of this process who wait for the same keys, in their order. Only the first of them stands in line on the nodes. */
+/** A waiter between those who came before and after it; one without a waiter is where the line begins and ends. */
+class Link {
+  before: Link = this;
+  after: Link = this;
+
+  constructor(readonly waiter?: Waiter) {}
+
+  goBehind(before: Link): void {
+    this.before = before;
+    this.after = before.after;
+    before.after.before = this;
+    before.after = this;
+  }
+
+  readonly leave = (): void => {
+    this.before.after = this.after;
+    this.after.before = this.before;
+  };
+}
+
+/**
+ * Those of this process who wait for the same keys, in their order. Only the first of them stands in line on the nodes.
+ * A list of links: one who enters mostly goes last, and who leaves may be anywhere.
+ */
 class Line implements Place {
-  readonly #waiters: Waiter[] = [];
+  readonly #end = new Link();
   lastAttempt: Place["lastAttempt"];
 
   get isEmpty(): boolean {
-    return this.#waiters.length === 0;
+    return this.#end.after === this.#end;
   }
 
   hurry(): void {
-    this.#waiters[0]?.hurry();
+    this.#end.after.waiter?.hurry();
   }
 
-  enter(waiter: Waiter): void {
-    const before = this.#waiters.findLastIndex(({ sinceMs }) => sinceMs <= waiter.sinceMs);
-    this.#waiters.splice(before + 1, 0, waiter);
+  /** Gives what takes it out again. */
+  enter(waiter: Waiter): () => void {
+    let { before } = this.#end;
+    while (before.waiter !== undefined && before.waiter.sinceMs > waiter.sinceMs) {
+      ({ before } = before);
+    }
+    const link = new Link(waiter);
+    link.goBehind(before);
     this.standFirst();
-  }
-
-  leave(waiter: Waiter): void {
-    this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
+    return link.leave;
   }
 
   readonly standFirst = (): void => {
-    this.#waiters[0]?.stand();
+    this.#end.after.waiter?.stand();
   };
 }
 
@@ -73,7 +98,7 @@ export class Lines {
     const { last: round } = wait.history;
     if (round !== undefined) line.lastAttempt ??= { round, atMs: wait.start.monotonicMs };
     const waiter = new Waiter(wait, line, this.#shared);
-    line.enter(waiter);
+    const leave = line.enter(waiter);
     let lock: Lock | undefined;
     try {
       lock = await retry(
@@ -84,7 +109,7 @@ export class Lines {
       return lock;
     } finally {
       waiter.leave(lock !== undefined);
-      line.leave(waiter);
+      leave();
       if (line.isEmpty) this.#lines.delete(name);
       // The holder's own work goes first: there is time until its release.
       else this.#shared.environment.afterPoll(line.standFirst);

@@ -1,0 +1,36 @@
+type Callbacks = Set<() => void>;
+
+interface Watch {
+  readonly callbacks: Callbacks;
+  readonly callAll: () => void;
+}
+
+const watches = new WeakMap<AbortSignal, Watch>();
+
+/**
+ * Calls back when the signal aborts. All who wait for one signal share one listener: a signal looks through all of
+ * its listeners whenever one is added or removed, so that with thousands each costs more than the one before.
+ */
+export function onAbort(signal: AbortSignal, callback: () => void): void {
+  let watch = watches.get(signal);
+  if (watch === undefined) watches.set(signal, (watch = newWatch()));
+  if (watch.callbacks.size === 0) signal.addEventListener("abort", watch.callAll);
+  watch.callbacks.add(callback);
+}
+
+/** Takes `onAbort` back. */
+export function offAbort(signal: AbortSignal, callback: () => void): void {
+  const watch = watches.get(signal);
+  if (watch?.callbacks.delete(callback) !== true || watch.callbacks.size > 0) return;
+  signal.removeEventListener("abort", watch.callAll);
+}
+
+function newWatch(): Watch {
+  const callbacks: Callbacks = new Set();
+  return {
+    callbacks,
+    callAll: () => {
+      for (const callback of callbacks) callback();
+    },
+  };
+}
