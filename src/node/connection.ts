@@ -44,7 +44,7 @@ export interface Connection {
 export interface ChannelListener {
   /** The server confirmed: it may be told more than once, after a loss. */
   onOpen(): void;
-  /** Nothing is heard any more; the error where the server refused. */
+  /** Nothing is heard any more; the error where SUBSCRIBE failed. */
   onLoss(error?: Error): void;
   onMessage(message: string): void;
 }

@@ -14,14 +14,17 @@ import {
 import { quorumOf, Round } from "../quorum.js";
 import type { NodeClocks } from "./node-clocks.js";
 import type { Pace } from "./pace.js";
-import type { WakeUps } from "./wake-ups.js";
+import type { WakeUpListener, WakeUps } from "./wake-ups.js";
 
 /** What a key is kept for, for who is next: three of its slowest recent round trips and so many ms. */
 const GRACE_MS = 50;
 const LEAST_GRACE_MS = 100;
 const LONGEST_GRACE_MS = 1000;
 /** One who is not called asks again after so long at the least. */
-const LEAST_POLL_MS = 10;
+const LEAST_POLL_MS = 1;
+/** How much later it asks each time that the line stands still: the key is kept for who is next until it asks. */
+const NEXT_POLL_GROWTH = 1.25;
+const POLL_GROWTH = 2;
 /** After votes that were split, the first in line tries again after so long at the least. */
 const LEAST_SPLIT_MS = 2;
 /** A key has expired once the node's clock, in whole ms, is beyond its expiry. */
@@ -80,7 +83,7 @@ const held = new ResourceLockedError("held");
  * One call that waits: attempts when its retry timer says so and, while it stands in line on the nodes,
  * when they say that it is next, or what is in its way should have expired.
  */
-export class Waiter {
+export class Waiter implements WakeUpListener {
   readonly #wait: Wait;
   readonly #place: Place;
   readonly #shared: Shared;
@@ -200,7 +203,7 @@ export class Waiter {
 
   async #stand(): Promise<void> {
     const { wakeUps, clocks } = this.#shared;
-    wakeUps.listenFor(this.#id, this.#onWakeUp);
+    wakeUps.listenFor(this.#id, this);
     if (!wakeUps.isReady) await wakeUps.ready(this.#nodeTimeoutMs);
     if (clocks.offsetMs() === undefined && !this.#hasLeft) await this.#ask("");
     if (this.#hasLeft) {
@@ -315,13 +318,18 @@ export class Waiter {
     this.#told.set(node, { freeMs: isOpen ? nowMs : nowMs + leftMs + EXPIRY_MS, rank });
   }
 
-  readonly #onWakeUp = (node: Node): void => {
+  onWakeUp(node: Node): void {
     this.#wokenBy.add(node);
     this.#splitMs = 0;
     const { nodes, pace } = this.#shared;
     // Nodes that disagree about who is next may never be a quorum.
     this.#attemptWithin(this.#wokenBy.size >= quorumOf(nodes.length) ? 0 : pace.slowestMs);
-  };
+  }
+
+  /** It stands in line as one who is called, and has to do so as one who polls. */
+  onUnheard(): void {
+    if (this.#ticketMs !== undefined) this.hurry();
+  }
 
   /**
    * Attempts when a quorum of the nodes should be free; the later, the more stand before it. One who is not
@@ -340,8 +348,9 @@ export class Waiter {
       this.#attemptWithin(last.freeMs + spreadMs - environment.monotonicMs());
     }
     if (wakeUps.isHeard) return;
+    const growth = rank === 0 ? NEXT_POLL_GROWTH : POLL_GROWTH;
     this.#stillMs =
-      rank === this.#rank ? 2 * this.#stillMs : Math.max(LEAST_POLL_MS, pace.slowestMs);
+      rank === this.#rank ? growth * this.#stillMs : Math.max(LEAST_POLL_MS, pace.slowestMs);
     this.#rank = rank;
     this.#attemptWithin(this.#stillMs * (rank + 1));
   }

@@ -1,30 +1,62 @@
 import pTimeout from "p-timeout";
 import { type Environment, pTimeoutTimers, type Timer } from "../environment.js";
-import type { Subscription } from "../node/connection.js";
+import { withoutCommand } from "../errors.js";
+import { isPassing, isReply, type Subscription } from "../node/connection.js";
 import type { Node } from "../node/node.js";
 import { quorumOf } from "../quorum.js";
 import { CHANNEL_PREFIX } from "./line-keys.js";
 
 /** Subscriptions are kept for so long after the last waiter. */
 const IDLE_MS = 5000;
+/** Each subscription is probed this often. */
+const PROBE_MS = 1000;
+/** A subscription on which a published probe did not arrive for so long is dead. */
+const DEAF_MS = 500;
+/** A subscription that the node has not confirmed for so long is made anew. */
+const UNCONFIRMED_MS = 5000;
+/** A node that refused to be listened to is asked again after this long. */
+const MUTE_MS = 60_000;
+/** What a client publishes to itself; no waiter has this id. */
+const PROBE = "";
+
+/** What a waiter is told. */
+export interface WakeUpListener {
+  /** The node calls it. */
+  onWakeUp(node: Node): void;
+  /** No quorum can call it any more. */
+  onUnheard(): void;
+}
+
+/** A subscription to one node. */
+interface Ear {
+  subscription: Subscription | undefined;
+  /** Since when it is not confirmed by the node; undefined where it is. */
+  unconfirmedMs: number | undefined;
+  /** The last probe, until something is heard; with when the node said that it published it. */
+  probe: { publishedMs?: number } | undefined;
+}
 
 /**
  * Hears from the nodes who is next in line: one channel for all waiters of a Redlock, and one
  * subscription a node, opened for the first waiter.
+ *
+ * A connection can die without a word, and a node may let a client subscribe but not publish. So the client publishes
+ * to itself: a node counts as heard once a message came through, and for as long as one does.
  */
 export class WakeUps {
   readonly #nodes: readonly Node[];
   readonly #environment: Environment;
   readonly #report: (error: Error, node: Node) => void;
   #channel: string | undefined;
-  readonly #subscriptions = new Map<Node, Subscription>();
+  readonly #ears = new Map<Node, Ear>();
   readonly #open = new Set<Node>();
-  /** Those that cannot be heard. */
-  readonly #mute = new Set<Node>();
+  /** Those that cannot be heard, and since when. */
+  readonly #mute = new Map<Node, number>();
   readonly #reported = new Set<Node>();
-  readonly #waiters = new Map<string, (node: Node) => void>();
+  readonly #waiters = new Map<string, WakeUpListener>();
   #onChange: (() => void)[] = [];
   #idle: Timer | undefined;
+  #probing: Timer | undefined;
   /** Nobody waits for further subscriptions before it stands in line. */
   #isGivenUp = false;
   #closed = false;
@@ -52,20 +84,21 @@ export class WakeUps {
     return this.#channel;
   }
 
-  /** From now on, `onWakeUp` is told by which node the waiter of this id is called. */
-  listenFor(id: string, onWakeUp: (node: Node) => void): void {
-    this.#waiters.set(id, onWakeUp);
+  /** From now on, the waiter of this id is told who calls it. */
+  listenFor(id: string, listener: WakeUpListener): void {
+    this.#waiters.set(id, listener);
     if (this.#idle !== undefined) this.#environment.clearTimer(this.#idle);
     this.#idle = undefined;
     if (this.#closed) return;
     for (const node of this.#nodes) {
-      if (!this.#subscriptions.has(node) && !this.#mute.has(node)) this.#subscribe(node);
+      if (!this.#ears.has(node) && !this.#mute.has(node)) this.#subscribe(node);
     }
+    if (this.#probing === undefined) this.#probeLater();
   }
 
   forget(id: string): void {
     this.#waiters.delete(id);
-    if (this.#waiters.size > 0 || this.#subscriptions.size === 0) return;
+    if (this.#waiters.size > 0 || this.#closed) return;
     this.#idle ??= this.#environment.setBackgroundTimer(this.#closeAll, IDLE_MS);
   }
 
@@ -111,10 +144,13 @@ export class WakeUps {
   }
 
   readonly #closeAll = (): void => {
-    if (this.#idle !== undefined) this.#environment.clearTimer(this.#idle);
+    for (const timer of [this.#idle, this.#probing]) {
+      if (timer !== undefined) this.#environment.clearTimer(timer);
+    }
     this.#idle = undefined;
-    for (const subscription of this.#subscriptions.values()) subscription.close();
-    this.#subscriptions.clear();
+    this.#probing = undefined;
+    for (const { subscription } of this.#ears.values()) subscription?.close();
+    this.#ears.clear();
     this.#open.clear();
     this.#mute.clear();
     this.#isGivenUp = false;
@@ -122,30 +158,111 @@ export class WakeUps {
   };
 
   #subscribe(node: Node): void {
-    const isOurs = (): boolean => this.#subscriptions.get(node) === subscription;
-    const subscription = node.subscribe(this.#name, {
-      onOpen: () => {
-        if (!isOurs()) return;
-        this.#open.add(node);
-        this.#changed();
+    const unconfirmedMs = this.#environment.monotonicMs();
+    const ear: Ear = { subscription: undefined, unconfirmedMs, probe: undefined };
+    this.#ears.set(node, ear);
+    const isOurs = (): boolean => this.#ears.get(node) === ear;
+    try {
+      ear.subscription = node.subscribe(this.#name, {
+        onOpen: () => {
+          if (!isOurs()) return;
+          ear.unconfirmedMs = undefined;
+          this.#probe(node, ear);
+        },
+        onLoss: (error) => {
+          if (!isOurs()) return;
+          if (isRefusal(error)) this.#isMute(node, error);
+          else this.#lost(node, ear);
+        },
+        onMessage: (message) => {
+          if (isOurs()) this.#heard(node, ear);
+          this.#waiters.get(message)?.onWakeUp(node);
+        },
+      });
+      if (ear.subscription === undefined) this.#isMute(node);
+    } catch (error) {
+      this.#isMute(node, withoutCommand(error));
+    }
+  }
+
+  #heard(node: Node, ear: Ear): void {
+    ear.probe = undefined;
+    if (this.#open.has(node)) return;
+    this.#open.add(node);
+    this.#changed();
+  }
+
+  #lost(node: Node, ear: Ear): void {
+    ear.unconfirmedMs ??= this.#environment.monotonicMs();
+    ear.probe = undefined;
+    this.#unhear(node);
+  }
+
+  /** Those who were to be called by a quorum have to poll now. */
+  #unhear(node: Node): void {
+    const wasHeard = this.isHeard;
+    this.#open.delete(node);
+    if (!wasHeard || this.isHeard) return;
+    for (const waiter of this.#waiters.values()) waiter.onUnheard();
+  }
+
+  #probe(node: Node, ear: Ear): void {
+    const probe: Ear["probe"] = {};
+    ear.probe = probe;
+    node.query("publish", [this.#name, PROBE]).then(
+      () => {
+        probe.publishedMs = this.#environment.monotonicMs();
       },
-      onLoss: (error) => {
-        if (!isOurs()) return;
-        this.#open.delete(node);
-        if (error !== undefined) this.#isMute(node, error);
+      (error: unknown) => {
+        if (this.#ears.get(node) !== ear || ear.probe !== probe) return;
+        if (isRefusal(error)) this.#isMute(node, error);
+        else ear.probe = undefined;
       },
-      onMessage: (id) => {
-        this.#waiters.get(id)?.(node);
-      },
-    });
-    if (subscription === undefined) this.#isMute(node);
-    else this.#subscriptions.set(node, subscription);
+    );
+  }
+
+  #probeLater(): void {
+    this.#probing = this.#environment.setBackgroundTimer(() => {
+      // After a busy while, what was heard may be unread.
+      this.#environment.afterPoll(() => {
+        if (this.#probing === undefined) return;
+        for (const node of this.#nodes) this.#check(node);
+        this.#probeLater();
+      });
+    }, PROBE_MS);
+  }
+
+  #check(node: Node): void {
+    // What a node that is down or silent does not say is no fault of the subscription.
+    if (node.refusal() !== undefined) return;
+    const nowMs = this.#environment.monotonicMs();
+    const isLongAgo = (atMs: number | undefined, ms: number): boolean =>
+      atMs !== undefined && nowMs - atMs >= ms;
+    const ear = this.#ears.get(node);
+    if (ear === undefined) {
+      if (!isLongAgo(this.#mute.get(node), MUTE_MS)) return;
+      this.#mute.delete(node);
+      this.#subscribe(node);
+    } else if (
+      isLongAgo(ear.probe?.publishedMs, DEAF_MS) ||
+      isLongAgo(ear.unconfirmedMs, UNCONFIRMED_MS)
+    ) {
+      this.#drop(node);
+      this.#subscribe(node);
+    } else if (ear.unconfirmedMs === undefined && ear.probe === undefined) {
+      this.#probe(node, ear);
+    }
+  }
+
+  #drop(node: Node): void {
+    this.#ears.get(node)?.subscription?.close();
+    this.#ears.delete(node);
+    this.#unhear(node);
   }
 
   #isMute(node: Node, cause?: Error): void {
-    this.#subscriptions.get(node)?.close();
-    this.#subscriptions.delete(node);
-    this.#mute.add(node);
+    this.#drop(node);
+    this.#mute.set(node, this.#environment.monotonicMs());
     this.#changed();
     if (this.#reported.has(node)) return;
     this.#reported.add(node);
@@ -165,4 +282,9 @@ export class WakeUps {
     this.#onChange = [];
     for (const watch of watchers) watch();
   }
+}
+
+/** Whether the node itself said no, and not just for the moment. */
+function isRefusal(error: unknown): error is Error {
+  return isReply(error) && !isPassing(error);
 }

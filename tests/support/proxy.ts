@@ -13,6 +13,8 @@ export interface Proxy {
   rewrite: (reply: string) => string;
   /** Everything clients have sent so far. */
   readonly received: string;
+  /** Nothing goes through the present connections any more, not even their end, as behind a firewall that forgot them. */
+  forget(): void;
   /** Resets every connection, with whatever is in flight on it. */
   cut(): void;
   close(): Promise<void>;
@@ -20,6 +22,7 @@ export interface Proxy {
 
 export async function startProxy(serverPort: number): Promise<Proxy> {
   const sockets = new Set<net.Socket>();
+  const forgotten = new WeakSet<net.Socket>();
   const state = {
     replyDelayMs: 0,
     swallowing: false,
@@ -38,17 +41,24 @@ export async function startProxy(serverPort: number): Promise<Proxy> {
     track(server);
     client.on("data", (chunk) => {
       state.received += chunk.toString();
-      if (!state.swallowing) server.write(chunk);
+      if (!state.swallowing && !forgotten.has(client)) server.write(chunk);
     });
     let previous = Promise.resolve();
     server.on("data", (chunk) => {
       const due = state.replyDelayMs === 0 ? Promise.resolve() : sleep(state.replyDelayMs);
       previous = Promise.all([previous, due]).then(() => {
-        if (client.writable) client.write(state.rewrite(chunk.toString("latin1")), "latin1");
+        if (client.writable && !forgotten.has(server)) client.write(state.rewrite(chunk.toString("latin1")), "latin1");
       });
     });
-    client.on("close", () => server.destroy());
-    server.on("close", () => client.destroy());
+    const end = (one: net.Socket, other: net.Socket): void => {
+      if (!forgotten.has(one)) other.destroy();
+    };
+    client.on("close", () => {
+      end(client, server);
+    });
+    server.on("close", () => {
+      end(server, client);
+    });
   });
   await new Promise<void>((done) => listener.listen(0, "127.0.0.1", done));
   const address = listener.address();
@@ -64,6 +74,9 @@ export async function startProxy(serverPort: number): Promise<Proxy> {
     port: address.port,
     url: `redis://127.0.0.1:${address.port}`,
     cut,
+    forget: () => {
+      for (const socket of sockets) forgotten.add(socket);
+    },
     close: async () => {
       cut();
       await new Promise((done) => listener.close(done));
