@@ -5,6 +5,7 @@ import type { Library } from "./library.js";
 import { Link, type Weather } from "./link.js";
 import { SimulatedNode } from "./node.js";
 import { Random } from "./random.js";
+import { stepWatched } from "./watchdog.js";
 import { World } from "./world.js";
 
 /** One process of a crowd. */
@@ -124,7 +125,7 @@ export class Crowd {
   run(): Result {
     const { forMs } = this.#options;
     this.world.at(forMs, () => undefined);
-    while (this.world.nowMs < forMs && this.world.step());
+    stepWatched("a crowd", () => this.world.nowMs < forMs && this.world.step());
     return {
       turns: this.#turns,
       waitsMs: this.#waitsMs,

@@ -1,4 +1,5 @@
 import type { Environment, Instant, Timer } from "../../src/environment.js";
+import { Violation } from "./checker.js";
 import type { Random } from "./random.js";
 import { type Actor, type Happening, RANK, type World } from "./world.js";
 
@@ -11,6 +12,8 @@ export interface HostClocks {
 /** The monotonic clock does not begin at 0, as on a machine that has been up for a while. */
 const UP_SINCE_MS = 5_000;
 const EPOCH_MS = 1_000_000;
+/** A turn of a schedule takes a dozen calls of the environment; one in a crowd of a thousand, a thousand. */
+const MOST_CALLS_IN_A_TURN = 20_000;
 
 /**
  * A client's machine: its clocks, its event loop, its timers. It can be paused at any point at which
@@ -34,9 +37,9 @@ export class Host implements Actor {
   turnStartMs = 0;
   /** Since when it went from turn to turn without a rest. */
   busySinceMs = 0;
-  /** `pausedMs` when the turn began. */
   /** Of one turn without its pauses: an answer that came meanwhile waits that long to be read. */
   longestTurnMs = 0;
+  /** `pausedMs` when the turn began. */
   turnPausedMs = 0;
   lastStepMs = -Infinity;
   /** Timers that the library set and that neither fired nor were cleared. */
@@ -51,6 +54,8 @@ export class Host implements Actor {
   readonly #clocks: HostClocks;
   readonly #meetingCostMs: number;
   #inTurn = false;
+  /** Of the environment, since the turn began. */
+  #calls = 0;
   #logicalMs = 0;
   #wallStepsMs = 0;
   #frozenMs = 0;
@@ -85,11 +90,13 @@ export class Host implements Actor {
     this.turnStartMs = nowMs;
     this.turnPausedMs = this.pausedMs;
     this.#logicalMs = nowMs;
+    this.#calls = 0;
     this.#inTurn = true;
   }
 
   endTurn(): void {
     this.#inTurn = false;
+    if (this.#isEndless) throw this.#endless();
     const turnMs = this.#logicalMs - this.turnStartMs - (this.pausedMs - this.turnPausedMs);
     this.longestTurnMs = Math.max(this.longestTurnMs, turnMs);
     if (this.#logicalMs > this.busyUntilMs) this.busyUntilMs = this.#logicalMs;
@@ -155,6 +162,27 @@ export class Host implements Actor {
     this.#notePause(pauseMs, this.#logicalMs);
   }
 
+  get #isEndless(): boolean {
+    return this.#calls > MOST_CALLS_IN_A_TURN;
+  }
+
+  #endless(): Violation {
+    const what = `called its environment ${MOST_CALLS_IN_A_TURN} times in one turn of the event loop`;
+    return new Violation("an end", `${this.name} ${what}, which would never end`);
+  }
+
+  /**
+   * The library calls its environment. A turn that would never end, as in a loop of promises in which no
+   * time passes, is ended here, and `endTurn` reports it: time passes at every further call, and a loop that
+   * goes on in spite of that is broken by an exception.
+   */
+  #call(): void {
+    this.#calls += 1;
+    if (!this.#isEndless) return;
+    this.#logicalMs += 1000;
+    if (this.#calls > 2 * MOST_CALLS_IN_A_TURN) throw this.#endless();
+  }
+
   /** Ms of the pauses that ended after this instant of the monotonic clock. */
   pausedSince(monotonicMs: number): number {
     let pausedMs = 0;
@@ -182,13 +210,23 @@ export class Host implements Actor {
         this.timers.delete(happening);
       },
       endOfTurn: (callback) => {
-        process.nextTick(callback);
+        this.#call();
+        process.nextTick(() => {
+          try {
+            callback();
+          } catch (error) {
+            // What a tick throws ends the turn before its microtasks.
+            if (!this.#isEndless) throw error;
+          }
+        });
       },
       afterPoll: (callback) => {
+        this.#call();
         this.#world.at(this.timeMs, callback, this, RANK.afterPoll);
       },
       random: () => this.#random.unit(),
       randomValue: () => {
+        this.#call();
         const value = `${String.fromCharCode(97 + this.index)}${this.values.length + 1}`;
         this.values.push(value);
         return value;
@@ -198,6 +236,7 @@ export class Host implements Actor {
 
   #now(): Instant {
     if (this.#override !== undefined) return this.#override;
+    this.#call();
     this.meet();
     const trueMs = this.timeMs;
     return { monotonicMs: this.monotonicAt(trueMs), wallMs: this.wallAt(trueMs) };
@@ -205,6 +244,7 @@ export class Host implements Actor {
 
   /** As Node's: whole ms counted from the beginning of the turn, up to 1 ms early, or late by chance. */
   #setTimer(callback: () => void, delayMs: number): Timer {
+    this.#call();
     const startMs = Math.floor(this.monotonicAt(this.turnStartMs));
     const dueMs = startMs + Math.max(1, Math.trunc(delayMs)) + this.#random.unit();
     const timer: Happening = this.#world.at(

@@ -1,6 +1,7 @@
 import type { Library } from "./library.js";
 import { makePlan, type Plan } from "./plan.js";
 import { type Outcome, run } from "./run.js";
+import { HANGS } from "./watchdog.js";
 
 export interface Tally {
   schedules: number;
@@ -74,7 +75,7 @@ export function shrink(plan: Plan, library: Library): { plan: Plan; outcome: Out
   let smallest = plan;
   let outcome = run(plan, library, true);
   const rule = outcome.violation?.rule;
-  let triesLeft = MOST_TRIES;
+  let triesLeft = rule === HANGS ? 0 : MOST_TRIES;
   for (let isSmaller = true; isSmaller;) {
     isSmaller = false;
     for (const candidate of smallerPlans(smallest)) {

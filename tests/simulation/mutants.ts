@@ -252,6 +252,19 @@ export const MUTANTS: readonly Mutant[] = [
     "const open = this.#kept(inquiries, isWanted);",
     "const open = inquiries;",
   ),
+  // Turns that never end.
+  m(
+    "no pause after a failed extension",
+    "keeper.ts",
+    "this.#nextTryMs = this.#environment.monotonicMs() + pauseMs;",
+    "this.#nextTryMs = this.#environment.monotonicMs() + 0 * pauseMs;",
+  ),
+  m(
+    "nobody follows the first waiter of a process in line",
+    "waiting/lines.ts",
+    "else this.#shared.environment.afterPoll(line.standFirst);",
+    "",
+  ),
 ];
 
 /**

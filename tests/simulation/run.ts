@@ -8,6 +8,7 @@ import { type Direction, Link } from "./link.js";
 import { SimulatedNode } from "./node.js";
 import type { CallSettings, Fault, Plan, Step } from "./plan.js";
 import { Random } from "./random.js";
+import { stepWatched } from "./watchdog.js";
 import { World } from "./world.js";
 
 /** What came of a schedule. */
@@ -138,11 +139,12 @@ class Simulation {
         this.#raise();
         this.#settleWhenQuiet();
       };
-      while (this.world.step()) {
+      stepWatched(`the schedule of seed ${this.#plan.seed}`, () => {
         if (this.world.events > MOST_EVENTS) {
           throw new Violation("an end", `not after ${MOST_EVENTS} events`);
         }
-      }
+        return this.world.step();
+      });
       this.#checkEnd();
       return undefined;
     } catch (error) {

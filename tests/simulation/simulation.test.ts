@@ -17,6 +17,14 @@ function hashOf({ trace }: Outcome): string {
   return createHash("sha1").update(trace.join("\n")).digest("hex");
 }
 
+/** Runs TypeScript in a process of its own. */
+function inProcess(...args: string[]): Promise<{ stdout: string; stderr: string }> {
+  return promisify(execFile)(process.execPath, ["--import", "tsx", ...args], {
+    env: { ...process.env, NODE_OPTIONS: "" },
+    maxBuffer: 2 ** 26,
+  });
+}
+
 /** A plan that showed a bug of the library, which is fixed. */
 interface Regression {
   /** As in `FOUND`. */
@@ -43,11 +51,7 @@ describe("the simulator", () => {
   });
 
   it("gives the same trace in another process", async () => {
-    const simulate = ["--import", "tsx", "tests/simulation/main.ts", "--seed", "7"];
-    const { stdout } = await promisify(execFile)(process.execPath, simulate, {
-      env: { ...process.env, NODE_OPTIONS: "" },
-      maxBuffer: 2 ** 26,
-    });
+    const { stdout } = await inProcess("tests/simulation/main.ts", "--seed", "7");
     const { trace } = await replay(makePlan(7));
     expect(stdout).toContain(trace.join("\n"));
   }, 60_000);
@@ -88,6 +92,45 @@ describe("the simulator", () => {
     },
     60_000,
   );
+
+  it.each([
+    "no pause after a failed extension",
+    "nobody follows the first waiter of a process in line",
+  ])(
+    "ends a turn that would never end, and reports it: %s",
+    async (name) => {
+      const mutant = MUTANTS.find((each) => each.name === name);
+      if (mutant === undefined) throw new Error(`there is no mutant ${name}`);
+      const bugged = await mutate(mutant);
+      let found: Outcome["violation"];
+      for (let seed = 1; found === undefined && seed <= 50; seed++) {
+        found = (await replay(makePlan(seed), bugged)).violation;
+      }
+      expect(found?.message).toMatch(/^an end: client .* times in one turn of the event loop/);
+    },
+    60_000,
+  );
+
+  // In a process of its own: see watchdog.ts.
+  it("ends also a turn that hangs without a call", async () => {
+    const script = `
+      import { stepWatched } from "./tests/simulation/watchdog.ts";
+      import { drain } from "./tests/simulation/world.ts";
+      const spin = async () => {
+        for (;;) await undefined;
+      };
+      setImmediate(() => {
+        try {
+          stepWatched("this", () => (void spin(), drain(), true), 200);
+        } catch ({ message }) {
+          console.log(message);
+        }
+      });
+    `;
+    const { stdout, stderr } = await inProcess("--input-type=module", "--eval", script);
+    expect(stdout).toBe("an end in real time: this hangs: one turn has not ended in 200 ms\n");
+    expect(stderr).toBe(stdout);
+  }, 60_000);
 
   it("has a plan for each bug that it found", () => {
     expect(regressions.map(({ name }) => name).sort()).toEqual(
