@@ -12,6 +12,7 @@ export class Lease {
   #state: "adopted" | "held" | "lost" | "released";
   #term: Term | undefined;
   #lossCause: Error | undefined;
+  #isReleaseAsked = false;
   /** Of all extensions that were tried: one that failed may have moved a key's expiry. */
   longestTtlMs = 0;
   #onLoss: (() => void) | undefined;
@@ -98,7 +99,11 @@ export class Lease {
     this.#onLoss?.();
   }
 
-  release(): void {
+  /** Ends the lease. False where it was called before: the nodes were told to release then. */
+  release(): boolean {
+    if (this.#isReleaseAsked) return false;
+    this.#isReleaseAsked = true;
     if (this.#state !== "lost") this.#state = "released";
+    return true;
   }
 }

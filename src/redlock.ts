@@ -487,10 +487,9 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const resolved = resolveSettings(settings, "release", base);
     const start = this.#environment.now();
     const history = new History(start.wallMs);
-    if (lease.released) return history;
     const wasOpen = lease.open;
     if (wasOpen) this.#assertOpen();
-    lease.release();
+    if (!lease.release()) return history;
 
     const keys = this.#keysOf(resources);
     const lineKeys = this.#lineKeys(keys, resolved);
