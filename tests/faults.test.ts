@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { Redis } from "ioredis";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   ask,
   type RedisServer,
@@ -188,7 +189,7 @@ describe("releases that a node is owed", () => {
     const [refusal] = (await defined(released)).votesAgainst.values();
     expect(defined(refusal).message).toMatch(/^BUSY /);
     for (const other of others) await Promise.all((await other.release()).attempts);
-    // Each is told twice, and with each further command one of those that are owed; not all of them.
+    // Each was sent twice. Of those that are owed one is sent after each pause, not all with each command.
     client.sent = [];
     for (let index = 0; index < 10; index++) {
       await rejection(redlock.extend(lock, 60_000));
@@ -197,14 +198,45 @@ describe("releases that a node is owed", () => {
     expect(client.sent.length).toBeLessThan(100);
     await ask(port, ["SCRIPT", "KILL"]);
     await blocking;
-    for (const { value, resources } of [lock, ...others]) {
-      const [resource] = resources;
-      const values = await valuesOn(servers, defined(resource));
-      expect(values.filter((found) => found !== null)).toEqual([value]);
-    }
-    await (await redlock.acquire(fresh(), 5000)).release();
+    // Nothing else is sent to it.
     for (const { resources } of [lock, ...others]) await untilFree(servers, defined(resources[0]));
   });
+
+  const refusals: [string, readonly string[], readonly string[]][] = [
+    [
+      "NOREPLICAS",
+      ["CONFIG", "SET", "min-replicas-to-write", "1"],
+      ["CONFIG", "SET", "min-replicas-to-write", "0"],
+    ],
+    ["READONLY", ["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"]],
+  ];
+
+  test.each(refusals)(
+    "reach a majority that refused writes at the end of using() for a moment: %s",
+    async (refusal, refuse, accept) => {
+      const resource = fresh();
+      const ttl = 20_000;
+      const tell = (command: readonly string[]): Promise<unknown> =>
+        Promise.all(servers.slice(0, 3).map(({ port }) => ask(port, command)));
+      const heard: string[] = [];
+      const listening = new Redlock(clients, UNGUARDED);
+      listening.on("error", ({ message }: Error) => heard.push(message));
+      try {
+        await listening.using(resource, ttl, () => tell(refuse));
+        expect(heard.filter((message) => message.includes(refusal))).not.toEqual([]);
+        await sleep(300);
+        const held = (await valuesOn(servers, resource)).filter((value) => value !== null);
+        expect(held).toHaveLength(3);
+      } finally {
+        await tell(accept);
+      }
+      // Nothing else is sent to them.
+      const start = performance.now();
+      await untilFree(servers, resource);
+      await (await redlock.acquire(resource, ttl)).release();
+      expect(performance.now() - start).toBeLessThan(ttl / 4);
+    },
+  );
 
   test("reach a node that hung for longer than the ttl with the acquire in flight", async () => {
     const [failed, released] = [fresh(), fresh()];

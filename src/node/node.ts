@@ -1,4 +1,4 @@
-import type { Environment } from "../environment.js";
+import type { Environment, Timer } from "../environment.js";
 import { asError, inShort, inWords, NodeError, withoutCommand } from "../errors.js";
 import {
   type Argument,
@@ -10,21 +10,26 @@ import {
 import { releaseScript } from "../scripts/release.js";
 import type { Client } from "./client.js";
 import { Coalescer, type Inquiry } from "./coalescer.js";
-import {
-  type ChannelListener,
-  type Connection,
-  isPassing,
-  isReply,
-  type Subscription,
-} from "./connection.js";
+import { type ChannelListener, type Connection, isReply, type Subscription } from "./connection.js";
 import type { Hold, Watch } from "./guard.js";
-import { type OwedKey, type OwedRelease, OwedReleases } from "./owed.js";
+import { type OwedKey, type OwedRelease, Pending } from "./owed.js";
 
 /** After this long a silence, a connection of our own is given up for a new one. */
 const LONGEST_SILENCE_MS = 5000;
 
 /** One answer counts for no more than this, or twice the usual: a node that was paused is not a slow node. */
 const UNUSUAL_RTT_MS = 100;
+
+/** A node that refuses owed releases is sent one of them after this long; the pause doubles with each refusal. */
+const FIRST_RETRY_MS = 50;
+const LONGEST_RETRY_MS = 500;
+
+/** While a node answers owed releases with errors. */
+interface Backoff {
+  /** Of the next try; undefined while that is under way. */
+  timer: Timer | undefined;
+  pauseMs: number;
+}
 
 interface Silence {
   readonly epoch: number;
@@ -36,7 +41,9 @@ export class Node {
   readonly client: Client;
   readonly #connection: Connection;
   readonly #environment: Environment;
-  readonly #owed: OwedReleases;
+  readonly #owed: Pending<OwedRelease>;
+  /** Keys of locks that are held, for a node that did not answer when they were granted. */
+  readonly #owedKeys: Pending<OwedKey>;
   readonly #coalescer: Coalescer;
   /** Absent where restarts are not guarded against, or cannot be. */
   readonly #watch: Watch | undefined;
@@ -44,8 +51,7 @@ export class Node {
   readonly #inPayment = new Set<string>();
   #silence: Silence | undefined;
   #down: { readonly failure: Error | undefined; readonly error: NodeError } | undefined;
-  /** As the last owed release was told. */
-  #refusesForNow = false;
+  #backoff: Backoff | undefined;
   #probing = false;
   #awaitingReturn = false;
   #keepsOwed = true;
@@ -59,7 +65,8 @@ export class Node {
     this.client = client;
     this.#connection = connection;
     this.#environment = environment;
-    this.#owed = new OwedReleases(environment, () => this.#setting === 0);
+    this.#owed = new Pending(environment, () => this.#setting === 0);
+    this.#owedKeys = new Pending(environment, () => true);
     this.#coalescer = new Coalescer(() => this.name, this.#send, environment);
     this.#watch = connection.isCluster ? undefined : watch;
   }
@@ -191,6 +198,7 @@ export class Node {
    * connection: the node may wake up and set the key after the debt was forgotten.
    */
   owe(release: OwedRelease, inFlight: boolean): void {
+    this.#owedKeys.done(release.value);
     if (this.#keepsOwed) this.#owed.add(release);
     if (this.#connection.state !== "ready") this.#payOnReturn();
     else if (inFlight || this.#silence === undefined) void this.#payOne(release);
@@ -202,7 +210,7 @@ export class Node {
     if (this.refusal() === undefined && this.#connection.state === "ready") {
       owed.give();
     } else {
-      this.#owed.add(owed);
+      this.#owedKeys.add(owed);
       this.#payOnReturn();
     }
   }
@@ -211,6 +219,8 @@ export class Node {
   forgetOwed(): void {
     this.#keepsOwed = false;
     this.#owed.clear();
+    this.#owedKeys.clear();
+    this.#endBackoff();
   }
 
   /** Ends the connection once all that was asked is answered. */
@@ -230,7 +240,7 @@ export class Node {
   /** Asks the node, in one call with all that it is asked in this turn of the event loop. */
   ask(inquiry: Inquiry): void {
     // Before any vote: a key that is left from before would refuse it.
-    if (this.#owed.size > 0) this.#pay();
+    if (this.#isOwed) this.#pay();
     this.#coalescer.add(inquiry);
   }
 
@@ -251,6 +261,10 @@ export class Node {
     return new Promise((resolve, reject) => {
       this.#send({ command, args, sets: [] }, resolve, reject);
     });
+  }
+
+  get #isOwed(): boolean {
+    return this.#owed.size > 0 || this.#owedKeys.size > 0;
   }
 
   get #isIdle(): boolean {
@@ -310,7 +324,7 @@ export class Node {
       this.#setting -= 1;
       // The node may have done it just now or, where the connection broke, do it yet: a release that was
       // sent behind it may be lost all the same.
-      if (this.#owed.size > 0) for (const value of sets) this.#owed.prolong(value);
+      if (this.#owed.size > 0) this.#owed.settled(sets);
     }
     if (!this.#isIdle) return;
     for (const resolve of this.#onIdle) resolve();
@@ -323,7 +337,7 @@ export class Node {
    */
   #heard(epoch: number): NodeError | undefined {
     this.#silence = undefined;
-    if (this.#owed.size > 0) this.#pay();
+    if (this.#isOwed) this.#pay();
     if (epoch === this.#connection.epoch) return undefined;
     return new NodeError(
       "the connection was lost before the answer",
@@ -368,12 +382,13 @@ export class Node {
   }
 
   #payOnReturn(): void {
-    if (this.#awaitingReturn || this.#owed.size === 0) return;
+    if (this.#awaitingReturn || !this.#isOwed) return;
     if (this.#connection.state === "ready") return;
     this.#awaitingReturn = true;
     this.#connection.opened().then(
       () => {
         this.#awaitingReturn = false;
+        this.#endBackoff();
         this.#pay();
       },
       () => {
@@ -383,19 +398,17 @@ export class Node {
     );
   }
 
-  /** All of it, but one by one while the node refuses them for the moment. */
+  /** All of it, but while the node refuses them, `#retry` sends them one by one. */
   #pay(): void {
+    if (this.#backoff !== undefined) return;
     if (this.#connection.state !== "ready") return;
-    for (const owed of this.#owed) {
-      if ("give" in owed) continue;
-      if (this.#refusesForNow && this.#inPayment.size > 0) return;
-      if (!this.#inPayment.has(owed.value)) void this.#payOne(owed);
+    for (const release of this.#owed) {
+      if (!this.#inPayment.has(release.value)) void this.#payOne(release);
     }
     // Behind the releases: one of them may free the same key.
-    for (const owed of this.#owed) {
-      if (!("give" in owed)) continue;
-      this.#owed.paid(owed.value);
-      owed.give();
+    for (const { value, give } of this.#owedKeys) {
+      this.#owedKeys.done(value);
+      give();
     }
   }
 
@@ -405,16 +418,47 @@ export class Node {
     this.#inPayment.add(value);
     try {
       await this.#connection.send(command, args);
-      const refused = this.#refusesForNow;
-      this.#refusesForNow = false;
-      this.#owed.paid(value);
-      if (refused) this.#pay();
-    } catch (error) {
-      this.#refusesForNow = isReply(error) && isPassing(error);
-      if (!isReply(error)) this.#payOnReturn();
-      else if (!this.#refusesForNow) this.#owed.paid(value);
+      this.#owed.done(value);
+      if (this.#backoff !== undefined) {
+        this.#endBackoff();
+        this.#pay();
+      }
+    } catch {
+      if (this.#connection.state === "ready") this.#refused(value);
+      else this.#payOnReturn();
     } finally {
       this.#inPayment.delete(value);
     }
+  }
+
+  /**
+   * Keeps a release owed that the node answered with an error, whatever error: the key still stands. Which
+   * errors are passing cannot be told from their text (Redis 6 wraps those of a script), and one command a
+   * pause, until the ttl has passed, is cheap also where the error is there to stay.
+   */
+  #refused(value: string): void {
+    if (!this.#keepsOwed) return;
+    this.#owed.defer(value);
+    const backoff = (this.#backoff ??= { timer: undefined, pauseMs: FIRST_RETRY_MS });
+    if (backoff.timer !== undefined) return;
+    backoff.timer = this.#environment.setBackgroundTimer(this.#retry, backoff.pauseMs);
+    backoff.pauseMs = Math.min(2 * backoff.pauseMs, LONGEST_RETRY_MS);
+  }
+
+  /** A node that is down or silent meanwhile is sent all of them when it is back. */
+  readonly #retry = (): void => {
+    if (this.#backoff !== undefined) this.#backoff.timer = undefined;
+    const [next] = this.#owed;
+    if (next !== undefined && this.refusal() === undefined) {
+      void this.#payOne(next);
+    } else {
+      this.#endBackoff();
+      this.#payOnReturn();
+    }
+  };
+
+  #endBackoff(): void {
+    if (this.#backoff?.timer !== undefined) this.#environment.clearTimer(this.#backoff.timer);
+    this.#backoff = undefined;
   }
 }

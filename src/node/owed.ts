@@ -17,20 +17,17 @@ export interface OwedKey {
   readonly give: () => void;
 }
 
-export type Owed = OwedRelease | OwedKey;
-
 /** Beyond this many the ttl alone frees the oldest. */
 const MOST_OWED = 1000;
 
-/**
- * What a node is owed while it does not answer, each until its ttl has passed. A value's key or its release: a
- * release takes the place of the key.
- */
-export class OwedReleases {
+/** What waits for a node, by the values of locks: each until it is done or its ttl has passed. */
+export class Pending<Owed extends OwedRelease | OwedKey> {
   readonly #byValue = new Map<string, Owed & { readonly untilMs: number }>();
   readonly #environment: Environment;
   readonly #mayForget: () => boolean;
   #expiry: { readonly timer: Timer; readonly atMs: number } | undefined;
+  /** The ttl of some has passed, but they could not be forgotten then. */
+  #isOverdue = false;
 
   /** @param mayForget false while a command is in flight that may set a key, or let it live longer */
   constructor(environment: Environment, mayForget: () => boolean) {
@@ -53,9 +50,8 @@ export class OwedReleases {
     if (this.#expiry === undefined || untilMs < this.#expiry.atMs) this.#expireAt(untilMs);
   }
 
-  paid(value: string): void {
-    this.#byValue.delete(value);
-    if (this.#byValue.size === 0) this.clear();
+  done(value: string): void {
+    if (this.#byValue.delete(value) && this.#byValue.size === 0) this.clear();
   }
 
   clear(): void {
@@ -68,10 +64,24 @@ export class OwedReleases {
     return this.#byValue.values();
   }
 
-  /** Begins the ttl anew: what may have set the keys was in flight until now. */
-  prolong(value: string): void {
-    const release = this.#byValue.get(value);
-    if (release !== undefined) this.add(release);
+  /** Lets the others be sent before this one, which the node refused. */
+  defer(value: string): void {
+    const owed = this.#byValue.get(value);
+    if (owed === undefined) return;
+    this.#byValue.delete(value);
+    this.#byValue.set(value, owed);
+  }
+
+  /**
+   * A command has settled that may have set keys to these values. Their ttl begins anew, since the command
+   * was in flight until now.
+   */
+  settled(values: readonly string[]): void {
+    for (const value of values) {
+      const owed = this.#byValue.get(value);
+      if (owed !== undefined) this.add(owed);
+    }
+    if (this.#isOverdue) this.#forgetExpired();
   }
 
   #expireAt(atMs: number): void {
@@ -86,7 +96,8 @@ export class OwedReleases {
 
   /** Forgets those whose ttl has passed, unless something in flight could bring their keys back. */
   #forgetExpired(): void {
-    if (!this.#mayForget()) return;
+    this.#isOverdue = !this.#mayForget();
+    if (this.#isOverdue) return;
     const nowMs = this.#environment.monotonicMs();
     let nextMs = Infinity;
     for (const [value, { untilMs }] of this.#byValue) {

@@ -7,6 +7,7 @@ import "./guard.test.js";
 import "./keeper.test.js";
 import "./lease.test.js";
 import "./lock.test.js";
+import "./owed.test.js";
 import "./quorum.test.js";
 import "./release.test.js";
 import "./using.test.js";

@@ -1,7 +1,37 @@
 import { describe, expect, it } from "@jest/globals";
-import { played, rejection } from "./stage.js";
+import { type Reply, ReplyError } from "../simulation/redis.js";
+import { played, rejection, type Stage } from "./stage.js";
 
 const ALL = [0, 1, 2, 3, 4];
+
+const REFUSALS = [
+  "NOREPLICAS Not enough good replicas to write.",
+  "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+  "READONLY You can't write against a read only replica.",
+  "CLUSTERDOWN The cluster is down",
+  "BUSY Redis is busy running a script.",
+  "ERR Error running script (call to f_0): @user_script:1: -READONLY You can't write.",
+];
+
+/** These servers answer with an error to what changes keys, while `refuses` says so. */
+function refuse(
+  stage: Stage,
+  indexes: readonly number[],
+  refusal: string,
+  refuses: (args: readonly string[]) => boolean,
+): void {
+  for (const index of indexes) {
+    const server = stage.servers[index];
+    const execute = server?.onExecute;
+    if (server === undefined || execute === undefined) throw new Error("no such server");
+    server.onExecute = (node, command, args, run): Reply =>
+      execute(node, command, args, () => {
+        const isWrite = ["set", "eval", "evalsha"].includes(command);
+        if (isWrite && refuses(args)) throw new ReplyError(refusal);
+        return run();
+      });
+  }
+}
 
 describe("release", () => {
   it(
@@ -183,6 +213,111 @@ describe("release", () => {
       stage.freeze([0, 1, 2], 500);
       const released = rejection(redlock.release(second, { nodeTimeout: 70 }));
       expect((await stage.timed(released)).ms).toBe(70);
+    }),
+  );
+
+  it(
+    "of a lock that is lost tells the servers once, however often it is called",
+    played(async (stage) => {
+      const { redlock } = await stage.connect();
+      const lock = await redlock.acquire("r", 1000);
+      await stage.sleep(986);
+      await lock.release();
+      await stage.sleep(5);
+      expect(stage.questions("release")).toHaveLength(5);
+      for (const again of [redlock.release(lock), lock.release()]) {
+        const { ms, gives } = await stage.timed(again);
+        expect(ms).toBe(0);
+        expect(gives.attempts).toEqual([]);
+      }
+      await stage.sleep(5);
+      expect(stage.questions("release")).toHaveLength(5);
+      expect((await rejection(lock.extend(1000))).message).toContain("was lost");
+    }),
+  );
+});
+
+describe("a release that a server refuses", () => {
+  it.each(REFUSALS)("reaches it soon after it takes writes again, by itself: %s", (refusal) =>
+    played(async (stage) => {
+      const { redlock } = await stage.connect({ retryCount: 0 });
+      const lock = await redlock.acquire("r", 20_000);
+      let isRefusing = true;
+      refuse(stage, [0, 1, 2], refusal, () => isRefusing);
+      expect((await rejection(lock.release())).code).toBe("ERR_REDLOCK_QUORUM");
+      await stage.sleep(300);
+      expect(stage.holders("r", lock.value)).toEqual([0, 1, 2]);
+      isRefusing = false;
+      await stage.sleep(600);
+      expect(stage.holders("r", lock.value)).toEqual([]);
+    })(),
+  );
+
+  it(
+    "is sent again seldom, and no more once the ttl has passed",
+    played(async (stage) => {
+      const { redlock } = await stage.connect();
+      const acquiring = Array.from({ length: 50 }, (_, index) =>
+        redlock.acquire(`r${index}`, 10_000),
+      );
+      const locks = await Promise.all(acquiring);
+      refuse(stage, [0], "NOREPLICAS Not enough good replicas to write.", () => true);
+      for (const lock of locks) {
+        await lock.release();
+        await stage.sleep(5);
+      }
+      const commands = (): number =>
+        stage.questions("release").filter(({ node }) => node === 0).length;
+      const before = commands();
+      // While others are asked, too.
+      for (let second = 0; second < 9; second++) {
+        await stage.sleep(1000);
+        await redlock.inspect("r");
+      }
+      const sent = commands() - before;
+      expect(sent).toBeGreaterThanOrEqual(16);
+      expect(sent).toBeLessThanOrEqual(20);
+      await stage.sleep(2000);
+      const after = commands();
+      await stage.sleep(5000);
+      expect(commands()).toBe(after);
+    }),
+  );
+
+  it(
+    "does not hold up others that the server takes again",
+    played(async (stage) => {
+      const { redlock } = await stage.connect();
+      const [a, b] = [await redlock.acquire("a", 20_000), await redlock.acquire("b", 20_000)];
+      let isRefusing = true;
+      const refusal = "NOPERM No permissions to access a key";
+      refuse(stage, [0], refusal, (args) => isRefusing || args.includes("a"));
+      await a.release();
+      await b.release();
+      await stage.sleep(300);
+      isRefusing = false;
+      await stage.sleep(1200);
+      expect(stage.holders("a", a.value)).toEqual([0]);
+      expect(stage.holders("b", b.value)).toEqual([]);
+    }),
+  );
+
+  it(
+    "is left to a connection that comes back, where that is lost meanwhile",
+    played(async (stage) => {
+      const { redlock, links } = await stage.connect();
+      const lock = await redlock.acquire("r", 20_000);
+      let isRefusing = true;
+      refuse(stage, [0], "LOADING Redis is loading the dataset in memory", () => isRefusing);
+      await lock.release();
+      await stage.sleep(100);
+      links[0]?.cut("both");
+      links[0]?.reset();
+      await stage.sleep(3000);
+      isRefusing = false;
+      links[0]?.heal("both");
+      await stage.sleep(2000);
+      expect(stage.holders("r", lock.value)).toEqual([]);
     }),
   );
 });
