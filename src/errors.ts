@@ -34,6 +34,10 @@ export class ExecutionError extends Error {
   }
 }
 
+export function isClosed(error: Error): boolean {
+  return error instanceof ExecutionError && error.code === "ERR_REDLOCK_CLOSED";
+}
+
 /** A node's vote against: one of the keys is another's, or, for an extension, no longer this lock's. */
 export class ResourceLockedError extends Error {
   override readonly name = "ResourceLockedError";

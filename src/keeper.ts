@@ -1,6 +1,6 @@
 import type { Alarm, Alarms } from "./alarms.js";
 import type { Environment } from "./environment.js";
-import { inWords } from "./errors.js";
+import { inWords, isClosed } from "./errors.js";
 import type { Lease } from "./lease.js";
 import { type Lock, LockLostError } from "./lock.js";
 
@@ -101,12 +101,8 @@ export class Keeper {
     this.#cancelAlarm();
     const { lock, lease } = this.#keeping;
     const cause = lease.lossCause ?? this.#lastFailure;
-    const why =
-      cause === undefined
-        ? "its validity ended before it was extended; was the event loop blocked, or the machine suspended?"
-        : `it could not be extended in time. ${cause.message}`;
     const error = new LockLostError(
-      `The lock on ${lock.resources.join(", ")}, with a ttl of ${inWords(lock.ttl)}, was lost: ${why}`,
+      `The lock on ${lock.resources.join(", ")}, with a ttl of ${inWords(lock.ttl)}, was lost: ${whyLost(cause)}`,
       lock,
       cause && { cause },
     );
@@ -118,4 +114,14 @@ export class Keeper {
     if (this.#alarm !== undefined) this.#alarms.cancel(this.#alarm);
     this.#alarm = undefined;
   }
+}
+
+function whyLost(cause: Error | undefined): string {
+  if (cause === undefined) {
+    return "its validity ended before it was extended; was the event loop blocked, or the machine suspended?";
+  }
+  if (isClosed(cause)) {
+    return "its Redlock was closed before the routine ended. Let what runs under its locks end before quit() or disposal.";
+  }
+  return `it could not be extended in time. ${cause.message}`;
 }

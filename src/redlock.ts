@@ -13,6 +13,7 @@ import {
 } from "./environment.js";
 import {
   Abstention,
+  asError,
   type ErrorCode,
   ExecutionError,
   invalidType,
@@ -137,6 +138,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
   readonly #closing = new AbortController();
   /** Of attempts under way. */
   readonly #undecided = new Set<Round>();
+  /** Of `using` calls whose routine runs. */
+  readonly #locksInUse = new Set<Lock>();
 
   /**
    * @param nodes one entry an independent Redis: a `redis://` or `rediss://` URL, whose connection the
@@ -482,31 +485,17 @@ export class Redlock extends EventEmitter implements LockIssuer {
    *   and nodes that come back before its ttl has passed are still told.
    */
   async release(lock: Lock, settings?: Settings): Promise<ExecutionResult> {
-    const { resources, queue, lease, history: acquired } = this.#partsOf(lock, "release");
-    const base = queue === this.settings.queue ? this.settings : { ...this.settings, queue };
-    const resolved = resolveSettings(settings, "release", base);
+    const parts = this.#partsOf(lock, "release");
+    const { lease } = parts;
+    const resolved = resolveSettings(settings, "release", this.#releaseSettings(parts));
     const start = this.#environment.now();
     const history = new History(start.wallMs);
     const wasOpen = lease.open;
     if (wasOpen) this.#assertOpen();
     if (!lease.release()) return history;
 
-    const keys = this.#keysOf(resources);
-    const lineKeys = this.#lineKeys(keys, resolved);
-    const operation =
-      lineKeys === undefined
-        ? releaseOperation(keys, lock.value)
-        : handOverOperation(lineKeys, lock.value);
     const attempt = async (): Promise<true | undefined> => {
-      const round = this.#releaseOn(
-        this.#nodes,
-        acquired.last,
-        operation,
-        { keys, value: lock.value, ttlMs: Math.max(lock.ttl, lease.longestTtlMs) },
-        lock.ttl,
-        resolved,
-        this.#report,
-      );
+      const round = this.#askRelease(lock, parts, resolved);
       history.add(round);
       return (await round.decided()) || undefined;
     };
@@ -526,6 +515,34 @@ export class Redlock extends EventEmitter implements LockIssuer {
       elapsedMs: this.#msSince(start),
       refusalInWords: () => "holds it no longer",
     });
+  }
+
+  /** A lock's release hands over to the next waiter, or does not, as its acquisition was set. */
+  #releaseSettings({ queue }: LockParts): ResolvedSettings {
+    return queue === this.settings.queue ? this.settings : { ...this.settings, queue };
+  }
+
+  /** Asks every node to release the lock, or to hand it over to the next waiter. */
+  #askRelease(
+    lock: Lock,
+    { resources, lease, history: acquired }: LockParts,
+    settings: ResolvedSettings,
+  ): Round {
+    const keys = this.#keysOf(resources);
+    const lineKeys = this.#lineKeys(keys, settings);
+    const operation =
+      lineKeys === undefined
+        ? releaseOperation(keys, lock.value)
+        : handOverOperation(lineKeys, lock.value);
+    return this.#releaseOn(
+      this.#nodes,
+      acquired.last,
+      operation,
+      { keys, value: lock.value, ttlMs: Math.max(lock.ttl, lease.longestTtlMs) },
+      lock.ttl,
+      settings,
+      this.#report,
+    );
   }
 
   /**
@@ -568,6 +585,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
 
     const lock = await this.#acquire(acquisition);
     const { lease } = partsOf(lock, "using");
+    if (this.#closing.signal.aborted) this.#endInUse(lock);
+    this.#assertOpen();
     const keeper = new Keeper(
       {
         lock,
@@ -583,15 +602,25 @@ export class Redlock extends EventEmitter implements LockIssuer {
       this.#alarms,
       this.#environment,
     );
+    this.#locksInUse.add(lock);
     try {
       const value = await routine(keeper.signal, lock);
       const loss = keeper.stop();
       if (loss !== undefined) throw loss;
       return value;
     } finally {
+      this.#locksInUse.delete(lock);
       keeper.stop();
       await this.#releaseInTime(lock, resolved);
     }
+  }
+
+  /** This Redlock is closed: the lock's release is on its way before its routine learns of the loss. */
+  #endInUse(lock: Lock): void {
+    const parts = partsOf(lock, "using");
+    if (!parts.lease.open) return;
+    this.#askRelease(lock, parts, this.#releaseSettings(parts));
+    parts.lease.lose(asError(this.#closing.signal.reason));
   }
 
   /** The routine's outcome is what counts: it waits for the release no longer than for one node. */
@@ -663,12 +692,17 @@ export class Redlock extends EventEmitter implements LockIssuer {
     });
   }
 
-  /** Quits every connection, those of clients passed in included. Later calls reject with `ERR_REDLOCK_CLOSED`. */
+  /**
+   * Quits every connection, including those of clients passed in. Later calls reject with `ERR_REDLOCK_CLOSED`.
+   *
+   * Locks of running `using` calls are released first: their signals abort with a LockLostError. Locks from
+   * `acquire` stay until their ttl has passed, since another process may have adopted them.
+   */
   async quit(): Promise<void> {
     await this.#close(this.#nodes);
   }
 
-  /** Closes the connections that the library made; clients passed in stay open. */
+  /** Closes as `quit` does, but only the connections that the library made; clients passed in stay open. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#close(this.#ownNodes);
   }
@@ -684,7 +718,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
     this.#lines.close();
     for (const node of this.#nodes) node.forgetOwed();
     for (const round of this.#undecided) round.cut();
-    // Who attempts or waits clears away what it has on the nodes, ahead of the connections' end.
+    for (const lock of this.#locksInUse) this.#endInUse(lock);
+    // Calls that attempt, wait or run a routine release what they have on the nodes before the connections end.
     await endOfTurn(this.#environment);
     const milliseconds = this.settings.nodeTimeout ?? NODE_TIMEOUT_WITHOUT_TTL_MS;
     const customTimers = pTimeoutTimers(this.#environment);

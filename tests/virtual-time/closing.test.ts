@@ -1,4 +1,5 @@
 import { describe, expect, it } from "@jest/globals";
+import { type ExecutionError, LockLostError, type RedlockAbortSignal } from "../../src/index.js";
 import { played, rejection } from "./stage.js";
 
 const ALL = [0, 1, 2, 3, 4];
@@ -110,6 +111,141 @@ describe("a Redlock that is closed", () => {
       await stage.sleep(100);
       expect(stage.servers.flatMap(({ redis, clockMs }) => redis.keys(clockMs))).toEqual([]);
     })(),
+  );
+
+  it.each(["quit", "disposal"])("ends the locks of running using calls: %s", (how) =>
+    played(async (stage) => {
+      const { redlock } = stage.client({}, stage.machine(false));
+      await stage.sleep(10);
+      const kept = await redlock.acquire("kept", 20_000);
+      const own = new Error("own");
+      const signals: RedlockAbortSignal[] = [];
+      const work = async (signal: RedlockAbortSignal): Promise<void> => {
+        signals.push(signal);
+        await stage.sleep(100);
+      };
+      const using = [
+        rejection(redlock.using("r", 20_000, work)),
+        rejection(
+          redlock.using("s", 20_000, (signal) =>
+            work(signal).then(() => {
+              throw own;
+            }),
+          ),
+        ),
+        redlock.using("released", 20_000, async (signal, lock) => {
+          await lock.release();
+          await work(signal);
+        }),
+      ] as const;
+      await stage.sleep(50);
+      const closed = how === "quit" ? redlock.quit() : redlock[Symbol.asyncDispose]();
+      expect(signals.map(({ aborted }) => aborted)).toEqual([true, true, false]);
+      await closed;
+      await stage.sleep(5);
+      const keys = stage.servers.map(({ redis, clockMs }) => redis.keys(clockMs));
+      expect(keys).toEqual(ALL.map(() => ["kept"]));
+      expect(kept.valid).toBe(true);
+      const { ms, gives: error } = await stage.timed(using[0]);
+      expect(ms).toBeGreaterThan(40);
+      expect(error).toBe(signals[0]?.error);
+      expect(error).toBeInstanceOf(LockLostError);
+      expect((error.cause as ExecutionError).code).toBe("ERR_REDLOCK_CLOSED");
+      expect(error.message).toBe(
+        "The lock on r, with a ttl of 20.0 s, was lost: its Redlock was closed before the routine ended. " +
+          "Let what runs under its locks end before quit() or disposal.",
+      );
+      expect(await using[1]).toBe(own);
+      await using[2];
+      stage.forget(ALL, "kept");
+    })(),
+  );
+
+  it(
+    "releases the lock of a running using behind an extension that is under way, and once",
+    played(async (stage) => {
+      const { redlock, links } = stage.client({}, stage.machine(false));
+      await stage.sleep(10);
+      const settings = { automaticExtensionThreshold: 900 };
+      const using = rejection(
+        redlock.using("r", 1000, settings, async (signal, lock) => {
+          signal.addEventListener("abort", () => {
+            void lock.release();
+          });
+          await stage.sleep(500);
+        }),
+      );
+      await stage.sleep(50);
+      for (const link of links) link.extraDelayMs = 20;
+      const before = stage.questions("extend").length;
+      await stage.sleep(45);
+      expect(stage.questions("extend").length).toBe(before);
+      await redlock.quit();
+      expect(stage.questions("extend").length).toBeGreaterThan(before);
+      await using;
+      expect(stage.questions("release")).toHaveLength(5);
+      expect(stage.servers.flatMap(({ redis, clockMs }) => redis.keys(clockMs))).toEqual([]);
+    }),
+  );
+
+  it(
+    "refuses, and releases, a lock that is granted while it closes",
+    played(async (stage) => {
+      const { redlock } = stage.client({}, stage.machine(false));
+      await stage.sleep(10);
+      // The votes are counted by then, and the attempt has not gone on yet.
+      const { signal } = new AbortController();
+      let closed: Promise<void> | undefined;
+      signal.removeEventListener = () => {
+        closed ??= redlock.quit();
+      };
+      const error = await rejection(redlock.acquire("r", 20_000, { signal }));
+      expect(error.code).toBe("ERR_REDLOCK_CLOSED");
+      await closed;
+      await stage.sleep(10);
+      expect(stage.questions("set")).toHaveLength(5);
+      expect(stage.servers.flatMap(({ redis, clockMs }) => redis.keys(clockMs))).toEqual([]);
+    }),
+  );
+
+  it.each(Array.from({ length: 13 }, (_, index) => index))(
+    "leaves no lock of using behind, %d microtasks after the last vote that counts",
+    (microtasks) =>
+      played(async (stage) => {
+        const { redlock, links } = stage.client({}, stage.machine(false));
+        await stage.sleep(10);
+        const [, , third] = links;
+        if (third === undefined) throw new Error("no such server");
+        const send = third.send.bind(third);
+        let closed: Promise<void> | undefined;
+        third.send = async (...args) => {
+          const reply = await send(...args);
+          const countDown = (left: number): void => {
+            if (left > 0)
+              queueMicrotask(() => {
+                countDown(left - 1);
+              });
+            else closed ??= redlock.quit();
+          };
+          countDown(microtasks);
+          return reply;
+        };
+        const ran: true[] = [];
+        const error = await rejection(
+          redlock.using("r", 20_000, (signal) => {
+            ran.push(true);
+            return new Promise((resolve) => {
+              if (signal.aborted) resolve(undefined);
+              else signal.addEventListener("abort", resolve);
+            });
+          }),
+        );
+        expect(error).toMatchObject({
+          code: ran.length > 0 ? "ERR_REDLOCK_LOST" : "ERR_REDLOCK_CLOSED",
+        });
+        await closed;
+        expect(stage.servers.flatMap(({ redis, clockMs }) => redis.keys(clockMs))).toEqual([]);
+      })(),
   );
 
   it(
