@@ -445,7 +445,11 @@ export class Redlock extends EventEmitter implements LockIssuer {
         });
       } else if (!isReply(error) && lease.open) {
         const give = (): void => {
-          this.#tell(node, () => extendOperation(keys, value, lease.keyTtlMs, fence), lease);
+          this.#askWhileHeld(
+            node,
+            () => extendOperation(keys, value, lease.keyTtlMs, fence),
+            lease,
+          );
           // Its key may have expired meanwhile.
           this.#give(node, holding);
         };
@@ -458,7 +462,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   #give(node: Node, { keys, value, lease, fence }: Holding, stand?: Stand): void {
     if (stand !== undefined) {
       const standing = stand.standing(node);
-      this.#tell(
+      this.#askWhileHeld(
         node,
         () => takeOperation(stand.keys, value, lease.keyTtlMs, standing, fence),
         lease,
@@ -467,12 +471,12 @@ export class Redlock extends EventEmitter implements LockIssuer {
     }
     for (const [index, key] of keys.entries()) {
       const own = fence && { ...fence, keys: fence.keys.slice(index, index + 1) };
-      this.#tell(node, () => acquireOperation([key], value, lease.keyTtlMs, own), lease);
+      this.#askWhileHeld(node, () => acquireOperation([key], value, lease.keyTtlMs, own), lease);
     }
   }
 
   /** Asks a node for something that is no vote, while the lock is held. */
-  #tell(node: Node, operation: () => Operation, lease: Lease): void {
+  #askWhileHeld(node: Node, operation: () => Operation, lease: Lease): void {
     if (node.refusal() !== undefined) return;
     node.perform(operation(), () => lease.open).catch(() => undefined);
   }
@@ -835,7 +839,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
         `There can be no line for ${keys.join(", ")}: its braces are no hash tag. Who waits for it polls. ` +
           "Give the resource a name without braces, or with a {tag}, or set `queue: false`.",
       );
-      this.#tell(error);
+      this.#emitError(error);
     }
     return lineKeys;
   }
@@ -892,11 +896,11 @@ export class Redlock extends EventEmitter implements LockIssuer {
   }
 
   readonly #report = (error: Error, node: Node): void => {
-    if (!(error instanceof Abstention)) this.#tell(error, node.name);
+    if (!(error instanceof Abstention)) this.#emitError(error, node.name);
   };
 
   /** In a turn of its own, so that a listener that throws breaks no vote count. */
-  #tell(...told: [error: Error, node?: string]): void {
+  #emitError(...told: [error: Error, node?: string]): void {
     inOwnTurn(() => {
       // Node crashes a process that emits `error` where nobody listens to it.
       const isHeard = this.listenerCount("error") > 0;

@@ -548,7 +548,8 @@ class Simulation {
         () => client.redlock.using(resources, ttlMs, settings, routine),
       ),
     );
-    if (work.lock !== undefined) {
+    // A closing released it, however long the work went on.
+    if (work.lock !== undefined && !client.closed) {
       this.#checker.checkPrompt(work.lock.value, host, "release", startMs, timesMs.leastMs);
     }
     if (work.isLost && !(outcome instanceof Error)) {

@@ -47,7 +47,8 @@ export async function startProxy(serverPort: number): Promise<Proxy> {
     server.on("data", (chunk) => {
       const due = state.replyDelayMs === 0 ? Promise.resolve() : sleep(state.replyDelayMs);
       previous = Promise.all([previous, due]).then(() => {
-        if (client.writable && !forgotten.has(server)) client.write(state.rewrite(chunk.toString("latin1")), "latin1");
+        if (client.writable && !forgotten.has(server))
+          client.write(state.rewrite(chunk.toString("latin1")), "latin1");
       });
     });
     const end = (one: net.Socket, other: net.Socket): void => {

@@ -49,8 +49,8 @@ function replyError(message: string): Error {
 /** By which channel the first in line is to be called, for each node; empty for one who polls. */
 function channels({ servers }: Stage): unknown[] {
   return servers.map(({ redis, clockMs }) => {
-    const [id] = redis.execute("zrange", ["{r}:line", "0", "0"], clockMs) as string[];
-    const said = redis.execute("hget", ["{r}:alive", id ?? ""], clockMs);
+    const [id] = redis.execute("zrange", ["{r}:redlock:line", "0", "0"], clockMs) as string[];
+    const said = redis.execute("hget", ["{r}:redlock:alive", id ?? ""], clockMs);
     return (JSON.parse(String(said)) as unknown[] | null)?.at(2);
   });
 }
@@ -59,7 +59,8 @@ function areCalled(stage: Stage): boolean[] {
   return channels(stage).map((channel) => channel !== "");
 }
 
-const [ALL, NONE] = [Array(5).fill(true), Array(5).fill(false)];
+const ALL: readonly boolean[] = [true, true, true, true, true];
+const NONE: readonly boolean[] = [false, false, false, false, false];
 
 /** One that holds the lock for long, and one that waits for it. */
 async function waiting(
