@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { ask, type RedisServer, startServers, stopAll, until } from "../docker/servers.js";
 import { type Lock, Redlock } from "../src/index.js";
+import { batchScript } from "../src/scripts/batch.js";
 import { extendScript } from "../src/scripts/extend.js";
+import { startClusterOfOne } from "./support/cluster-mode.js";
 import {
   connectAll,
   defined,
@@ -178,6 +180,54 @@ describe("a batch that a server refuses as a whole", () => {
     expect(refused.message).toContain("NOPERM");
     await Promise.all([lock.release(), again.release()]);
     await limited.quit();
+  });
+});
+
+describe("a server that refuses keys of several slots", () => {
+  test("is asked by hash tag from then on", async () => {
+    const server = await startClusterOfOne();
+    const [client] = await connectAll([server]);
+    try {
+      const { port } = server;
+      await ask(port, ["SCRIPT", "LOAD", batchScript.text]);
+      const own = new Redlock([defined(client)], {
+        ...{ nodeTimeout: 5000, queue: false, retryCount: 0 },
+      });
+      const refused = [fresh(), fresh()];
+      await Promise.all(refused.map((name) => own.acquire(name, 60_000)));
+      const commands = defined(client).sent.map((line) => line.split(" ")[0]);
+      expect(commands.slice(-3)).toEqual(["evalsha", "set", "set"]);
+
+      defined(client).sent = [];
+      const [one, other, alone] = [fresh(), fresh(), fresh()];
+      const groups = [
+        [`{${one}}:a`, `b:{${one}}`, `{${one}}{${other}}`],
+        [`{${other}}`, other],
+        [`{{${one}}`],
+        // Braces with nothing between are no tag.
+        [`{}${one}{${other}}`],
+        [`{}${alone}`],
+        [alone],
+      ];
+      const names = groups.flat();
+      const locks = await Promise.all(names.map((name) => own.acquire(name, 60_000)));
+      expect(locks.every(({ valid }) => valid)).toBe(true);
+      const keys = defined(client).sent.map((line) =>
+        names.filter((name) => line.split(" ").includes(name)),
+      );
+      expect(keys).toEqual(groups);
+      const twice = await Promise.all([
+        own.tryAcquire(alone, 60_000),
+        own.tryAcquire(alone, 60_000),
+      ]);
+      expect(twice).toEqual([null, null]);
+      expect(defined(client).sent.at(-1)).toMatch(/^evalsha \S+ 2 /);
+      await Promise.all(locks.map((lock) => lock.release()));
+      expect(await ask(port, ["DBSIZE"])).toBe(String(refused.length));
+    } finally {
+      disconnectAll([defined(client)]);
+      await server.stop();
+    }
   });
 });
 

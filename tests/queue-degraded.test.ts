@@ -11,6 +11,7 @@ import {
   until,
 } from "../docker/servers.js";
 import { type NodeEntry, Redlock } from "../src/index.js";
+import { startClusterOfOne } from "./support/cluster-mode.js";
 import { cacheLineScripts, listenersOn, Turns, untilWaiting } from "./support/line.js";
 import {
   connectAll,
@@ -209,15 +210,8 @@ describe("on a Redis Cluster", () => {
 });
 
 test("a client's own key prefix, on a server in cluster mode, leaves a lock without a line", async () => {
-  const [server] = await startServers(1, { args: ["--cluster-enabled", "yes"] });
-  if (server === undefined) throw new Error("one was asked for");
+  const server = await startClusterOfOne();
   try {
-    await ask(server.port, ["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
-    await until(
-      async () => (await ask(server.port, ["CLUSTER", "INFO"])).includes("cluster_state:ok"),
-      10_000,
-      () => "the cluster is down",
-    );
     const connect = (): Redis[] => [new Redis(server.port, "127.0.0.1", { keyPrefix: "app:" })];
     const complaints = await takeTurns(connect);
     expect(complaints.map(({ length }) => length)).toEqual([1, 1, 1]);
@@ -225,6 +219,6 @@ test("a client's own key prefix, on a server in cluster mode, leaves a lock with
       expect(complaint).toMatch(/can stand in line on .*CROSSSLOT/);
     }
   } finally {
-    await stopAll([server]);
+    await server.stop();
   }
 });
