@@ -90,6 +90,13 @@ export async function endOfTurn(environment: Environment): Promise<void> {
   });
 }
 
+/** Lets the event loop read what has arrived. */
+export function afterPoll(environment: Environment): Promise<void> {
+  return new Promise((resolve) => {
+    environment.afterPoll(resolve);
+  });
+}
+
 /**
  * Waits; rejects with a signal's reason as soon as one aborts.
  *

@@ -3,6 +3,7 @@ import pTimeout from "p-timeout";
 import { offAbort, onAbort } from "./aborts.js";
 import { Alarms } from "./alarms.js";
 import {
+  afterPoll,
   endOfTurn,
   type Environment,
   inOwnTurn,
@@ -377,7 +378,9 @@ export class Redlock extends EventEmitter implements LockIssuer {
       () => (lease.adopted ? Infinity : lease.remainingMs),
     );
     if (extended !== undefined) return extended;
-    throw lease.released ? alreadyEnded(lock, lease) : this.#extensionError(extension);
+    throw await this.#behindReplies(
+      lease.released ? alreadyEnded(lock, lease) : this.#extensionError(extension),
+    );
   }
 
   /** One attempt to extend. It has failed where it is undecided after `limitMs`, or when the old validity ends. */
@@ -986,7 +989,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     this.#assertOpen();
     const strangers = await this.#strangeKeys(acquisition);
     settings.signal?.throwIfAborted();
-    return executionError({
+    const error = executionError({
       code:
         this.#budgetLeftMs(acquisition) < Infinity && code === "ERR_REDLOCK_QUORUM"
           ? "ERR_REDLOCK_TIMEOUT"
@@ -995,6 +998,17 @@ export class Redlock extends EventEmitter implements LockIssuer {
       elapsedMs: this.#msSince(start),
       refusalInWords: (node) => strangers.get(node) ?? "held by another lock",
     });
+    return this.#behindReplies(error);
+  }
+
+  /**
+   * Gives the error once the replies that have arrived are read. Where a majority is down or silent, an attempt
+   * fails without waiting for any reply: a caller that attempts again and again would keep the event loop from
+   * reading the other nodes' replies, and commands to these would pile up.
+   */
+  async #behindReplies(error: ExecutionError): Promise<ExecutionError> {
+    await afterPoll(this.#environment);
+    return error;
   }
 
   /** All of `acquireTimeout` is for waiting, so the look at the keys begins before its end, beside the waiting. */

@@ -125,6 +125,28 @@ describe.each(faults)("nodes that are %s", (kind, strike) => {
     }
   });
 
+  test("let the event loop turn for a caller that asks again and again in vain", async () => {
+    const lock = await redlock.acquire(fresh(), 60_000);
+    await strike(3);
+    const inVain = { retryCount: 0, nodeTimeout: 50 };
+    await rejection(redlock.acquire(fresh(), 60_000, inVain));
+    for (const call of [
+      () => redlock.acquire(fresh(), 60_000, inVain),
+      () => redlock.tryAcquire(fresh(), 60_000, inVain),
+      () => redlock.extend(lock, 60_000, inVain),
+    ]) {
+      let turns = 0;
+      const count = (): void => {
+        turns += 1;
+        turning = setImmediate(count);
+      };
+      let turning = setImmediate(count);
+      for (let index = 0; index < 20; index++) await rejection(call());
+      clearImmediate(turning);
+      expect(turns).toBeGreaterThanOrEqual(20);
+    }
+  });
+
   test("vote again once they are back", async () => {
     await strike(3);
     await rejection(redlock.acquire(fresh(), 2000, { retryCount: 0 }));
