@@ -1,4 +1,13 @@
-import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  jest,
+  test,
+} from "@jest/globals";
 import { Cluster, Redis } from "ioredis";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
@@ -20,6 +29,7 @@ import {
   fresh,
   type RecordingClient,
 } from "./support/nodes.js";
+import { type Proxy, startProxy } from "./support/proxy.js";
 
 // Where there is no line, or nobody can be called, waiting is by timer: slower, and never less safe.
 
@@ -112,16 +122,29 @@ describe("waiters take their turns, and one `error` event for each node says wha
     expectOneOfEachNode(complaints, /is woken by .*NOPERM.*SUBSCRIBE and PUBLISH/s);
   });
 
-  test("where a client cannot be duplicated", async () => {
+  test("where a user may subscribe, but not publish", async () => {
+    const urls = await users("silent", "~*", "&*", "-publish");
+    const complaints = await takeTurns(() => urls);
+    expectOneOfEachNode(complaints, /is woken by .*NOPERM.*SUBSCRIBE and PUBLISH/s);
+  });
+
+  const throwing = (): never => {
+    throw new Error("no further connection");
+  };
+
+  test.each([
+    ["cannot be duplicated", undefined, /is woken by .*its client cannot subscribe/],
+    ["throws when it is duplicated", throwing, /is woken by .*no further connection/],
+  ])("where a client %s", async (_, duplicate, text) => {
     const clients: RecordingClient[] = [];
     const all = await Promise.all(Array.from({ length: 3 }, () => connectAll(servers)));
     const complaints = await takeTurns(() => {
       const own = all[clients.length / NODES] ?? [];
       clients.push(...own);
-      return own.map((client) => Object.assign(client, { duplicate: undefined }));
+      return own.map((client) => Object.assign(client, { duplicate }));
     });
     disconnectAll(clients);
-    expectOneOfEachNode(complaints, /is woken by .*its client cannot subscribe/);
+    expectOneOfEachNode(complaints, text);
   });
 
   test("where a user may not touch the keys of a line", async () => {
@@ -178,6 +201,120 @@ test("who may not publish calls nobody, and those who wait in line are served al
   expect(turns.order).toHaveLength(4 * TURNS);
   expect(turns.mostAtOnce).toBe(1);
   await Promise.all([quiet.quit(), loud.quit()]);
+});
+
+describe("a waiter whose subscriptions go through a network that", () => {
+  const NO_RETRY = { nodeTimeout: 5000, retryCount: -1, retryDelay: 500_000, retryJitter: 0 };
+  let proxies: Proxy[];
+  let subscribers: Redis[];
+  let clients: RecordingClient[];
+  let waiter: Redlock;
+  let holder: Redlock;
+  let heard: Heard;
+
+  beforeEach(async () => {
+    proxies = await Promise.all(servers.map(({ port }) => startProxy(port)));
+    subscribers = [];
+    clients = await connectAll([...servers, ...servers]);
+    for (const [index, proxy] of proxies.entries()) {
+      const duplicate = (options: object): Redis => {
+        // As a client of a URL: what is lost with a connection fails.
+        const own = { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 };
+        const subscriber = new Redis(proxy.port, "127.0.0.1", { ...options, ...own });
+        subscriber.on("error", () => undefined);
+        subscribers.push(subscriber);
+        return subscriber;
+      };
+      Object.assign(defined(clients[index]), { duplicate });
+    }
+    waiter = new Redlock(clients.slice(0, NODES), NO_RETRY);
+    holder = new Redlock(clients.slice(NODES), NO_RETRY);
+    heard = listenTo(waiter);
+  });
+
+  afterEach(async () => {
+    disconnectAll(clients);
+    await until(
+      // One that was about to reconnect stays so, but does not.
+      () => subscribers.every(({ status }) => status === "end" || status === "reconnecting"),
+      10_000,
+      () => `subscribers are ${subscribers.map(({ status }) => status).join(", ")}`,
+    );
+    await Promise.all(proxies.map((proxy) => proxy.close()));
+  });
+
+  /** Waits until a quorum of the nodes has a channel by which to call who is first in line, or, for who polls, has none. */
+  async function untilStanding(resource: string, how: "called" | "polling"): Promise<void> {
+    const script = "return redis.call('HVALS', KEYS[1])[1] or ''";
+    const isThere = async ({ port }: RedisServer): Promise<boolean> => {
+      const said = await ask(port, ["EVAL", script, "1", `{${resource}}:alive`]);
+      return said !== "" && said.includes("redlock:") === (how === "called");
+    };
+    await until(
+      async () => {
+        const there = await Promise.all(servers.map(isThere));
+        return there.filter(Boolean).length > NODES / 2;
+      },
+      20_000,
+      () => `nobody stands in line as one who is ${how}`,
+    );
+  }
+
+  test("resets them while they are made is called once they are made again", async () => {
+    const resource = fresh();
+    const lock = await holder.acquire(resource, 60_000);
+    // The confirmation is on its way when the connection is reset.
+    for (const proxy of proxies) {
+      proxy.rewrite = (reply) => {
+        if (!reply.includes("subscribe")) return reply;
+        proxy.rewrite = (later) => later;
+        setImmediate(() => {
+          proxy.cut();
+        });
+        return "";
+      };
+    }
+    const next = waiter.acquire(resource, 60_000);
+    await untilWaiting(holder, resource, 1);
+    await untilStanding(resource, "called");
+    expect(heard.complaints).toEqual([]);
+    await lock.release();
+    await (await next).release();
+  });
+
+  test("forgets them has the lock all the same, and is called again soon", async () => {
+    const resource = fresh();
+    const lock = await holder.acquire(resource, 60_000);
+    const next = waiter.acquire(resource, 60_000);
+    await untilStanding(resource, "called");
+    for (const proxy of proxies) proxy.forget();
+    await lock.release();
+    // By no retry timer.
+    const held = await next;
+    await held.release();
+
+    const again = await holder.acquire(resource, 60_000);
+    const later = waiter.acquire(resource, 60_000);
+    await untilStanding(resource, "called");
+    expect(heard.complaints).toEqual([]);
+    await again.release();
+    await (await later).release();
+  });
+
+  test("lets nothing through any more polls", async () => {
+    const resource = fresh();
+    const lock = await holder.acquire(resource, 60_000);
+    const next = waiter.acquire(resource, 60_000);
+    await untilStanding(resource, "called");
+    for (const proxy of proxies) {
+      proxy.forget();
+      proxy.swallowing = true;
+    }
+    await untilStanding(resource, "polling");
+    await lock.release();
+    await (await next).release();
+    expect(heard.complaints).toEqual([]);
+  });
 });
 
 test("a resource whose braces are no hash tag has no line, which one `error` event says", async () => {

@@ -186,6 +186,21 @@ describe("a line", () => {
     await held.release();
   });
 
+  test("passes over one who has not asked again for longer than it said", async () => {
+    const resource = fresh();
+    const lock = await redlock.acquire(resource, 60_000);
+    await standAbsent(servers, resource, "alive");
+    await standAbsent(servers, resource, "stale", { lifeMs: 1, ticketMs: Date.now() - 10_000 });
+    await untilWaiting(redlock, resource, 1);
+    await lock.release();
+    await until(
+      async () =>
+        (await heldOn(redlock, resource)).every(({ reservedFor }) => reservedFor === "alive"),
+      5000,
+      () => "the key is not kept for the one who is alive",
+    );
+  });
+
   test("lets one who came earlier take what is kept for one who came later", async () => {
     const resource = fresh();
     const lock = await redlock.acquire(resource, 60_000);

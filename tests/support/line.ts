@@ -21,10 +21,15 @@ export async function standAbsent(
   servers: readonly RedisServer[],
   resource: string,
   id: string,
-  { channel = "", graceMs = 30_000 }: { channel?: string; graceMs?: number } = {},
+  {
+    channel = "",
+    graceMs = 30_000,
+    lifeMs = 60_000,
+    ticketMs = Date.now(),
+  }: { channel?: string; graceMs?: number; lifeMs?: number; ticketMs?: number } = {},
 ): Promise<void> {
   const keys = defined(lineKeysOf([resource]));
-  const standing = [String(Date.now()), id, channel, String(graceMs), "60000"];
+  const standing = [String(ticketMs), id, channel, String(graceMs), String(lifeMs)];
   await Promise.all(
     servers.map(({ port }) =>
       ask(port, ["EVAL", standScript, String(keys.length), ...keys, ...standing]),
