@@ -345,9 +345,16 @@ function clockFinding(
   const offsetsMs = checkups.flatMap(({ told }) => told.clockOffsetMs ?? []);
   const aheadMs = clockOffsetMs - median(offsetsMs);
   if (Math.abs(aheadMs) - latencyMs / 2 <= allowanceMs) return undefined;
+  const [where, effect] =
+    aheadMs > 0
+      ? ["ahead of", "If it was set forward, the locks that it held then expired early"]
+      : [
+          "behind",
+          "If it was set back, the locks that it held then, also of holders that have died, last that much longer",
+        ];
   return (
-    `has a clock ${inWords(Math.abs(aheadMs))} ${aheadMs > 0 ? "ahead of" : "behind"} the nodes' median, ` +
-    `above the drift allowance of ${inWords(allowanceMs)}: let NTP slew the servers' clocks`
+    `has a clock ${inWords(Math.abs(aheadMs))} ${where} the nodes' median, ` +
+    `above the drift allowance of ${inWords(allowanceMs)}. ${effect}. Let NTP slew the servers' clocks`
   );
 }
 
