@@ -202,7 +202,7 @@ export class WakeUps {
   #unhear(node: Node): void {
     const wasHeard = this.isHeard;
     this.#open.delete(node);
-    if (!wasHeard || this.isHeard) return;
+    if (wasHeard === this.isHeard) return;
     for (const waiter of this.#waiters.values()) waiter.onUnheard();
   }
 
