@@ -94,6 +94,7 @@ interface Checkup {
   readonly told: Told;
   readonly refusals: readonly Refusal[];
   readonly isCluster: boolean;
+  readonly lacksSocketTimeout: boolean;
   readonly hold: Error | undefined;
   /** Also of Valkey: the Redis that it stands in for. */
   readonly redisVersion: string | undefined;
@@ -142,6 +143,7 @@ async function checkUp(
       },
       refusals: [],
       isCluster: node.isCluster,
+      lacksSocketTimeout: node.lacksSocketTimeout,
       hold: node.heldBack(),
       redisVersion: undefined,
     };
@@ -215,6 +217,7 @@ async function ask(
     },
     refusals,
     isCluster: node.isCluster,
+    lacksSocketTimeout: node.lacksSocketTimeout,
     hold: node.heldBack(),
     redisVersion: fields["redis_version"],
   };
@@ -301,10 +304,13 @@ function findingsOf(
   checkups: readonly Checkup[],
   { settings, timeoutMs, longestTtlMs }: Standard,
 ): string[] {
-  const { told, hold } = checkup;
+  const { told, hold, lacksSocketTimeout } = checkup;
   const driftAllowanceMs = driftMs(longestTtlMs || USUAL_TTL_MS, settings.driftFactor);
   return [
     told.error && `cannot be reached: ${inShort(told.error)}`,
+    isSilent(told.error) &&
+      lacksSocketTimeout &&
+      "has a client that keeps a connection on which nothing is heard: set the client's option socketTimeout, such as 5000 ms",
     hold && `is held back: it ${hold.message}`,
     ...twins(checkup, checkups),
     told.role === "replica" &&
@@ -324,6 +330,10 @@ function findingsOf(
       checkups.length % 2 === 0 &&
       `makes the number of nodes even: ${checkups.length} bear no more failures than ${checkups.length - 1}`,
   ].filter((finding) => typeof finding === "string");
+}
+
+function isSilent(error: Error | undefined): boolean {
+  return error instanceof NodeError && error.code === "ERR_REDLOCK_NODE_TIMEOUT";
 }
 
 /** Other entries that are the same server. */

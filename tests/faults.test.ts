@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { Redis } from "ioredis";
+import { Redis as Redis5 } from "ioredis-5";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   ask,
@@ -488,6 +489,30 @@ describe("a node that accepts connections and says nothing", () => {
     expect(performance.now() - start).toBeLessThan(NODE_TIMEOUT_MS);
     await alone.quit();
     await mute.close();
+  });
+});
+
+describe("connections that died without a word", () => {
+  test.each([
+    ["ioredis 6", (port: number) => new Redis(port, "127.0.0.1", { socketTimeout: 500 })],
+    ["ioredis 5", (port: number) => new Redis5(port, "127.0.0.1", { socketTimeout: 500 })],
+  ])("of a caller's clients recover with the option socketTimeout: %s", async (_, connect) => {
+    const proxies = await Promise.all(servers.slice(0, 3).map(({ port }) => startProxy(port)));
+    const behind = proxies.map(({ port }) => {
+      const client = connect(port);
+      client.on("error", () => undefined);
+      return client;
+    });
+    try {
+      const some = new Redlock([...behind, ...clients.slice(3)], UNGUARDED);
+      await (await some.acquire(fresh(), 5000)).release();
+      for (const proxy of proxies) proxy.forget();
+      const waiting = some.acquire(fresh(), 60_000, { acquireTimeout: 30_000 });
+      await (await waiting).release();
+    } finally {
+      for (const client of behind) client.disconnect();
+      await Promise.all(proxies.map((proxy) => proxy.close()));
+    }
   });
 });
 

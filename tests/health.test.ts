@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
-import { Cluster } from "ioredis";
+import { Cluster, Redis } from "ioredis";
 import {
   ask,
   type RedisServer,
@@ -460,12 +460,29 @@ describe("health", () => {
       expect(node).toMatchObject({
         reachable: false,
         error: { code: "ERR_REDLOCK_NODE_TIMEOUT" },
-        findings: ["cannot be reached: no answer in 250 ms"],
+        findings: [
+          "cannot be reached: no answer in 250 ms",
+          "has a client that keeps a connection on which nothing is heard: set the client's option socketTimeout, such as 5000 ms",
+        ],
       });
       expect(others.map(({ reachable }) => reachable)).toEqual([true, true]);
     } finally {
       disconnectAll([defined(client)]);
       await hung.stop();
+    }
+  });
+
+  test("asks for no socketTimeout where the client has one, or is the library's own", async () => {
+    const mute = await startStubbornServer();
+    const client = new Redis(mute.port, "127.0.0.1", { socketTimeout: 60_000 });
+    try {
+      for (const entry of [client, mute.url]) {
+        const [node] = await healthOf([entry], { nodeTimeout: 100 });
+        expect(defined(node).findings).toEqual(["cannot be reached: no answer in 100 ms"]);
+      }
+    } finally {
+      client.disconnect();
+      await mute.close();
     }
   });
 

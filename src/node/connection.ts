@@ -21,6 +21,8 @@ export interface Connection {
   readonly openedMs: number;
   /** Several servers behind one client: nothing that one of them says holds for the next command. */
   readonly isCluster: boolean;
+  /** Nothing ends this connection when it dies without a word, as behind a firewall that drops packets. */
+  readonly lacksSocketTimeout?: boolean;
   /** Why the connection is down, where the client said so. */
   readonly failure: Error | undefined;
   /** Rejects with an error named `ReplyError` where the server answered with one. */

@@ -64,6 +64,7 @@ class IoredisConnection implements Connection {
   openedMs: number;
   failure: Error | undefined;
   readonly isCluster: boolean;
+  readonly lacksSocketTimeout: boolean;
   readonly renew?: () => void;
   readonly #client: RedisClient;
   readonly #subscribers = new Set<Subscriber>();
@@ -74,6 +75,7 @@ class IoredisConnection implements Connection {
     this.#client = client;
     this.openedMs = environment.monotonicMs();
     this.isCluster = client.isCluster === true;
+    this.lacksSocketTimeout = renew === undefined && socketTimeoutOf(client) === undefined;
     if (renew !== undefined) this.renew = renew;
     client.on("ready", () => {
       this.epoch += 1;
@@ -182,6 +184,15 @@ class IoredisConnection implements Connection {
     this.#waiters = [];
     return waiters;
   }
+}
+
+/** The ms after which the caller's client gives up a connection on which it hears nothing. */
+function socketTimeoutOf(client: RedisClient): unknown {
+  const { options } = client as { options?: { socketTimeout?: unknown; redisOptions?: object } };
+  const ofEach: { socketTimeout?: unknown } | undefined = client.isCluster
+    ? options?.redisOptions
+    : options;
+  return ofEach?.socketTimeout;
 }
 
 interface Address {

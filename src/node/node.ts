@@ -155,6 +155,10 @@ export class Node {
     return Math.ceil(wallMs + hold.untilMs - monotonicMs);
   }
 
+  get lacksSocketTimeout(): boolean {
+    return this.#connection.lacksSocketTimeout === true;
+  }
+
   get isCluster(): boolean {
     return this.#connection.isCluster;
   }
