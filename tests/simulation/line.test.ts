@@ -97,6 +97,39 @@ describe("a line", () => {
     }
   }, 60_000);
 
+  it("is hardly slowed down by one who stops hearing, whether it hears again later or not", async () => {
+    const four: readonly Member[] = Array.from({ length: 4 }, () => ({ workMs: 10 }));
+    const with1 = (isMute: boolean): Result =>
+      crowd(
+        {
+          members: four,
+          forMs: 30_000,
+          events: [
+            {
+              atMs: 1000,
+              run: ({ links }) => {
+                for (const link of links[0] ?? []) {
+                  link.isMute = isMute;
+                  link.forgetSubscriptions();
+                }
+              },
+            },
+          ],
+        },
+        library,
+      );
+    const { plain, again, never } = await turn(() => ({
+      plain: crowd({ members: four, forMs: 30_000 }, library),
+      again: with1(false),
+      never: with1(true),
+    }));
+    for (const result of [again, never]) {
+      expect(turnsOf(result, () => true)).toBeGreaterThan(0.9 * plain.order.length);
+      const all = result.turns.flat();
+      expect(Math.min(...all)).toBeGreaterThanOrEqual(0.8 * Math.max(...all));
+    }
+  }, 60_000);
+
   it("keeps its order and pace with two of five nodes hung, or dead", async () => {
     const with2 = (how: "pause" | "crash") =>
       crowd(

@@ -190,6 +190,11 @@ export class Link implements Connection {
     };
   }
 
+  /** The subscriptions die without a word. */
+  forgetSubscriptions(): void {
+    for (const subscription of this.#subscriptions) subscription.forget();
+  }
+
   async quit(): Promise<void> {
     if (this.state === "ready") await this.send("quit", []);
     this.disconnect();

@@ -24,6 +24,7 @@ export class SimulatedSubscription implements Subscription {
   readonly #channel: string;
   readonly #listener: ChannelListener;
   #isClosed = false;
+  #isForgotten = false;
   #lastMs = 0;
 
   constructor(
@@ -71,15 +72,21 @@ export class SimulatedSubscription implements Subscription {
   }
 
   readonly #hear = (message: string): void => {
-    if (this.#way.losesMessage()) return;
+    if (this.#isForgotten || this.#way.losesMessage()) return;
     this.#tell(() => {
       this.#listener.onMessage(message);
     });
   };
 
+  /** The connection dies, and neither side is told. */
+  forget(): void {
+    this.#isForgotten = true;
+  }
+
   /** The connection broke. */
   break(): void {
     if (this.#isClosed) return;
+    this.#isForgotten = false;
     this.#listeners().delete(this.#hear);
     this.#tell(() => {
       this.#listener.onLoss();
