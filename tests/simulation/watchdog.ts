@@ -18,13 +18,13 @@ const script = new Script("slice()");
  * Node tracks promises (in Jest), the process dies of that: so `what` hangs is first written to stderr.
  */
 export function stepWatched(what: string, step: () => boolean, limitMs = LIMIT_MS): void {
-  let hasMore = true;
   sandbox["slice"] = () => {
-    for (let steps = 0; hasMore && steps < STEPS_IN_A_SLICE; steps++) hasMore = step();
+    for (let steps = 0; steps < STEPS_IN_A_SLICE; steps++) if (!step()) return false;
+    return true;
   };
-  while (hasMore) {
+  for (let hasMore: unknown = true; hasMore === true;) {
     try {
-      script.runInContext(sandbox, { timeout: limitMs, displayErrors: false });
+      hasMore = script.runInContext(sandbox, { timeout: limitMs, displayErrors: false });
     } catch (error) {
       if ((error as { code?: unknown }).code !== "ERR_SCRIPT_EXECUTION_TIMEOUT") throw error;
       const violation = new Violation(
