@@ -233,3 +233,10 @@ export class Crowd {
 export function crowd(options: CrowdOptions, library: Library): Result {
   return new Crowd(options, library).run();
 }
+
+/** Four processes with four workers each. */
+export const SIXTEEN: readonly Member[] = Array.from({ length: 4 }, () => ({ workers: 4 }));
+
+export function quantile(values: readonly number[], share: number): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(share * (values.length - 1))] ?? NaN;
+}

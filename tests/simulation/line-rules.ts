@@ -11,6 +11,8 @@ export interface LineRule {
   /** What the rule is for, as a number, and the bound that it keeps. */
   readonly measure: (result: Result) => number;
   readonly atMost: number;
+  /** Its crowd takes seconds: only the long tests form it. */
+  readonly isLong?: true;
 }
 
 const four: readonly Member[] = [{}, {}, {}, {}];
@@ -52,6 +54,7 @@ function exhaustMemory({ nodes }: Crowd): void {
 export const LINE_RULES: readonly LineRule[] = [
   {
     name: "tickets are drawn by the nodes' median clock",
+    isLong: true,
     simpler: {
       file: "waiting/node-clocks.ts",
       from: "return offsets[offsets.length >> 1];",
@@ -86,6 +89,7 @@ export const LINE_RULES: readonly LineRule[] = [
   },
   {
     name: "the key is kept for as long as the one who is next needs to come",
+    isLong: true,
     simpler: {
       file: "waiting/waiter.ts",
       from: "Math.max(3 * pace.slowestMs + GRACE_MS, LEAST_GRACE_MS)",

@@ -3,8 +3,8 @@ import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 const root = join(import.meta.dirname, "..", "..");
-/** Inside the repository, so that ioredis and the compilers are found in its node_modules. */
-const workFolder = join(root, "tests", "consumers", ".work-");
+/** Where one is packed already: see tests/run.ts. */
+export const TARBALL_VARIABLE = "REDLOCK_QUORUM_TARBALL";
 /** What it takes to build and pack; README.md and CHANGELOG.md are in the tarball, too. */
 const sources = [
   "src",
@@ -61,25 +61,34 @@ export function runTool(
   return run(process.execPath, [join(root, "node_modules", path), ...args], cwd, env);
 }
 
-/**
- * Builds and packs a copy of the sources, as publishing would, and unpacks the tarball where a
- * package that depends on it would have it. Nothing is downloaded, and `dist` stays as it is.
- */
-export async function packPackage(): Promise<PackedPackage> {
-  const directory = await mkdtemp(workFolder);
-  const stage = join(directory, "stage");
-  const installed = join(directory, "node_modules", "redlock-quorum");
-  await mkdir(stage);
-  await mkdir(installed, { recursive: true });
-  for (const source of sources) {
-    await cp(join(root, source), join(stage, source), { recursive: true });
+/** Inside the repository, so that ioredis and the compilers are found in its node_modules. */
+function workFolder(): Promise<string> {
+  return mkdtemp(join(root, "tests", "consumers", ".work-"));
+}
+
+/** Builds and packs a copy of the sources, as publishing would. Nothing is downloaded, and `dist` stays as it is. */
+export async function pack(directory: string): Promise<string> {
+  const stage = await workFolder();
+  try {
+    for (const source of sources) {
+      await cp(join(root, source), join(stage, source), { recursive: true });
+    }
+    const offline = ["--offline", "--no-update-notifier"];
+    await succeed("npm", ["pack", "--pack-destination", directory, ...offline], stage);
+  } finally {
+    await rm(stage, { recursive: true });
   }
-  const offline = ["--offline", "--no-update-notifier"];
-  await succeed("npm", ["pack", "--pack-destination", directory, ...offline], stage);
   const name = (await readdir(directory)).find((entry) => entry.endsWith(".tgz"));
-  const tarball = join(directory, name ?? "no tarball");
+  return join(directory, name ?? "no tarball");
+}
+
+/** The packed package, unpacked where a package that depends on it would have it. */
+export async function packPackage(): Promise<PackedPackage> {
+  const directory = await workFolder();
+  const installed = join(directory, "node_modules", "redlock-quorum");
+  await mkdir(installed, { recursive: true });
+  const tarball = process.env[TARBALL_VARIABLE] ?? (await pack(directory));
   await succeed("tar", ["-xzf", tarball, "-C", installed, "--strip-components=1"], directory);
-  await rm(stage, { recursive: true });
   // Without one, the name redlock-quorum would be this project itself, and so its dist.
   await writeFile(join(directory, "package.json"), JSON.stringify({ private: true }));
   return {
