@@ -904,11 +904,14 @@ export class Redlock extends EventEmitter implements LockIssuer {
 
   /** In a turn of its own, so that a listener that throws breaks no vote count. */
   #emitError(...told: [error: Error, node?: string]): void {
-    inOwnTurn(() => {
-      // Node crashes a process that emits `error` where nobody listens to it.
-      const isHeard = this.listenerCount("error") > 0;
-      this.emit(isHeard ? "error" : errorMonitor, ...told);
-    });
+    inOwnTurn(() => this.emit("error", ...told));
+  }
+
+  /** As any emitter's, but `error` harms nobody where nobody listens: Node would end the process. */
+  override emit(event: string | symbol, ...args: unknown[]): boolean {
+    if (event !== "error" || this.listenerCount("error") > 0) return super.emit(event, ...args);
+    super.emit(errorMonitor, ...args);
+    return true;
   }
 
   #assertOpen(): void {

@@ -247,7 +247,7 @@ describe("a waiter whose subscriptions go through a network that", () => {
   async function untilStanding(resource: string, how: "called" | "polling"): Promise<void> {
     const script = "return redis.call('HVALS', KEYS[1])[1] or ''";
     const isThere = async ({ port }: RedisServer): Promise<boolean> => {
-      const said = await ask(port, ["EVAL", script, "1", `{${resource}}:alive`]);
+      const said = await ask(port, ["EVAL", script, "1", `{${resource}}:redlock:alive`]);
       return said !== "" && said.includes("redlock:") === (how === "called");
     };
     await until(

@@ -376,12 +376,6 @@ export const FOUND: readonly Mutant[] = [
     "const hasTime = true;",
   ),
   m(
-    "a key takes the place of its release",
-    "redlock.ts",
-    "} else if (!isReply(error) && lease.open) {\n        const give = (): void => {\n          this.#give(",
-    "} else if (!isReply(error)) {\n        const give = (): void => {\n          this.#give(",
-  ),
-  m(
     "a debt is forgotten while a fenced acquisition is in flight",
     "operations.ts",
     "fenced(acquireFencedScript, keys, value, ttlMs, fence, sets)",
