@@ -31,7 +31,7 @@ export interface Connection {
   opened(): Promise<void>;
   /**
    * Listens to a channel, on a connection of its own that ends with this one; absent, or undefined, where
-   * the client cannot.
+   * the client cannot. Throws what the client throws.
    */
   subscribe?(channel: string, listener: ChannelListener): Subscription | undefined;
   /** Gives up a connection on which nothing is heard, and makes a new one; absent where the caller owns it. */
