@@ -202,7 +202,7 @@ export const LINE_RULES: readonly LineRule[] = [
       from: "if (this.#splitMs < this.#wait.mostDelayMs) this.#expect(this.#splitMs);",
       to: "",
     },
-    options: { members: eight, forMs: 600, seed: 8 },
+    options: { members: eight, forMs: 600, seed: 5 },
     measure: (result) => msPerTurn(result, 600, 0),
     atMost: 3,
   },
@@ -229,7 +229,8 @@ export const LINE_RULES: readonly LineRule[] = [
       from: "if (this.#lastRound !== failed) return;",
       to: "",
     },
-    options: { members: eight, forMs: 600, seed: 1 },
+    // They come again and again, so that some attempt before they stand in line.
+    options: { members: eight.map((one) => ({ ...one, thinkMs: 10 })), forMs: 600, seed: 5 },
     measure: longestHandOverMs,
     atMost: 50,
   },

@@ -78,7 +78,7 @@ describe("a line", () => {
   });
 
   it("is hardly slowed down by one who stops hearing, whether it hears again later or not", async () => {
-    const four: readonly Member[] = Array.from({ length: 4 }, () => ({ workMs: 10 }));
+    const four: readonly Member[] = Array.from({ length: 4 }, () => ({ workMs: 20 }));
     const with1 = (isMute: boolean): Result =>
       crowd(
         {
