@@ -1,5 +1,7 @@
+import { once } from "node:events";
 import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Worker } from "node:worker_threads";
 
 /** A TCP proxy in front of one server, with faults. */
 export interface Proxy {
@@ -108,6 +110,37 @@ export async function startStubbornServer(
     close: async () => {
       for (const socket of sockets) socket.destroy();
       await new Promise((done) => listener.close(done));
+    },
+  };
+}
+
+/** A server with which no connection can be made: others lie before it, and it accepts none. */
+export async function startFullServer(): Promise<{ url: string; close(): Promise<void> }> {
+  const server = new Worker(
+    `
+      import net from "node:net";
+      import { parentPort, workerData } from "node:worker_threads";
+      const listener = net.createServer().listen({ port: 0, host: "127.0.0.1", backlog: 1 }, () => {
+        parentPort.postMessage(listener.address().port);
+        setImmediate(() => Atomics.wait(workerData, 0, 0));
+      });
+    `,
+    {
+      eval: true,
+      execArgv: ["--input-type=module"],
+      workerData: new Int32Array(new SharedArrayBuffer(4)),
+    },
+  );
+  const [port] = (await once(server, "message")) as [number];
+  // The kernel makes two of them, and lets all others wait.
+  const sockets = Array.from({ length: 8 }, () => net.connect(port, "127.0.0.1"));
+  for (const socket of sockets) socket.on("error", () => undefined);
+  await Promise.race(sockets.map((socket) => once(socket, "connect")));
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    close: async () => {
+      for (const socket of sockets) socket.destroy();
+      await server.terminate();
     },
   };
 }
