@@ -138,6 +138,6 @@ async function hasEnded({ name }: ClusterNode, pid: number): Promise<void> {
   await until(
     () => processHasEnded(pid),
     END_TIMEOUT_MS,
-    () => `${name} (pid ${pid}) did not end in ${END_TIMEOUT_MS} ms`,
+    () => `${name} (pid ${pid}) did not end in time`,
   );
 }

@@ -10,7 +10,7 @@ import { transform } from "esbuild";
 import { Redis } from "ioredis";
 import { type RedisServer, startServer, startServers, stopAll, until } from "../docker/servers.js";
 import { type Lock, Redlock } from "../src/index.js";
-import { fresh } from "./support/nodes.js";
+import { fresh, rejection } from "./support/nodes.js";
 import { type ObjectStore, startObjectStore } from "./support/object-store.js";
 import { type Postgres, startPostgres } from "./support/postgres.js";
 
@@ -84,6 +84,14 @@ describe("the example with a PostgreSQL row", () => {
   const balanceOf = (account: string): Promise<string> =>
     postgres.read(`SELECT balance FROM accounts WHERE id = '${account}'`);
 
+  async function untilCount(count: number, rows: string): Promise<void> {
+    await until(
+      async () => Number(await postgres.read(`SELECT count(*) FROM ${rows}`)) === count,
+      5000,
+      () => `there are not ${count} of ${rows}`,
+    );
+  }
+
   test("refuses the write of a holder whose lock is over once the next has written", async () => {
     await postgres.query("INSERT INTO accounts (id, balance) VALUES ($1, $2)", ["a", 1]);
     const { stale, present } = await staleAndPresent();
@@ -98,20 +106,21 @@ describe("the example with a PostgreSQL row", () => {
   test("refuses it also where both write at once and the later one commits first", async () => {
     await postgres.query("INSERT INTO accounts (id, balance) VALUES ($1, $2)", ["b", 1]);
     const { stale, present } = await staleAndPresent();
-    const slow = postgres.read(
+    // The later holder's transaction waits for this session's lock before it commits.
+    const gate = postgres.read("SELECT pg_advisory_lock(1), pg_sleep(600)").catch(String);
+    await untilCount(1, "pg_locks WHERE locktype = 'advisory' AND granted");
+    const later = postgres.read(
       "BEGIN; UPDATE accounts SET balance = 2, fence = " +
-        `${present.fence} WHERE id = 'b'; SELECT pg_sleep(0.3); COMMIT`,
+        `${present.fence} WHERE id = 'b'; SELECT pg_advisory_xact_lock(1); COMMIT`,
     );
-    await until(
-      async () =>
-        (await postgres.read(
-          "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
-        )) === "1",
-      5000,
-      () => "the later holder's transaction does not run",
+    await untilCount(1, "pg_locks WHERE locktype = 'advisory' AND NOT granted");
+    const refused = rejection(examples.setBalance(postgres, "b", 3, stale));
+    await untilCount(2, "pg_stat_activity WHERE wait_event_type = 'Lock'");
+    await postgres.read(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
     );
-    await expect(examples.setBalance(postgres, "b", 3, stale)).rejects.toThrow(LATER);
-    await slow;
+    expect((await refused).message).toMatch(LATER);
+    await Promise.all([gate, later]);
     expect(await balanceOf("b")).toBe("2");
     await present.release();
   });

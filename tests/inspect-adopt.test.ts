@@ -19,7 +19,7 @@ import {
 import { startProxy, startStubbornServer } from "./support/proxy.js";
 
 // Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(60_000);
+jest.setTimeout(180_000);
 
 const root = join(import.meta.dirname, "..");
 /** Long, so that a busy machine fails no vote. */

@@ -34,7 +34,7 @@ import { type Proxy, startProxy } from "./support/proxy.js";
 // Where there is no line, or nobody can be called, waiting is by timer: slower, and never less safe.
 
 // Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(60_000);
+jest.setTimeout(180_000);
 
 const NODES = 3;
 const TURNS = 5;

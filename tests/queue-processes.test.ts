@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
-import { type RedisServer, startServers, stopAll, until } from "../docker/servers.js";
+import { type RedisServer, slowness, startServers, stopAll, until } from "../docker/servers.js";
 import { type Lock, Redlock, type Settings } from "../src/index.js";
 import { cacheLineScripts, listenersOn, Turns, untilWaiting } from "./support/line.js";
 import {
@@ -19,7 +19,7 @@ import {
 // Other processes in the line, which die, stop, or end; and nodes that do.
 
 // Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(60_000);
+jest.setTimeout(180_000);
 
 const root = join(import.meta.dirname, "..");
 const NO_RETRY = { retryCount: -1, retryDelay: 50_000, retryJitter: 0 };
@@ -60,7 +60,10 @@ async function another(retries: Settings = NO_RETRY): Promise<Redlock> {
 }
 
 /** A process of its own, which runs `script` with `urls`, `resource` and the library; gives what it prints. */
-function run(resource: string, script: string): { child: (typeof processes)[0]; lines: Lines } {
+async function run(
+  resource: string,
+  script: string,
+): Promise<{ child: (typeof processes)[0]; lines: Lines }> {
   const text = `
     import { Redis } from "ioredis";
     import { Redlock } from "./src/index.ts";
@@ -69,6 +72,7 @@ function run(resource: string, script: string): { child: (typeof processes)[0]; 
     const clients = urls.map((url) => new Redis(url));
     await Promise.all(clients.map((client) => client.ping()));
     const say = (what) => console.log(what, performance.timeOrigin + performance.now());
+    say("up");
     ${script}
   `;
   const urls = servers.map(({ url }) => url);
@@ -92,6 +96,8 @@ function run(resource: string, script: string): { child: (typeof processes)[0]; 
     const [what = "", ms] = defined(value).split(" ");
     return [what, Number(ms)];
   };
+  // A busy machine may take long over the start of a process.
+  expect((await next())[0]).toBe("up");
   return { child, lines: { next } };
 }
 
@@ -129,9 +135,9 @@ async function takeTurns(
 
 describe("a process that is killed", () => {
   test("while it holds is followed by the next within its ttl and 50 ms", async () => {
-    const TTL_MS = 1500;
+    const TTL_MS = 3000;
     const resource = fresh();
-    const { child, lines } = run(
+    const { child, lines } = await run(
       resource,
       `await new Redlock(clients, endless).acquire(resource, ${TTL_MS}); say("held");`,
     );
@@ -143,15 +149,15 @@ describe("a process that is killed", () => {
     const lock = await next;
     const followedMs = epochMs() - heldMs;
     expect(followedMs).toBeGreaterThan(TTL_MS - MARGIN_MS);
-    expect(followedMs).toBeLessThan(TTL_MS + 50 + MARGIN_MS);
+    expect(followedMs).toBeLessThan(TTL_MS + 50 + MARGIN_MS * slowness());
     await lock.release();
   });
 
   test("while it waits is passed over, and costs nobody a wait", async () => {
-    const DEAD = 10;
+    const DEAD = 40;
     const resource = fresh();
     const lock = await observer.acquire(resource, 60_000);
-    const { child } = run(
+    const { child } = await run(
       resource,
       `for (let index = 0; index < ${DEAD}; index++) {
          void new Redlock(clients, endless).acquire(resource, 30_000);
@@ -169,7 +175,7 @@ describe("a process that is killed", () => {
     const releasedMs = performance.now();
     await lock.release();
     const held = await next;
-    // Were the key kept for each of them, it would take ten times as long.
+    // Were the key kept for each of them, it would take twice as long at least.
     expect(performance.now() - releasedMs).toBeLessThan((DEAD * GRACE_MS) / 2);
     await held.release();
   });
@@ -179,7 +185,10 @@ test("a process that is stopped while it waits costs the others one grace, not o
   const TURNS = 20;
   const resource = fresh();
   const lock = await observer.acquire(resource, 60_000);
-  const { child } = run(resource, `void new Redlock(clients, endless).acquire(resource, 30_000);`);
+  const { child } = await run(
+    resource,
+    `void new Redlock(clients, endless).acquire(resource, 30_000);`,
+  );
   await untilWaiting(observer, resource, 1);
   // Nobody is told when the grace is over: those behind ask again by their retry timer.
   const retries = { retryCount: -1, retryDelay: 100, retryJitter: 50 };
@@ -204,7 +213,7 @@ test("a process that is stopped while it waits costs the others one grace, not o
 
 test("a program that waited in line, and quits its own clients, ends by itself", async () => {
   const resource = fresh();
-  const { child, lines } = run(
+  const { child, lines } = await run(
     resource,
     `const [first, second] = [new Redlock(clients, endless), new Redlock(clients, endless)];
      const lock = await first.acquire(resource, 30_000);
@@ -245,7 +254,9 @@ test("processes take turns under one lock, each as often as the others", async (
       await lock.release();
     }`;
   const lock = await observer.acquire(resource, 60_000);
-  const all = [1, 2, 3].map(() => run(resource, script).lines);
+  const all = (await Promise.all([1, 2, 3].map(() => run(resource, script)))).map(
+    ({ lines }) => lines,
+  );
   await untilWaiting(observer, resource, 3);
   await lock.release();
   const tenures = await Promise.all(

@@ -25,7 +25,7 @@ import {
 } from "./support/nodes.js";
 
 // Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(60_000);
+jest.setTimeout(180_000);
 
 /** Long, so that a busy machine fails no vote. */
 const NODE_TIMEOUT_MS = 5000;

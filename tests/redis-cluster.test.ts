@@ -13,7 +13,7 @@ import { type Lock, Redlock } from "../src/index.js";
 import { connectAll, defined, disconnectAll, fresh, rejection } from "./support/nodes.js";
 
 // Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(60_000);
+jest.setTimeout(180_000);
 
 /** Long, so that a busy machine fails no vote. */
 const NODE_TIMEOUT_MS = 5000;

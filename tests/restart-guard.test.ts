@@ -5,7 +5,7 @@ import { fieldsOf } from "../src/node/guard.js";
 import { defined, fresh, rejection } from "./support/nodes.js";
 
 // Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(60_000);
+jest.setTimeout(180_000);
 
 /** Long enough that a busy machine restarts servers and asks them within it. */
 const TTL_MS = 5000;
