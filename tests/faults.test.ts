@@ -582,7 +582,9 @@ describe("an event loop that was blocked", () => {
       const acquiring = redlock.acquire(resource, 60_000, { retryCount: 0, nodeTimeout });
       // Without a look at the sockets.
       while (!clients.every(({ sent }) => sent.some((line) => line.includes(resource)))) {
-        await new Promise(process.nextTick);
+        await new Promise((resolve) => {
+          process.nextTick(resolve);
+        });
       }
       const end = performance.now() + 2 * nodeTimeout;
       blockUntilHeld(resource);
