@@ -306,7 +306,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const term: Term = { since, ttlMs, driftMs: driftMs(ttlMs, settings.driftFactor) };
     if (granted && isOpen && validityMs(term, this.#environment.now()) > 0) {
       const lease = Lease.held(this.#environment, term);
-      this.#giveToRest(round, { keys, value, lease, fence }, stand);
+      this.#giveToRest(round, { keys, value, lease, fence }, stand !== undefined);
       const { queue } = settings;
       return this.#lock({ resources, value, ttlMs, queue, lease, history, fence });
     }
@@ -417,18 +417,16 @@ export class Redlock extends EventEmitter implements LockIssuer {
    * Gives the key of a lock that was just acquired to the nodes that did not vote for it, as soon as each can
    * be asked: a lock that stands on a bare quorum is lost with the first of its nodes. It is no vote.
    */
-  #giveToRest(round: Round, holding: Holding, stand: Stand | undefined): void {
+  #giveToRest(round: Round, holding: Holding, isStanding: boolean): void {
     const { value, lease } = holding;
     round.eachVoteAgainst((error, node) => {
+      const give = (): void => {
+        this.#give(node, holding);
+      };
       if (isHeld(error)) {
-        // Whoever held it there is mostly about to release it, or to hand it over.
-        void round.complete().then(() => {
-          this.#give(node, holding, stand);
-        });
+        // Whoever held it there is mostly about to release it; in the queue, to hand it over to somebody else.
+        if (!isStanding) void round.complete().then(give);
       } else if (!isReply(error) && lease.open) {
-        const give = (): void => {
-          this.#give(node, holding);
-        };
         node.give({ value, ttlMs: lease.keyTtlMs, give });
       }
     });
@@ -461,17 +459,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
     });
   }
 
-  /** Each key by itself: the node may hold some of them already. One who stands in line takes what is kept for it. */
-  #give(node: Node, { keys, value, lease, fence }: Holding, stand?: Stand): void {
-    if (stand !== undefined) {
-      const standing = stand.standing(node);
-      this.#askWhileHeld(
-        node,
-        () => takeOperation(stand.keys, value, lease.keyTtlMs, standing, fence),
-        lease,
-      );
-      return;
-    }
+  /** Each key by itself: the node may hold some of them already. */
+  #give(node: Node, { keys, value, lease, fence }: Holding): void {
     for (const [index, key] of keys.entries()) {
       const own = fence && { ...fence, keys: fence.keys.slice(index, index + 1) };
       this.#askWhileHeld(node, () => acquireOperation([key], value, lease.keyTtlMs, own), lease);

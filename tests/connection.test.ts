@@ -100,11 +100,11 @@ describe("a connection that the library makes", () => {
     try {
       const [first, second] = [fresh(), fresh()];
       expect(await outcomeOf(connection.send("set", [first, "1"]))).toHaveProperty("error");
-      await connection.opened();
+      await untilStatus(client, "ready");
       proxy.cut();
       await untilStatus(client, "reconnecting");
       expect(await outcomeOf(connection.send("set", [second, "1"]))).toHaveProperty("error");
-      await connection.opened();
+      await untilStatus(client, "ready");
       expect(await connection.send("exists", [first, second])).toBe(0);
     } finally {
       connection.disconnect();

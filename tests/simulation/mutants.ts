@@ -225,7 +225,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a lock stays on the nodes that voted for it",
     "redlock.ts",
-    "this.#giveToRest(round, { keys, value, lease, fence }, stand);",
+    "this.#giveToRest(round, { keys, value, lease, fence }, stand !== undefined);",
     "",
   ),
   m(

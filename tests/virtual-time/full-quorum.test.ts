@@ -155,22 +155,6 @@ describe("after a grant, every node that can be asked is given the key", () => {
   );
 
   it(
-    "also where the queue had not handed it over yet",
-    played(async (stage) => {
-      const { redlock: first, ...before } = await stage.connect({ queue: true });
-      const lock = await first.acquire("r", 10_000);
-      const { redlock } = await stage.connect({ queue: true });
-      const next = redlock.acquire("r", 10_000);
-      await stage.sleep(50);
-      slowDown(before as Client, [3, 4], 3);
-      await lock.release();
-      const { value } = await next;
-      await stage.sleep(3 * ROUND_TRIP_MS);
-      expect(stage.holders("r", value)).toEqual(ALL);
-    }),
-  );
-
-  it(
     "and no node is asked a second time where all voted for it",
     played(async (stage) => {
       const { redlock } = await stage.connect();
