@@ -378,7 +378,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
       () => (lease.adopted ? Infinity : lease.remainingMs),
     );
     if (extended !== undefined) return extended;
-    throw await this.#behindReplies(
+    throw await this.#inTurn(
+      extension,
       lease.released ? alreadyEnded(lock, lease) : this.#extensionError(extension),
     );
   }
@@ -990,16 +991,17 @@ export class Redlock extends EventEmitter implements LockIssuer {
       elapsedMs: this.#msSince(start),
       refusalInWords: (node) => strangers.get(node) ?? "held by another lock",
     });
-    return this.#behindReplies(error);
+    return this.#inTurn(acquisition, error);
   }
 
   /**
-   * Gives the error once the replies that have arrived are read. Where a majority is down or silent, an attempt
-   * fails without waiting for any reply: a caller that attempts again and again would keep the event loop from
-   * reading the other nodes' replies, and commands to these would pile up.
+   * Gives the error, but lets the event loop turn where no node has replied. With a majority down or silent, a
+   * call fails without waiting. A caller that calls again and again would keep the event loop from reading the
+   * other nodes' replies, and commands to them would pile up.
    */
-  async #behindReplies(error: ExecutionError): Promise<ExecutionError> {
-    await afterPoll(this.#environment);
+  async #inTurn({ history }: Call, error: ExecutionError): Promise<ExecutionError> {
+    const hasReply = history.last?.ballots.some(({ reply }) => reply !== undefined);
+    if (hasReply !== true) await afterPoll(this.#environment);
     return error;
   }
 

@@ -548,7 +548,7 @@ class Simulation {
         () => client.redlock.using(resources, ttlMs, settings, routine),
       ),
     );
-    // A closing released it, however long the work went on.
+    // A lock that the closing released was released while its routine ran.
     if (work.lock !== undefined && !client.closed) {
       this.#checker.checkPrompt(work.lock.value, host, "release", startMs, timesMs.leastMs);
     }
