@@ -205,9 +205,16 @@ export function handOverOperation(keys: LineKeys, value: string): Operation {
   });
 }
 
-/** Leaves the line, and passes on what was reserved. */
-export function leaveOperation(keys: LineKeys, id: string): Operation {
-  return new Operation(leaveScript, keys, [id], { keeps: true });
+/** Why a hand-over could not call the next in line, if so. */
+export function failureIn(handOverReply: unknown): string | undefined {
+  return typeof handOverReply === "string" && Number.isNaN(Number(handOverReply))
+    ? handOverReply
+    : undefined;
+}
+
+/** Leaves the line; what was reserved is freed for the waiter's lock where it holds one, or else passed on. */
+export function leaveOperation(keys: LineKeys, id: string, holds: boolean): Operation {
+  return new Operation(leaveScript, keys, [id, holds ? 1 : 0], { keeps: true });
 }
 
 /** Reads who waits. */

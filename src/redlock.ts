@@ -237,6 +237,10 @@ export class Redlock extends EventEmitter implements LockIssuer {
         nodeTimeoutMs: nodeTimeouts(settings, ttlMs),
         signals: this.#signalsOf(settings.signal),
         attempt: (stand) => this.#attempt(acquisition, stand),
+        give: (lock, node) => {
+          const { lease, fence } = partsOf(lock, "acquire");
+          this.#give(node, { keys, value: lock.value, lease, fence });
+        },
       });
     } finally {
       if (look !== undefined) this.#environment.clearTimer(look);
@@ -425,7 +429,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
         this.#give(node, holding);
       };
       if (isHeld(error)) {
-        // Whoever held it there is mostly about to release it; in the queue, to hand it over to somebody else.
+        // Whoever held it there is mostly about to release it. One who stands in line is given it as it leaves.
         if (!isStanding) void round.complete().then(give);
       } else if (!isReply(error) && lease.open) {
         node.give({ value, ttlMs: lease.keyTtlMs, give });
@@ -877,7 +881,10 @@ export class Redlock extends EventEmitter implements LockIssuer {
       {
         nodes,
         operation: () => operation,
-        judge: () => undefined,
+        judge: (reply, node) => {
+          this.#lines.onHandOver(reply, node);
+          return undefined;
+        },
         nodeTimeoutMs: nodeTimeouts(settings, ttlMs),
         onRefusal: (error, node) => {
           node.owe(owed, acquired?.isInFlight(node) ?? false);

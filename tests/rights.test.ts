@@ -106,6 +106,38 @@ describe("a user without the right to GET", () => {
   });
 });
 
+describe("a user without the right to PUBLISH", () => {
+  test("that releases a lock for which others wait is told that they are not called", async () => {
+    const resource = fresh();
+    const lock = await redlock.acquire(resource, 60_000);
+    const waiter = new Redlock(
+      servers.map(({ port }) => `redis://127.0.0.1:${port}`),
+      { nodeTimeout: 5000, retryCount: -1, retryDelay: 100, retryJitter: 0 },
+    );
+    const told: [string, string | undefined][] = [];
+    redlock.on("error", (error: Error, node?: string) => {
+      if (error.message.includes("could not call")) told.push([error.message, node]);
+    });
+    try {
+      const given = waiter.acquire(resource, 60_000);
+      await untilWaiting(redlock, resource, 1);
+      await setRights("-publish");
+      await lock.release();
+      await (await given).release();
+      expect(told.map(([, node]) => node).sort()).toEqual(
+        servers.map(({ port }) => `127.0.0.1:${port}`).sort(),
+      );
+      for (const [message] of told) {
+        expect(message).toMatch(REFUSED);
+        expect(message).toContain("Give the client the right to PUBLISH");
+      }
+    } finally {
+      redlock.removeAllListeners("error");
+      await waiter.quit();
+    }
+  });
+});
+
 describe("a key that holds something that is no lock", () => {
   test.each([[true], [false]])("is not ours, which is no error (queue: %s)", async (queue) => {
     const resource = fresh();

@@ -7,16 +7,16 @@ export const handOverScript = withShortcut(
   operationScript(
     "handOver",
     `
--- value: the lock's. Returns the number of locks released.
+-- value: the lock's. Returns the number of locks released or, where the next could not be called, why not.
 local function handOver(keys, first, last, value)
-  local released = 0
+  local released, failure = 0, nil
   for i = first, last, 3 do
     if valueOf(keys[i]) == value then
-      passOn(keys[i], keys[i + 1], keys[i + 2], '')
+      failure = passOn(keys[i], keys[i + 1], keys[i + 2], '') or failure
       released = released + 1
     end
   end
-  return released
+  return failure or released
 end
 `,
     [valueOf, line],

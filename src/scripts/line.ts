@@ -79,10 +79,12 @@ local function reserve(key, order, alive, except)
   end
 end
 
--- Whatever goes wrong beyond the deletion, the key is free then.
+-- Whatever goes wrong beyond the deletion, the key is free then. Returns what went wrong, or nil.
 local function passOn(key, order, alive, except)
-  local ok, isReserved = pcall(reserve, key, order, alive, except)
-  if not (ok and isReserved) then redis.call('DEL', key) end
+  local ok, result = pcall(reserve, key, order, alive, except)
+  if not (ok and result) then redis.call('DEL', key) end
+  if ok then return nil end
+  return type(result) == 'table' and result.err or result
 end
 
 -- Passes on what is reserved for this ticket.

@@ -2,6 +2,7 @@ import type { Environment } from "../environment.js";
 import type { Lock } from "../lock.js";
 import { isAboutKeys } from "../node/coalescer.js";
 import type { Node } from "../node/node.js";
+import { failureIn } from "../operations.js";
 import { NodeClocks } from "./node-clocks.js";
 import { Pace } from "./pace.js";
 import { retry } from "./retry.js";
@@ -66,6 +67,7 @@ export class Lines {
   readonly #shared: Shared;
   readonly #report: (error: Error, node: Node) => void;
   readonly #saidNoLine = new Set<Node>();
+  readonly #saidNoCall = new Set<Node>();
   readonly #lines = new Map<string, Line>();
 
   constructor(
@@ -108,7 +110,7 @@ export class Lines {
       );
       return lock;
     } finally {
-      waiter.leave(lock !== undefined);
+      waiter.leave(lock);
       leave();
       if (line.isEmpty) this.#lines.delete(name);
       // The holder's own work goes first: there is time until its release.
@@ -127,6 +129,18 @@ export class Lines {
     );
     this.#report(error, node);
   };
+
+  /** Says once of each node that the next in line could not be called there: the lock was free at once instead. */
+  onHandOver(reply: unknown, node: Node): void {
+    const failure = failureIn(reply);
+    if (failure === undefined || this.#saidNoCall.has(node)) return;
+    this.#saidNoCall.add(node);
+    const error = new Error(
+      `${node.name} released a lock, but could not call who waits for it: ${failure}. They poll instead. ` +
+        "Give the client the right to PUBLISH, or set `queue: false`.",
+    );
+    this.#report(error, node);
+  }
 
   close(): void {
     this.#shared.wakeUps.close();

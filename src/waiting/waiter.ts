@@ -7,11 +7,12 @@ import {
   joinOperation,
   leaveOperation,
   type LineKeys,
+  type Operation,
   type Standing,
   type Told,
   toldBy,
 } from "../operations.js";
-import { quorumOf, Round } from "../quorum.js";
+import { isRefusal, quorumOf, Round } from "../quorum.js";
 import type { NodeClocks } from "./node-clocks.js";
 import type { Pace } from "./pace.js";
 import type { WakeUpListener, WakeUps } from "./wake-ups.js";
@@ -47,6 +48,8 @@ export interface Wait {
   readonly signals: readonly AbortSignal[];
   /** Attempts; with `stand` as one who stands in line. */
   readonly attempt: (stand: Stand | undefined) => Promise<Lock | undefined>;
+  /** Gives a node the key of the lock that was acquired, where it is free there. */
+  readonly give: (lock: Lock, node: Node) => void;
 }
 
 /** How a waiter's attempt differs. */
@@ -91,7 +94,9 @@ export class Waiter implements WakeUpListener {
   /** By the nodes' clocks; drawn once, when it first stands in line on the nodes. */
   #ticketMs: number | undefined;
   #isStanding = false;
-  #askedMs = 0;
+  #isAttempting = false;
+  /** Nodes on which it stands as one who polls, though they can call it by now. */
+  readonly #heardBy = new Set<Node>();
   /** When each node's keys should be free, and how many stand before. */
   readonly #told = new Map<Node, { readonly freeMs: number; readonly rank: number }>();
   readonly #wokenBy = new Set<Node>();
@@ -178,27 +183,27 @@ export class Waiter implements WakeUpListener {
 
   /**
    * Leaves the line on the nodes, and passes on what they reserved for it. Where it acquired as one who stands in
-   * line, it is out already.
+   * line, it is out already on the nodes that were for it, and is given what the others hand over to it too late.
    */
-  leave(hasAcquired: boolean): void {
+  leave(lock: Lock | undefined): void {
     this.#hasLeft = true;
     if (this.#ticketMs === undefined) return;
     this.#shared.wakeUps.forget(this.#id);
     const { last } = this.#wait.history;
-    if (!hasAcquired || !this.#lastStood || last === undefined) this.#leave(this.#shared.nodes);
-    else {
-      void last.complete().then(() => {
-        this.#leave(last.ballots.flatMap(({ node, vote }) => (vote === "for" ? [] : [node])));
-      });
+    const leave = leaveOperation(this.#wait.lineKeys, this.#id, false);
+    if (lock === undefined || !this.#lastStood || last === undefined) {
+      for (const node of this.#shared.nodes) tell(node, leave);
+      return;
     }
-  }
-
-  #leave(nodes: readonly Node[]): void {
-    const leave = leaveOperation(this.#wait.lineKeys, this.#id);
-    for (const node of nodes) {
-      if (node.refusal() !== undefined) continue;
-      node.perform(leave, () => true).catch(() => undefined);
-    }
+    const leaveForLock = leaveOperation(this.#wait.lineKeys, this.#id, true);
+    void last.complete().then(() => {
+      for (const { node, vote } of last.ballots) {
+        if (vote === "for") continue;
+        const isLate = isRefusal(vote) && isHeld(vote) && lock.valid;
+        tell(node, isLate ? leaveForLock : leave);
+        if (isLate) this.#wait.give(lock, node);
+      }
+    });
   }
 
   async #stand(): Promise<void> {
@@ -216,17 +221,17 @@ export class Waiter implements WakeUpListener {
   }
 
   /** Asks for a place in line; without an id only how things are. */
-  async #ask(id: string): Promise<void> {
-    const { nodes, environment, onRefusal } = this.#shared;
+  async #ask(id: string, nodes = this.#shared.nodes): Promise<void> {
+    const { environment, onRefusal } = this.#shared;
     const { lineKeys, nodeTimeoutMs } = this.#wait;
-    this.#askedMs = environment.monotonicMs();
+    const askedMs = environment.monotonicMs();
     const round = new Round(
       {
         nodes,
         operation: (node) => joinOperation(lineKeys, { ...this.#standing(node), id }),
         judge: (reply, node) => {
           const told = toldBy(reply);
-          if (told !== undefined) this.#onTold(node, told);
+          if (told !== undefined) this.#onTold(node, told, askedMs);
           return told?.isOpen === true ? undefined : held;
         },
         nodeTimeoutMs,
@@ -243,20 +248,24 @@ export class Waiter implements WakeUpListener {
     const { environment } = this.#shared;
     this.#attemptAtMs = Infinity;
     this.#wokenBy.clear();
+    this.#heardBy.clear();
     this.#told.clear();
     const atMs = environment.monotonicMs();
-    this.#askedMs = atMs;
-    const stand = this.#asStanding();
+    const stand = this.#asStanding(atMs);
     this.#lastStood = stand !== undefined;
+    this.#isAttempting = true;
     const attempt = this.#wait.attempt(stand);
     // The first of it: in the history, a second round of a fenced attempt takes its place.
     const round = this.#wait.history.last;
     this.#lastRound = round;
     if (round !== undefined) this.#place.lastAttempt = { round, atMs };
-    const lock = await attempt;
+    const lock = await attempt.finally(() => {
+      this.#isAttempting = false;
+    });
     this.#shared.pace.note(environment.monotonicMs() - atMs);
     if (lock !== undefined) return lock;
     this.#expect();
+    this.#standAsHeard();
     if (round !== undefined) void this.#comeBack(round);
     return undefined;
   }
@@ -278,13 +287,13 @@ export class Waiter implements WakeUpListener {
     if (this.#splitMs < this.#wait.mostDelayMs) this.#expect(this.#splitMs);
   }
 
-  #asStanding(): Stand | undefined {
+  #asStanding(askedMs: number): Stand | undefined {
     if (this.#ticketMs === undefined) return undefined;
     return {
       keys: this.#wait.lineKeys,
       standing: (node) => this.#standing(node),
       onTold: (node, told) => {
-        this.#onTold(node, told);
+        this.#onTold(node, told, askedMs);
       },
     };
   }
@@ -311,10 +320,10 @@ export class Waiter implements WakeUpListener {
     return Math.max(...this.#shared.nodes.map(this.#wait.nodeTimeoutMs));
   }
 
-  #onTold(node: Node, { isOpen, leftMs = Infinity, nodeMs, rank }: Told): void {
+  #onTold(node: Node, { isOpen, leftMs = Infinity, nodeMs, rank }: Told, askedMs: number): void {
     const { clocks, environment } = this.#shared;
     const nowMs = environment.monotonicMs();
-    clocks.note(node, nodeMs, (nowMs - this.#askedMs) / 2);
+    clocks.note(node, nodeMs, (nowMs - askedMs) / 2);
     this.#told.set(node, { freeMs: isOpen ? nowMs : nowMs + leftMs + EXPIRY_MS, rank });
   }
 
@@ -324,6 +333,23 @@ export class Waiter implements WakeUpListener {
     const { nodes, pace } = this.#shared;
     // Nodes that disagree about who is next may never be a quorum.
     this.#attemptWithin(this.#wokenBy.size >= quorumOf(nodes.length) ? 0 : pace.slowestMs);
+  }
+
+  onHeard(node: Node): void {
+    if (this.#ticketMs === undefined) return;
+    this.#heardBy.add(node);
+    // Behind an attempt that gets the lock it would stand in line for a lock that it has.
+    if (!this.#isAttempting) this.#standAsHeard();
+  }
+
+  /** As one who polls, the key is kept for it until it asks: for long, where it is dead. */
+  #standAsHeard(): void {
+    const nodes = [...this.#heardBy];
+    this.#heardBy.clear();
+    if (nodes.length === 0 || this.#hasLeft) return;
+    void this.#ask(this.#id, nodes).then(() => {
+      this.#expect();
+    });
   }
 
   /** It stands in line as one who is called, and has to do so as one who polls. */
@@ -361,4 +387,10 @@ export class Waiter implements WakeUpListener {
     this.#attemptAtMs = atMs;
     this.#wake?.();
   }
+}
+
+/** Asks a node for what nobody waits for. */
+function tell(node: Node, operation: Operation): void {
+  if (node.refusal() !== undefined) return;
+  node.perform(operation, () => true).catch(() => undefined);
 }

@@ -23,6 +23,8 @@ const PROBE = "";
 export interface WakeUpListener {
   /** The node calls it. */
   onWakeUp(node: Node): void;
+  /** From now on, this node can call it. */
+  onHeard(node: Node): void;
   /** No quorum can call it any more. */
   onUnheard(): void;
 }
@@ -190,6 +192,7 @@ export class WakeUps {
     if (this.#open.has(node)) return;
     this.#open.add(node);
     this.#changed();
+    for (const waiter of this.#waiters.values()) waiter.onHeard(node);
   }
 
   #lost(node: Node, ear: Ear): void {

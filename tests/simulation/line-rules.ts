@@ -178,7 +178,7 @@ export const LINE_RULES: readonly LineRule[] = [
     name: "who waits for several stands only in the lines of what is in its way",
     simpler: {
       file: "scripts/line.ts",
-      from: "if isOpen or not mayTake(redis.pcall('GET', keys[i]), tonumber(time), id) then",
+      from: "if isOpen or not mayTake(valueOf(keys[i]), tonumber(time), id) then",
       to: "if true then",
     },
     // Two for both: one of these is held for long, the other is released.
@@ -238,8 +238,8 @@ export const LINE_RULES: readonly LineRule[] = [
     name: "who acquired before it stood in line leaves the line",
     simpler: {
       file: "waiting/waiter.ts",
-      from: "if (!hasAcquired || !this.#lastStood || last === undefined)",
-      to: "if (!hasAcquired || last === undefined)",
+      from: "if (lock === undefined || !this.#lastStood || last === undefined)",
+      to: "if (lock === undefined || last === undefined)",
     },
     // The retry timer's attempt is on its way when it joins.
     options: {
@@ -257,8 +257,8 @@ export const LINE_RULES: readonly LineRule[] = [
     name: "where calling fails, the key is deleted",
     simpler: {
       file: "scripts/line.ts",
-      from: "local ok, isReserved = pcall(reserve, key, order, alive, except)",
-      to: "local ok, isReserved = true, reserve(key, order, alive, except)",
+      from: "local ok, result = pcall(reserve, key, order, alive, except)",
+      to: "local ok, result = true, reserve(key, order, alive, except)",
     },
     options: { members: four, forMs: 3000, events: [{ atMs: 500, run: exhaustMemory }] },
     measure: ({ releasesMs }) => Math.max(...releasesMs),

@@ -155,6 +155,31 @@ describe("after a grant, every node that can be asked is given the key", () => {
   );
 
   it(
+    "though it hands the lock over to the waiter after it refused it",
+    played(async (stage) => {
+      const holder = await stage.connect({ queue: true });
+      const first = await holder.redlock.acquire("r", 10_000);
+      const waiter = await stage.connect({ queue: true, retryCount: -1, retryDelay: 5000 });
+      const given = waiter.redlock.acquire("r", 10_000);
+      const next = await stage.connect({ queue: true, retryCount: -1, retryDelay: 5000 });
+      await stage.sleep(50);
+      const over = new AbortController();
+      const waiting = next.redlock
+        .acquire("r", 10_000, { signal: over.signal })
+        .catch(() => undefined);
+      await stage.sleep(50);
+      // The release comes to two nodes just after the waiter's attempt.
+      slowDown(holder, [3, 4], 3);
+      await first.release();
+      const { value } = await given;
+      await stage.sleep(10);
+      expect(stage.holders("r", value)).toEqual(ALL);
+      over.abort();
+      await waiting;
+    }),
+  );
+
+  it(
     "and no node is asked a second time where all voted for it",
     played(async (stage) => {
       const { redlock } = await stage.connect();

@@ -116,6 +116,20 @@ describe("a waiter whose subscriptions", () => {
   );
 
   it(
+    "are heard one after the other is called by each from then on, and kept no key for as one who polls",
+    played(async (stage) => {
+      const { subscriptions, end } = await waiting(stage, false);
+      subscriptions.slice(0, 3).forEach(confirm);
+      await stage.sleep(20);
+      expect(areCalled(stage)).toEqual([true, true, true, false, false]);
+      subscriptions.slice(3).forEach(confirm);
+      await stage.sleep(20);
+      expect(areCalled(stage)).toEqual(ALL);
+      await end();
+    }),
+  );
+
+  it(
     "break while the nodes confirm them is called as soon as they are made again",
     played(async (stage) => {
       const { subscriptions, client, end } = await waiting(stage, false);
