@@ -288,14 +288,21 @@ export class Round {
     else this.#against += 1;
     if (this.#for >= this.#quorum) this.#verdict ??= true;
     else if (!this.#canStillBe(this.#against)) this.#verdict ??= false;
-    if (this.#complete && this.#timer !== undefined) this.#environment.clearTimer(this.#timer);
     this.#notify();
     if (vote !== "for") {
       this.#question.onRefusal?.(vote, ballot.node);
       this.#onVoteAgainst?.(vote, ballot.node);
     }
+    if (this.#complete) this.#end();
     if (ballot.isDoubtful) this.#doubtful -= 1;
     else if (this.#doubtful > 0) this.#settleDoubts();
+  }
+
+  /** Nobody is told of anything more. A lock keeps its rounds: what they no longer need costs memory, and so time. */
+  #end(): void {
+    if (this.#timer !== undefined) this.#environment.clearTimer(this.#timer);
+    this.#onVoteAgainst = undefined;
+    this.#watchers.length = 0;
   }
 
   /** Counts the doubtful that are exempt by now, and all of them once the others have voted. */
