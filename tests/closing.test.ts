@@ -29,6 +29,7 @@ import {
   Redlock,
   type RedlockSettings,
 } from "../src/index.js";
+import { cacheLineScripts } from "./support/line.js";
 import {
   connectAll,
   defined,
@@ -58,6 +59,7 @@ function timers(): number {
 beforeAll(async () => {
   timersAtFirst = timers();
   servers = await startServers(5);
+  await cacheLineScripts(servers);
 });
 
 afterAll(async () => {
@@ -465,7 +467,7 @@ describe("a process", () => {
 
   /** Runs the program until it ends by itself; one that does not is killed, and has no code then. */
   function run(
-    ...parts: string[]
+    parts: readonly string[],
   ): Promise<{ code: number | null; output: string; lingerMs: number }> {
     const args = [
       "--import",
@@ -496,39 +498,44 @@ describe("a process", () => {
     });
   }
 
-  /** By itself, soon, and without a word on its output. ioredis gives a socket two seconds to close. */
-  async function expectToEnd(...parts: string[]): Promise<void> {
-    const { code, output, lingerMs } = await run(...parts);
-    expect({ code, output }).toEqual({ code: 0, output: "closed\n" });
-    expect(lingerMs).toBeLessThan(2000 + MARGIN_MS * slowness());
+  /** Each by itself, soon, and without a word on its output. ioredis gives a socket two seconds to close. */
+  async function expectToEnd(...programs: (readonly string[])[]): Promise<void> {
+    for (const { code, output, lingerMs } of await Promise.all(programs.map(run))) {
+      expect({ code, output }).toEqual({ code: 0, output: "closed\n" });
+      expect(lingerMs).toBeLessThan(2000 + MARGIN_MS * slowness());
+    }
   }
 
   test("that uses URLs ends by itself after quit(), and after disposal", async () => {
-    await expectToEnd(ofUrls, work, quits);
-    await expectToEnd(ofUrls, work, disposes);
-    await expectToEnd(ofUrls, quits);
+    await expectToEnd([ofUrls, work, quits], [ofUrls, work, disposes], [ofUrls, quits]);
   });
 
   test("that quits its own clients ends by itself, without a word to the Redlock", async () => {
-    await expectToEnd(ofClients, work, quitsItsClients);
-    await expectToEnd(ofClients, work, disposes, quitsItsClients);
+    await expectToEnd(
+      [ofClients, work, quitsItsClients],
+      [ofClients, work, disposes, quitsItsClients],
+    );
   });
 
   test("ends by itself with a node frozen and one dead", async () => {
     await withFrozenAndDead(async () => {
-      await expectToEnd(ofUrls, work, quits);
-      await expectToEnd(ofUrls, work, disposes);
-      await expectToEnd(ofClients, work, quits);
-      // What quit() says to a frozen node stays without an answer, with any library.
-      await expectToEnd(ofClients, work, disconnectsItsClients);
+      await expectToEnd(
+        [ofUrls, work, quits],
+        [ofUrls, work, disposes],
+        [ofClients, work, quits],
+        // What quit() says to a frozen node stays without an answer, with any library.
+        [ofClients, work, disconnectsItsClients],
+      );
     });
   });
 
   test("ends by itself with every node frozen", async () => {
     await Promise.all(servers.map((server) => server.freeze()));
     try {
-      await expectToEnd(ofUrls, failingWork, quits);
-      await expectToEnd(ofClients, failingWork, disconnectsItsClients);
+      await expectToEnd(
+        [ofUrls, failingWork, quits],
+        [ofClients, failingWork, disconnectsItsClients],
+      );
     } finally {
       for (const server of servers) server.thaw();
     }
@@ -541,9 +548,9 @@ describe("a process", () => {
       for (const server of servers) server.thaw();
     };
     try {
-      await expectToEnd(ofUrls, work, freezes, failingWork, quits);
+      await expectToEnd([ofUrls, work, freezes, failingWork, quits]);
       thaw();
-      await expectToEnd(ofClients, work, freezes, failingWork, disconnectsItsClients);
+      await expectToEnd([ofClients, work, freezes, failingWork, disconnectsItsClients]);
     } finally {
       thaw();
     }
