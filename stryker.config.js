@@ -9,7 +9,7 @@ export default {
   testRunnerNodeArgs: ["--experimental-vm-modules"],
   jest: {
     config: {
-      roots: ["<rootDir>/tests/virtual-time"],
+      roots: ["<rootDir>/tests/unit"],
       testMatch: ["**/all.ts"],
       globalSetup: null,
       globalTeardown: null,

@@ -3,8 +3,8 @@
 
 import { randomBytes } from "node:crypto";
 import type { Redis } from "ioredis";
-import { extendScript } from "../src/scripts/extend.js";
-import { releaseScript } from "../src/scripts/release.js";
+import { extendScript } from "../src/operations/extend.js";
+import { releaseScript } from "../src/operations/release.js";
 import type { HeldLock, Locker } from "./locker.js";
 
 /** As they are when a library has been in use for a while; a server that restarts forgets them. */

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import { until } from "../docker/servers.js";
+import { until } from "../tests/support/servers.js";
 import { floorOf, loadScripts } from "./floor.js";
 import type { HeldLock, Locker } from "./locker.js";
 import { loadPackage } from "./package-under-test.js";

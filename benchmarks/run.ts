@@ -6,7 +6,7 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { format } from "prettier";
-import { ask, startServers, stopAll } from "../docker/servers.js";
+import { ask, startServers, stopAll } from "../tests/support/servers.js";
 import { installedLibraries, missingPeers } from "./libraries.js";
 import { measureOwnServers } from "./own-servers.js";
 import { buildPackage } from "./package-under-test.js";

@@ -1,6 +1,6 @@
 // What a scenario gets, and what it gives.
 
-import type { RedisServer } from "../docker/servers.js";
+import type { RedisServer } from "../tests/support/servers.js";
 import type { Library } from "./libraries.js";
 import type { Spread } from "./measure.js";
 

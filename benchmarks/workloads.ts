@@ -1,6 +1,6 @@
 // What users of a lock do, timed.
 
-import { ask, type RedisServer } from "../docker/servers.js";
+import { ask, type RedisServer } from "../tests/support/servers.js";
 import type { Locker } from "./locker.js";
 import { median, quantile, sum } from "./measure.js";
 import type { Figure } from "./scenario.js";

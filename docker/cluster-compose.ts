@@ -13,7 +13,7 @@ import {
   nodesOf,
   type Site,
 } from "./nodes.js";
-import { answersPing } from "./servers.js";
+import { answersPing } from "../tests/support/servers.js";
 
 const PROJECT = "redlock-quorum";
 const ENGINE_TIMEOUT_MS = 10_000;

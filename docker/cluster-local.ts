@@ -14,7 +14,7 @@ import {
   serverInfo,
   type Site,
 } from "./nodes.js";
-import { ensureServerBinary, processHasEnded, until } from "./servers.js";
+import { ensureServerBinary, processHasEnded, until } from "../tests/support/servers.js";
 
 const END_TIMEOUT_MS = 5_000;
 const CONFIG_FILE = "redis.conf";

@@ -14,7 +14,7 @@ import {
   type Site,
 } from "./nodes.js";
 import { portHolder } from "./port-holder.js";
-import { answersPing, isPortTaken, until } from "./servers.js";
+import { answersPing, isPortTaken, until } from "../tests/support/servers.js";
 
 const USAGE = `Usage: npm run cluster -- up [--local] | status [--local] | down [--local] [--volumes]
 

@@ -1,7 +1,7 @@
 // What the two ways to run the five nodes, Docker and plain processes, have in common.
 
 import { join } from "node:path";
-import { ask } from "./servers.js";
+import { ask } from "../tests/support/servers.js";
 
 /** Where a cluster lives: one port a node, and a folder for what plain processes keep. */
 export interface Site {

@@ -1,5 +1,5 @@
 import { types } from "node:util";
-import type { ExecutionStats } from "./results.js";
+import type { ExecutionStats } from "./quorum/results.js";
 
 /** Every error of the library carries one of these as its `code`; check it rather than the class. */
 export type ErrorCode =

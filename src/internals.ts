@@ -1,5 +1,5 @@
-import { type Environment, systemEnvironment } from "./environment.js";
-import { checkEntry } from "./node/entry.js";
+import { type Environment, systemEnvironment } from "./runtime/environment.js";
+import { checkEntry } from "./nodes/entries.js";
 
 /** What is real for every caller, and simulated for the simulator. */
 export interface Internals {

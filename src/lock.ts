@@ -1,8 +1,8 @@
 import { type ErrorCode, invalidType } from "./errors.js";
-import type { History } from "./history.js";
-import type { Lease } from "./lease.js";
-import type { Fence } from "./operations.js";
-import type { ExecutionResult, ExecutionStats } from "./results.js";
+import type { History } from "./quorum/history.js";
+import type { Lease } from "./algorithm/lease.js";
+import type { Fence } from "./operations/operation.js";
+import type { ExecutionResult, ExecutionStats } from "./quorum/results.js";
 
 /** What made a lock, and can renew and release it. */
 export interface LockIssuer {

@@ -1,7 +1,7 @@
 import { errorMonitor, EventEmitter, setMaxListeners } from "node:events";
 import pTimeout from "p-timeout";
-import { offAbort, onAbort } from "./aborts.js";
-import { Alarms } from "./alarms.js";
+import { offAbort, onAbort } from "./runtime/aborts.js";
+import { Alarms } from "./runtime/alarms.js";
 import {
   afterPoll,
   endOfTurn,
@@ -11,7 +11,7 @@ import {
   pTimeoutTimers,
   sleep,
   type Timer,
-} from "./environment.js";
+} from "./runtime/environment.js";
 import {
   Abstention,
   asError,
@@ -21,21 +21,28 @@ import {
   isHeld,
   ResourceLockedError,
 } from "./errors.js";
-import { executionError } from "./failure.js";
-import { above, confirmation, fenceKeysOf, isAccepted, setsLock, Tokens } from "./fence.js";
-import { type NodeHealth, nodesHealth } from "./health.js";
-import { History } from "./history.js";
+import { executionError } from "./algorithm/explain.js";
+import {
+  above,
+  confirmation,
+  fenceKeysOf,
+  isAccepted,
+  setsLock,
+  Tokens,
+} from "./algorithm/fence.js";
+import { type NodeHealth, nodesHealth } from "./reports/health.js";
+import { History } from "./quorum/history.js";
 import { internalsOf, type WithInternals } from "./internals.js";
-import { inspectNode, type NamedKey, type NodeInspection } from "./inspect.js";
-import { Keeper, type RedlockAbortSignal } from "./keeper.js";
-import { Lease } from "./lease.js";
+import { inspectNode, type NamedKey, type NodeInspection } from "./reports/inspect.js";
+import { Keeper, type RedlockAbortSignal } from "./algorithm/keeper.js";
+import { Lease } from "./algorithm/lease.js";
 import { Lock, type LockIssuer, type LockJson, type LockParts, partsOf } from "./lock.js";
-import type { Client } from "./node/client.js";
-import { isReply } from "./node/connection.js";
-import { makeNodes, type NodeEntry } from "./node/entry.js";
-import { RestartGuard } from "./node/guard.js";
-import type { Node } from "./node/node.js";
-import type { OwedRelease } from "./node/owed.js";
+import type { Client } from "./clients/client.js";
+import { isReply } from "./clients/connection.js";
+import { makeNodes, type NodeEntry } from "./nodes/entries.js";
+import { RestartGuard } from "./nodes/restart-guard.js";
+import type { Node } from "./nodes/node.js";
+import type { OwedRelease } from "./nodes/pending-releases.js";
 import {
   acquireOperation,
   appliedTo,
@@ -48,9 +55,9 @@ import {
   releaseOperation,
   takeOperation,
   toldBy,
-} from "./operations.js";
-import { isRefusal, type Question, quorumOf, Round } from "./quorum.js";
-import type { ExecutionResult } from "./results.js";
+} from "./operations/operation.js";
+import { isRefusal, type Question, quorumOf, Round } from "./quorum/round.js";
+import type { ExecutionResult } from "./quorum/results.js";
 import {
   checkJson,
   checkResources,
@@ -62,9 +69,9 @@ import {
   resolveSettings,
   type Settings,
 } from "./settings.js";
-import { driftMs, type Term, validityMs } from "./validity.js";
-import { lineKeysOf } from "./waiting/line-keys.js";
-import { Lines } from "./waiting/lines.js";
+import { driftMs, type Term, validityMs } from "./algorithm/validity.js";
+import { lineKeysOf } from "./waiting/queue-keys.js";
+import { Lines } from "./waiting/local-queue.js";
 import { retry } from "./waiting/retry.js";
 import type { Stand } from "./waiting/waiter.js";
 

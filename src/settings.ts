@@ -1,6 +1,6 @@
-import { isCompanionKey } from "./companion-key.js";
+import { isCompanionKey } from "./operations/companion-key.js";
 import { invalidType, outOfRange } from "./errors.js";
-import { driftMs } from "./validity.js";
+import { driftMs } from "./algorithm/validity.js";
 
 /** Settings of one call; given to the constructor, they are the default of every call. */
 export interface Settings {

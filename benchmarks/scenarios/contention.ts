@@ -1,4 +1,4 @@
-import { ask, type RedisServer } from "../../docker/servers.js";
+import { ask, type RedisServer } from "../../tests/support/servers.js";
 import { type Library, OURS } from "../libraries.js";
 import { interleave, median, quantile, spread, sum } from "../measure.js";
 import type { Outcome, Scenario, Stage } from "../scenario.js";

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { RedisServer } from "../../docker/servers.js";
+import type { RedisServer } from "../../tests/support/servers.js";
 import { OURS } from "../libraries.js";
 import type { Locker } from "../locker.js";
 import { interleave, median, progress, quantile, ratios, spread, sum } from "../measure.js";

@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { Redis } from "ioredis";
 import type { Redlock } from "../../src/index.js";
-import { acquireFencedScript } from "../../src/scripts/acquire-fenced.js";
-import { confirmFenceScript } from "../../src/scripts/confirm-fence.js";
-import { releaseScript } from "../../src/scripts/release.js";
-import { until } from "../../docker/servers.js";
+import { acquireFencedScript } from "../../src/operations/acquire-fenced.js";
+import { confirmFenceScript } from "../../src/operations/confirm-fence.js";
+import { releaseScript } from "../../src/operations/release.js";
+import { until } from "../../tests/support/servers.js";
 import { FLOOR, OURS } from "../libraries.js";
 import { interleave, ratios, spread } from "../measure.js";
 import { loadPackage } from "../package-under-test.js";

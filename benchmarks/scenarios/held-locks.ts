@@ -1,4 +1,4 @@
-import { ask } from "../../docker/servers.js";
+import { ask } from "../../tests/support/servers.js";
 import { interleave, median, spread, sum } from "../measure.js";
 import type { Goal, Outcome, Scenario, Stage } from "../scenario.js";
 import { startWorker } from "../workers.js";

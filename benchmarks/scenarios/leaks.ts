@@ -2,7 +2,7 @@ import { getEventListeners, setMaxListeners } from "node:events";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Redis } from "ioredis";
-import { type RedisServer, until } from "../../docker/servers.js";
+import { type RedisServer, until } from "../../tests/support/servers.js";
 import { progress, slope } from "../measure.js";
 import { loadPackage, type Package } from "../package-under-test.js";
 import type { Goal, Outcome, Scenario, Stage } from "../scenario.js";

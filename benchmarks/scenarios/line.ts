@@ -1,4 +1,4 @@
-import type { RedisServer } from "../../docker/servers.js";
+import type { RedisServer } from "../../tests/support/servers.js";
 import { interleave, median, quantile, ratios, type Spread, spread } from "../measure.js";
 import type { Goal, Outcome, Scenario, Stage } from "../scenario.js";
 import { startWorker, type Worker } from "../workers.js";

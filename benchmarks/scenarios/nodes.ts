@@ -1,4 +1,4 @@
-import { startServers, stopAll } from "../../docker/servers.js";
+import { startServers, stopAll } from "../../tests/support/servers.js";
 import { OURS } from "../libraries.js";
 import type { Locker } from "../locker.js";
 import { interleave, median, ratios, spread } from "../measure.js";

@@ -1,5 +1,5 @@
-import type { Environment } from "../environment.js";
-import type { Node } from "../node/node.js";
+import type { Environment } from "../runtime/environment.js";
+import type { Node } from "../nodes/node.js";
 
 /** A clock may have been set since. */
 const LONGEST_TRUST_MS = 60_000;

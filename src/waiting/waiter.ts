@@ -1,8 +1,8 @@
-import { type Environment, type Instant, sleep } from "../environment.js";
+import { type Environment, type Instant, sleep } from "../runtime/environment.js";
 import { isHeld, ResourceLockedError } from "../errors.js";
-import type { History } from "../history.js";
+import type { History } from "../quorum/history.js";
 import type { Lock } from "../lock.js";
-import type { Node } from "../node/node.js";
+import type { Node } from "../nodes/node.js";
 import {
   joinOperation,
   leaveOperation,
@@ -11,11 +11,11 @@ import {
   type Standing,
   type Told,
   toldBy,
-} from "../operations.js";
-import { isRefusal, quorumOf, Round } from "../quorum.js";
+} from "../operations/operation.js";
+import { isRefusal, quorumOf, Round } from "../quorum/round.js";
 import type { NodeClocks } from "./node-clocks.js";
 import type { Pace } from "./pace.js";
-import type { WakeUpListener, WakeUps } from "./wake-ups.js";
+import type { WakeUpListener, WakeUps } from "./subscriptions.js";
 
 /** What a key is kept for, for who is next: three of its slowest recent round trips and so many ms. */
 const GRACE_MS = 50;

@@ -3,7 +3,7 @@
 import { rm, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { RedisServer } from "../../docker/servers.js";
+import type { RedisServer } from "../support/servers.js";
 import type { ClientProcess } from "./clients.js";
 import { type Link, type LinkFault, NO_FAULT } from "./links.js";
 import { planClientStrike, planRound, type Strike } from "./plan.js";

@@ -7,7 +7,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { type RedisServer, startServers, stopAll } from "../../docker/servers.js";
+import { type RedisServer, startServers, stopAll } from "../support/servers.js";
 import { ClientProcess } from "./clients.js";
 import { Link } from "./links.js";
 import { nemesis } from "./nemesis.js";

@@ -1,12 +1,12 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Lock } from "../../src/lock.js";
-import type { Host } from "./host.js";
-import type { Library } from "./library.js";
-import type { Link, LinkObserver } from "./link.js";
-import type { SimulatedNode } from "./node.js";
-import { type Question, questionsIn, repliesIn } from "./questions.js";
-import { type Entry, type RedisModel, type Reply, ReplyError } from "./redis.js";
-import type { Actor, World } from "./world.js";
+import type { Host } from "../virtual-world/host.js";
+import type { Library } from "../virtual-world/library.js";
+import type { Link, LinkObserver } from "../virtual-world/link.js";
+import type { SimulatedNode } from "../virtual-world/node.js";
+import { type Question, questionsIn, repliesIn } from "../virtual-world/questions.js";
+import { type Entry, type RedisModel, type Reply, ReplyError } from "../virtual-world/redis.js";
+import type { Actor, World } from "../virtual-world/world.js";
 
 /** Something that must never be. */
 export class Violation extends Error {

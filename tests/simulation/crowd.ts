@@ -1,12 +1,12 @@
-import type { NodeEntry } from "../../src/node/entry.js";
+import type { NodeEntry } from "../../src/nodes/entries.js";
 import type { RedlockSettings } from "../../src/settings.js";
-import { Host } from "./host.js";
-import type { Library } from "./library.js";
-import { Link, type Weather } from "./link.js";
-import { SimulatedNode } from "./node.js";
-import { Random } from "./random.js";
+import { Host } from "../virtual-world/host.js";
+import type { Library } from "../virtual-world/library.js";
+import { Link, type Weather } from "../virtual-world/link.js";
+import { SimulatedNode } from "../virtual-world/node.js";
+import { Random } from "../virtual-world/random.js";
 import { stepWatched } from "./watchdog.js";
-import { World } from "./world.js";
+import { World } from "../virtual-world/world.js";
 
 /** One process of a crowd. */
 export interface Member {

@@ -1,4 +1,4 @@
-import type { Library } from "./library.js";
+import type { Library } from "../virtual-world/library.js";
 import { makePlan, type Plan } from "./plan.js";
 import { type Outcome, run } from "./run.js";
 import { HANGS } from "./watchdog.js";

@@ -1,8 +1,8 @@
 // One process of a hunt: node job.mjs '{"job":0,"jobs":2,…}'
 
 import { hunt, newTally } from "./hunt.js";
-import { library } from "./library.js";
-import { turn } from "./turn.js";
+import { library } from "../virtual-world/library.js";
+import { turn } from "../virtual-world/turn.js";
 
 export interface Job {
   readonly job: number;

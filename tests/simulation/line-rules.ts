@@ -1,7 +1,7 @@
 import { type Crowd, crowd, type CrowdOptions, type Member, type Result } from "./crowd.js";
-import type { Library } from "./library.js";
+import type { Library } from "../virtual-world/library.js";
 import type { Mutant } from "./mutants.js";
-import { ReplyError } from "./redis.js";
+import { ReplyError } from "../virtual-world/redis.js";
 
 /** A rule of the line whose simpler form was broken: a crowd that shows it, and the library without it. */
 export interface LineRule {
@@ -112,7 +112,7 @@ export const LINE_RULES: readonly LineRule[] = [
   {
     name: "who hears nothing is passed over",
     simpler: {
-      file: "scripts/line.ts",
+      file: "operations/line.ts",
       from: "redis.call('PUBLISH', channel, id) > 0)",
       to: "redis.call('PUBLISH', channel, id) >= 0)",
     },
@@ -134,7 +134,7 @@ export const LINE_RULES: readonly LineRule[] = [
   {
     name: "who was called is out of the line until it asks again",
     simpler: {
-      file: "scripts/line.ts",
+      file: "operations/line.ts",
       from: "      stepOut(order, alive, id)\n      if hears",
       to: "      if not hears then stepOut(order, alive, id) end\n      if hears",
     },
@@ -156,7 +156,7 @@ export const LINE_RULES: readonly LineRule[] = [
   {
     name: "who is refused for another resource hands its reservations on at once",
     simpler: {
-      file: "scripts/take.ts",
+      file: "operations/take.ts",
       from: "  passOnReserved(keys, first, last, id)\n",
       to: "",
     },
@@ -177,7 +177,7 @@ export const LINE_RULES: readonly LineRule[] = [
   {
     name: "who waits for several stands only in the lines of what is in its way",
     simpler: {
-      file: "scripts/line.ts",
+      file: "operations/line.ts",
       from: "if isOpen or not mayTake(valueOf(keys[i]), tonumber(time), id) then",
       to: "if true then",
     },
@@ -256,7 +256,7 @@ export const LINE_RULES: readonly LineRule[] = [
   {
     name: "where calling fails, the key is deleted",
     simpler: {
-      file: "scripts/line.ts",
+      file: "operations/line.ts",
       from: "local ok, result = pcall(reserve, key, order, alive, except)",
       to: "local ok, result = true, reserve(key, order, alive, except)",
     },

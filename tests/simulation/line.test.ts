@@ -1,8 +1,8 @@
 import { describe, expect, it } from "@jest/globals";
 import { crowd, quantile, SIXTEEN } from "./crowd.js";
-import { library } from "./library.js";
+import { library } from "../virtual-world/library.js";
 import { LINE_RULES, measured } from "./line-rules.js";
-import { turn } from "./turn.js";
+import { turn } from "../virtual-world/turn.js";
 
 describe("a rule of the line", () => {
   for (const rule of LINE_RULES.filter(({ isLong }) => isLong !== true)) {

@@ -10,11 +10,11 @@ import { build } from "esbuild";
 import { explore } from "./exhaustive/explore.js";
 import { meanEvents, medianEvents, shrink, type Tally, total } from "./hunt.js";
 import type { Job } from "./job.js";
-import { library } from "./library.js";
+import { library } from "../virtual-world/library.js";
 import { catchMutant, MUTANTS } from "./mutants.js";
 import { makePlan } from "./plan.js";
 import { FAULT_MARK, run } from "./run.js";
-import { turn } from "./turn.js";
+import { turn } from "../virtual-world/turn.js";
 
 const { values: options } = parseArgs({
   options: {

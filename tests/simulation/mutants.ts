@@ -3,11 +3,11 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
-import { type Library, library as original } from "./library.js";
+import { type Library, library as original } from "../virtual-world/library.js";
 import { shrink } from "./hunt.js";
 import { makePlan, type Plan } from "./plan.js";
 import { run } from "./run.js";
-import { turn } from "./turn.js";
+import { turn } from "../virtual-world/turn.js";
 
 /** One line of the library, changed so that it breaks a promise. */
 export interface Mutant {
@@ -28,11 +28,16 @@ const m = (name: string, file: string, from: string, to: string): Mutant => ({
 export const MUTANTS: readonly Mutant[] = [
   m(
     "quorum N/2",
-    "quorum.ts",
+    "quorum/round.ts",
     "Math.floor(nodeCount / 2) + 1",
     "Math.max(1, Math.floor(nodeCount / 2))",
   ),
-  m("no drift", "validity.ts", "Math.round(ttlMs * driftFactor) + 2", "0 * ttlMs * driftFactor"),
+  m(
+    "no drift",
+    "algorithm/validity.ts",
+    "Math.round(ttlMs * driftFactor) + 2",
+    "0 * ttlMs * driftFactor",
+  ),
   m(
     "start taken after the fan-out",
     "redlock.ts",
@@ -41,13 +46,13 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "wall clock only",
-    "validity.ts",
+    "algorithm/validity.ts",
     "Math.max(now.monotonicMs - since.monotonicMs, now.wallMs - since.wallMs)",
     "now.wallMs - since.wallMs",
   ),
   m(
     "monotonic clock only",
-    "validity.ts",
+    "algorithm/validity.ts",
     "Math.max(now.monotonicMs - since.monotonicMs, now.wallMs - since.wallMs)",
     "now.monotonicMs - since.monotonicMs",
   ),
@@ -77,43 +82,43 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "a node that forgot votes at once",
-    "node/guard.ts",
+    "nodes/restart-guard.ts",
     "const untilMs = this.#doubt.sinceMs + this.#guard.timeMs;",
     "const untilMs = this.#doubt.sinceMs;",
   ),
   m(
     "a node is asked once who it is",
-    "node/guard.ts",
+    "nodes/restart-guard.ts",
     "if (this.#askedEpoch === epoch) return false;",
     "if (this.#askedEpoch !== -1) return false;",
   ),
   m(
     "the guard time counted half",
-    "node/guard.ts",
+    "nodes/restart-guard.ts",
     "return this.#givenMs ?? this.#longestTtlMs;",
     "return (this.#givenMs ?? this.#longestTtlMs) / 2;",
   ),
   m(
     "another run id does not matter",
-    "node/guard.ts",
+    "nodes/restart-guard.ts",
     "runId === undefined || runId !== this.#runId",
     "runId === undefined",
   ),
   m(
     "a late yes counted",
-    "quorum.ts",
+    "quorum/round.ts",
     "this.timeoutMs = poll.question.nodeTimeoutMs(node);",
     "this.timeoutMs = 1.5 * poll.question.nodeTimeoutMs(node);",
   ),
   m(
     "a resent command's yes counted",
-    "node/node.ts",
+    "nodes/node.ts",
     "if (epoch === this.#connection.epoch) return undefined;",
     "if (epoch <= this.#connection.epoch) return undefined;",
   ),
   m(
     "healed nodes vote in an extension",
-    "scripts/extend.ts",
+    "operations/extend.ts",
     "if valueOf(keys[i]) ~= value then return 0 end",
     "redis.call('SET', keys[i], value, 'NX', 'PX', ttlMs) if valueOf(keys[i]) ~= value then return 0 end",
   ),
@@ -125,31 +130,31 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "a shorter extension shortens the key",
-    "scripts/extend.ts",
+    "operations/extend.ts",
     "left >= 0 and left < tonumber(ttlMs)",
     "left >= 0",
   ),
   m(
     "extension without the compare",
-    "scripts/extend.ts",
+    "operations/extend.ts",
     "if valueOf(keys[i]) ~= value then return 0 end",
     "",
   ),
   m(
     "an extension decided after the old validity's end",
-    "lease.ts",
+    "algorithm/lease.ts",
     "if (!this.open || newMs <= 0) return false;",
     "if (newMs <= 0) return false;",
   ),
   m(
     "abort only when an extension fails",
-    "keeper.ts",
+    "algorithm/keeper.ts",
     "if (isDue && !this.#extending) void this.#extend(leftMs / 3);",
     "if (isDue && !this.#extending) return void this.#extend(Infinity);",
   ),
   m(
     "DEL without the compare",
-    "scripts/release.ts",
+    "operations/release.ts",
     "if valueOf(keys[i]) == value then deleted = deleted + redis.call('DEL', keys[i]) end",
     "deleted = deleted + redis.call('DEL', keys[i])",
   ),
@@ -159,16 +164,16 @@ export const MUTANTS: readonly Mutant[] = [
     "const lease = Lease.adopted(this.#environment);",
     "const lease = Lease.held(this.#environment, { since: { monotonicMs: this.#environment.monotonicMs(), wallMs: expiration - ttl }, ttlMs: ttl, driftMs: 0 });",
   ),
-  m("nothing is owed", "node/node.ts", "if (this.#keepsOwed) this.#owed.add(release);", ""),
+  m("nothing is owed", "nodes/node.ts", "if (this.#keepsOwed) this.#owed.add(release);", ""),
   m(
     "a release does not end the lease",
-    "lease.ts",
+    "algorithm/lease.ts",
     'if (this.#state !== "lost") this.#state = "released";',
     "",
   ),
   m(
     "a lost lock made valid again",
-    "lease.ts",
+    "algorithm/lease.ts",
     'if (this.#state !== "held" || this.#term === undefined) return 0;',
     "if (this.#term === undefined) return 0;",
   ),
@@ -176,49 +181,49 @@ export const MUTANTS: readonly Mutant[] = [
   m("no retry budget", "redlock.ts", "if (delayMs >= timeLeftMs()) return false;", ""),
   m(
     "a node has for ever to answer",
-    "quorum.ts",
+    "quorum/round.ts",
     "      ballot.node.fellSilent();\n      this.#count(",
     "      ballot.node.fellSilent();\n      if (ballot.asked) continue;\n      this.#count(",
   ),
   m(
     "a vote counted twice",
-    "quorum.ts",
+    "quorum/round.ts",
     "if (ballot.vote !== undefined) return;",
     "if (ballot.vote !== undefined && ballot.vote === vote) return;",
   ),
   m(
     "a majority's answers are not enough",
-    "quorum.ts",
+    "quorum/round.ts",
     "if (this.#for >= this.#quorum) this.#verdict ??= true;",
     "if (this.#for >= this.#quorum && this.#complete) this.#verdict ??= true;",
   ),
   m(
     "an impossible majority is waited for",
-    "quorum.ts",
+    "quorum/round.ts",
     "else if (!this.#canStillBe(this.#against)) this.#verdict ??= false;",
     "else if (this.#complete) this.#verdict ??= false;",
   ),
   m(
     "the loss is not said early enough for a late timer",
-    "keeper.ts",
+    "algorithm/keeper.ts",
     "return Math.min(Math.max(2, ttlMs / 100), 10);",
     "return 0 * ttlMs;",
   ),
   m(
     "a batch takes the first operation's keys for all",
-    "scripts/batch.ts",
+    "operations/batch.ts",
     "first, at = last + 1, next",
     "first, at = 1, next",
   ),
   m(
     "the replies of a batch in another order",
-    "node/coalescer.ts",
+    "nodes/coalescer.ts",
     "const reply = replies[index];",
     "const reply = replies.at(-1 - index);",
   ),
   m(
     "a batch sent again after its operations were decided",
-    "node/coalescer.ts",
+    "nodes/coalescer.ts",
     "const open = this.#kept(inquiries, mayBeSentAgain);",
     "const open = inquiries;",
   ),
@@ -236,7 +241,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "a node that was down at the grant is not given the key on its return",
-    "node/node.ts",
+    "nodes/node.ts",
     'if (this.refusal() === undefined && this.#connection.state === "ready") {\n      owed.give();\n    } else {',
     'if (this.refusal() === undefined && this.#connection.state === "ready") {\n      owed.give();\n    } else if (owed.ttlMs < 0) {',
   ),
@@ -248,20 +253,20 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "a lock that ended within the turn is healed at its end",
-    "node/coalescer.ts",
+    "nodes/coalescer.ts",
     "const open = this.#kept(inquiries, isWanted);",
     "const open = inquiries;",
   ),
   // Turns that never end.
   m(
     "no pause after a failed extension",
-    "keeper.ts",
+    "algorithm/keeper.ts",
     "this.#nextTryMs = this.#environment.monotonicMs() + pauseMs;",
     "this.#nextTryMs = this.#environment.monotonicMs() + 0 * pauseMs;",
   ),
   m(
     "nobody follows the first waiter of a process in line",
-    "waiting/lines.ts",
+    "waiting/local-queue.ts",
     "else this.#shared.environment.afterPoll(line.standFirst);",
     "",
   ),
@@ -280,7 +285,7 @@ export const FOUND: readonly Mutant[] = [
   ),
   m(
     "no debt is paid beside another",
-    "node/node.ts",
+    "nodes/node.ts",
     'if (this.#connection.state !== "ready") return;\n    for',
     'if (this.#connection.state !== "ready" || this.#inPayment.size > 0) return;\n    for',
   ),
@@ -292,13 +297,13 @@ export const FOUND: readonly Mutant[] = [
   ),
   m(
     "a debt is forgotten while a command is in flight",
-    "node/node.ts",
+    "nodes/node.ts",
     "() => this.#setting === 0",
     "() => true",
   ),
   m(
     "a closed Redlock keeps debts",
-    "node/node.ts",
+    "nodes/node.ts",
     "if (this.#keepsOwed) this.#owed.add",
     "this.#owed.add",
   ),
@@ -310,74 +315,74 @@ export const FOUND: readonly Mutant[] = [
   ),
   m(
     "another's equal token taken for an acceptance",
-    "scripts/accept-fence.ts",
+    "operations/accept-fence.ts",
     "return largest < tonumber(token) and 'accepted'",
     "return largest <= tonumber(token) and 'accepted'",
   ),
   m(
     "any vote taken for an acceptance of the token",
-    "fence.ts",
+    "algorithm/fence.ts",
     'vote === "for" && reply === "accepted"',
     'vote === "for"',
   ),
   m(
     "a second token below the answers",
-    "fence.ts",
+    "algorithm/fence.ts",
     'if (typeof answer === "number") largest = Math.max(largest, answer);',
     'if (answer === "accepted") largest = 0;',
   ),
   m(
     "any answer to the second round counts",
-    "fence.ts",
+    "algorithm/fence.ts",
     'if (answer === "accepted") return undefined;',
     "if (answer !== undefined) return undefined;",
   ),
   m(
     "the second round without the compare",
-    "scripts/confirm-fence.ts",
+    "operations/confirm-fence.ts",
     "if valueOf(keys[i]) ~= value then return 0 end",
     "",
   ),
   m(
     "a fence that sinks",
-    "scripts/accept-fence.ts",
+    "operations/accept-fence.ts",
     "if largest < tonumber(token) then",
     "if true then",
   ),
   m(
     "a fence of the first resource only",
-    "scripts/accept-fence.ts",
+    "operations/accept-fence.ts",
     "for i = first, last do\n    local stored",
     "for i = first, first do\n    local stored",
   ),
   m(
     "a fence that expires with the lock",
-    "scripts/accept-fence.ts",
+    "operations/accept-fence.ts",
     "math.max(86400000, 10 * ttlMs)",
     "1 * ttlMs",
   ),
   m(
     "a fence raised by who does not hold the lock",
-    "scripts/acquire-fenced.ts",
+    "operations/acquire-fenced.ts",
     "if redis.call('EXISTS', keys[i]) == 1 then return 0 end",
     "",
   ),
   m(
     "a repeat told by the token alone",
-    "scripts/accept-fence.ts",
+    "operations/accept-fence.ts",
     "if stored and stored ~= token .. ' ' .. value then",
     "if stored and string.sub(stored, 1, #token) ~= token then",
   ),
   m("the second round has time of its own", "redlock.ts", " - first.elapsedMs", ""),
   m(
     "a round that begins without time",
-    "quorum.ts",
+    "quorum/round.ts",
     "const hasTime = this.#startMs < this.#endMs;",
     "const hasTime = true;",
   ),
   m(
     "a debt is forgotten while a fenced acquisition is in flight",
-    "operations.ts",
+    "operations/operation.ts",
     "fenced(acquireFencedScript, keys, value, ttlMs, fence, sets)",
     "fenced(acquireFencedScript, keys, value, ttlMs, fence)",
   ),
@@ -398,7 +403,7 @@ export async function mutate({ name, file, from, to }: Mutant): Promise<Library>
   try {
     const outfile = join(directory, "library.mjs");
     const { outputFiles } = await build({
-      entryPoints: [fileURLToPath(new URL("./library.ts", import.meta.url))],
+      entryPoints: [fileURLToPath(new URL("../virtual-world/library.ts", import.meta.url))],
       bundle: true,
       write: false,
       platform: "node",

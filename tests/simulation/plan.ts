@@ -1,7 +1,7 @@
-import type { HostClocks } from "./host.js";
-import type { Direction, Weather } from "./link.js";
-import type { NodeClock } from "./node.js";
-import { Random } from "./random.js";
+import type { HostClocks } from "../virtual-world/host.js";
+import type { Direction, Weather } from "../virtual-world/link.js";
+import type { NodeClock } from "../virtual-world/node.js";
+import { Random } from "../virtual-world/random.js";
 
 /** Each clock runs at a rate within this share of true time, so that any two differ by 1 % at most. */
 export const DRIFT_BOUND = 0.005;

@@ -1,15 +1,15 @@
-import type { NodeEntry } from "../../src/node/entry.js";
+import type { NodeEntry } from "../../src/nodes/entries.js";
 import type { Lock } from "../../src/lock.js";
 import type { Redlock } from "../../src/redlock.js";
 import { Checker, type Tracked, Violation } from "./checker.js";
-import { Host } from "./host.js";
-import type { Library } from "./library.js";
-import { type Direction, Link } from "./link.js";
-import { SimulatedNode } from "./node.js";
+import { Host } from "../virtual-world/host.js";
+import type { Library } from "../virtual-world/library.js";
+import { type Direction, Link } from "../virtual-world/link.js";
+import { SimulatedNode } from "../virtual-world/node.js";
 import type { CallSettings, Fault, Plan, Step } from "./plan.js";
-import { Random } from "./random.js";
+import { Random } from "../virtual-world/random.js";
 import { stepWatched } from "./watchdog.js";
-import { World } from "./world.js";
+import { World } from "../virtual-world/world.js";
 
 /** What came of a schedule. */
 export interface Outcome {

@@ -3,11 +3,11 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { promisify } from "node:util";
 import { describe, expect, it } from "@jest/globals";
-import { type Library, library } from "./library.js";
+import { type Library, library } from "../virtual-world/library.js";
 import { catchMutant, FOUND, MUTANTS, mutate } from "./mutants.js";
 import { makePlan, type Plan } from "./plan.js";
 import { type Outcome, run } from "./run.js";
-import { turn } from "./turn.js";
+import { turn } from "../virtual-world/turn.js";
 
 function replay(plan: Plan, of: Library = library): Promise<Outcome> {
   return turn(() => run(plan, of, true));

@@ -1,4 +1,4 @@
-import { ask, type RedisServer, startServer, until } from "../../docker/servers.js";
+import { ask, type RedisServer, startServer, until } from "./servers.js";
 
 /** One server in cluster mode, which serves every slot: it refuses a script whose keys lie in several. */
 export async function startClusterOfOne(): Promise<RedisServer> {

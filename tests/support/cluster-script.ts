@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import type { Site } from "../../docker/nodes.js";
-import { ask } from "../../docker/servers.js";
+import { ask } from "./servers.js";
 
 export const root = join(import.meta.dirname, "..", "..");
 

@@ -1,7 +1,7 @@
 import { cp, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, jest } from "@jest/globals";
-import { ask, type RedisServer, startServers, stopAll } from "../../docker/servers.js";
+import { ask, type RedisServer, startServers, stopAll } from "./servers.js";
 import { type Outcome, type PackedPackage, packPackage, run } from "./packed-package.js";
 
 export const consumers = join(import.meta.dirname, "..", "consumers");

@@ -1,6 +1,6 @@
-import { type Environment, systemEnvironment } from "../../src/environment.js";
+import { type Environment, systemEnvironment } from "../../src/runtime/environment.js";
 import { type Internals, internalsKey } from "../../src/internals.js";
-import { checkEntry } from "../../src/node/entry.js";
+import { checkEntry } from "../../src/nodes/entries.js";
 
 /** The real clocks, moved by hand: what a step of the wall clock or a suspended machine looks like. */
 export interface MovableClocks {

@@ -1,12 +1,12 @@
-import { ask, type RedisServer, until } from "../../docker/servers.js";
+import { ask, type RedisServer, until } from "./servers.js";
 import type { Lock, Redlock, ResourceInspection } from "../../src/index.js";
-import type { WaiterInspection } from "../../src/inspect.js";
-import { batchScript } from "../../src/scripts/batch.js";
-import { joinScript } from "../../src/scripts/join.js";
-import { handOverScript } from "../../src/scripts/hand-over.js";
-import { leaveScript } from "../../src/scripts/leave.js";
-import { takeScript } from "../../src/scripts/take.js";
-import { lineKeysOf } from "../../src/waiting/line-keys.js";
+import type { WaiterInspection } from "../../src/reports/inspect.js";
+import { batchScript } from "../../src/operations/batch.js";
+import { joinScript } from "../../src/operations/join.js";
+import { handOverScript } from "../../src/operations/hand-over.js";
+import { leaveScript } from "../../src/operations/leave.js";
+import { takeScript } from "../../src/operations/take.js";
+import { lineKeysOf } from "../../src/waiting/queue-keys.js";
 import { defined } from "./nodes.js";
 
 /** A node that does not know a script when the others have decided is left out, this once. */

@@ -1,7 +1,7 @@
 import type { ExecutionError } from "../../src/index.js";
 import { Redis } from "ioredis";
-import { ask, type RedisServer, until } from "../../docker/servers.js";
-import { takeScript } from "../../src/scripts/take.js";
+import { ask, type RedisServer, until } from "./servers.js";
+import { takeScript } from "../../src/operations/take.js";
 
 /** What each server holds under the key; null where it holds nothing. */
 export function valuesOn(servers: readonly RedisServer[], key: string): Promise<(string | null)[]> {

@@ -3,13 +3,7 @@ import { chmod, chown, mkdtemp, readdir, realpath, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import {
-  diesWithParent,
-  ensureDebianPackage,
-  findOnPath,
-  freePorts,
-  until,
-} from "../../docker/servers.js";
+import { diesWithParent, ensureDebianPackage, findOnPath, freePorts, until } from "./servers.js";
 
 const run = promisify(execFile);
 const START_LIMIT_MS = 30_000;

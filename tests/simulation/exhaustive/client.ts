@@ -1,9 +1,9 @@
-import type { Environment, Instant } from "../../../src/environment.js";
+import type { Environment, Instant } from "../../../src/runtime/environment.js";
 import type { Lock } from "../../../src/lock.js";
-import type { NodeEntry } from "../../../src/node/entry.js";
+import type { NodeEntry } from "../../../src/nodes/entries.js";
 import type { Redlock } from "../../../src/redlock.js";
 import { Violation } from "../checker.js";
-import type { Library } from "../library.js";
+import type { Library } from "../../virtual-world/library.js";
 import type { Wire } from "./wire.js";
 
 export const RESOURCE = "r";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import { type Library, library } from "../library.js";
+import { type Library, library } from "../../virtual-world/library.js";
 import { mutate, MUTANTS } from "../mutants.js";
 import type { Programs } from "./client.js";
 import { PAIRS } from "./pairs.js";

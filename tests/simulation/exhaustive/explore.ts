@@ -1,5 +1,5 @@
-import type { Library } from "../library.js";
-import { turn } from "../turn.js";
+import type { Library } from "../../virtual-world/library.js";
+import { turn } from "../../virtual-world/turn.js";
 import { PAIRS } from "./pairs.js";
 import { type Found, search } from "./search.js";
 import type { Bounds } from "./system.js";

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { Library } from "../library.js";
+import type { Library } from "../../virtual-world/library.js";
 import type { Programs } from "./client.js";
 import { type Bounds, type Choice, System } from "./system.js";
 

@@ -1,7 +1,7 @@
 import { Violation } from "../checker.js";
-import type { Library } from "../library.js";
-import { type Entry, RedisModel, type Reply } from "../redis.js";
-import { drain } from "../world.js";
+import type { Library } from "../../virtual-world/library.js";
+import { type Entry, RedisModel, type Reply } from "../../virtual-world/redis.js";
+import { drain } from "../../virtual-world/world.js";
 import { Client, type Programs, RESOURCE } from "./client.js";
 import { type Pending, Wire } from "./wire.js";
 

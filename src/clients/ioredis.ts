@@ -1,0 +1,259 @@
+import { Redis } from "ioredis";
+import type { Environment } from "../runtime/environment.js";
+import { asError, invalidType } from "../errors.js";
+import type { Argument } from "../operations/operation.js";
+import type { RedisClient, Subscriber } from "./client.js";
+import type { ChannelListener, Connection, Subscription } from "./connection.js";
+
+const METHODS = ["call", "connect", "quit", "disconnect", "on"] as const;
+
+export function isRedisClient(entry: unknown): entry is RedisClient {
+  if (typeof entry !== "object" || entry === null) return false;
+  const candidate = entry as Record<string, unknown>;
+  return (
+    typeof candidate["status"] === "string" &&
+    METHODS.every((method) => typeof candidate[method] === "function")
+  );
+}
+
+/**
+ * A connection of our own, for a URL, with options that suit Redlock: what cannot be sent now fails
+ * now, and nothing is sent a second time by the client.
+ */
+export function connectTo(url: string, environment: Environment): Connection {
+  const client = new Redis(url, {
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    maxRetriesPerRequest: 0,
+    connectTimeout: 1000,
+    // A server that loads its data is asked again after this long, not after its own estimate.
+    maxLoadingRetryTime: 100,
+    // A connection that does not end by itself holds up the end of the process for this long.
+    disconnectTimeout: 250,
+    retryStrategy: (failures) => Math.min(50 * failures, 500),
+  });
+  return new IoredisConnection(client, environment, () => {
+    client.disconnect(true);
+  });
+}
+
+const known = new WeakMap<Environment, WeakMap<RedisClient, Connection>>();
+
+/**
+ * The connection of a client that the caller owns: one a client, however many Redlocks share it, so that its
+ * listeners do not add up. Its times are by the clocks of one environment, which all real Redlocks share.
+ */
+export function connectionOf(client: RedisClient, environment: Environment): Connection {
+  let ofClients = known.get(environment);
+  if (ofClients === undefined) known.set(environment, (ofClients = new WeakMap()));
+  let connection = ofClients.get(client);
+  if (connection === undefined) {
+    connection = new IoredisConnection(client, environment);
+    ofClients.set(client, connection);
+  }
+  return connection;
+}
+
+interface Waiter {
+  readonly resolve: () => void;
+  readonly reject: (failure: Error) => void;
+}
+
+class IoredisConnection implements Connection {
+  epoch = 0;
+  openedMs: number;
+  failure: Error | undefined;
+  readonly isCluster: boolean;
+  readonly lacksSocketTimeout: boolean;
+  readonly renew?: () => void;
+  readonly #client: RedisClient;
+  readonly #subscribers = new Set<Subscriber>();
+  #failed = false;
+  #waiters: Waiter[] = [];
+
+  constructor(client: RedisClient, environment: Environment, renew?: () => void) {
+    this.#client = client;
+    this.openedMs = environment.monotonicMs();
+    this.isCluster = client.isCluster === true;
+    this.lacksSocketTimeout = renew === undefined && socketTimeoutOf(client) === undefined;
+    if (renew !== undefined) this.renew = renew;
+    client.on("ready", () => {
+      this.epoch += 1;
+      this.openedMs = environment.monotonicMs();
+      this.#failed = false;
+      this.failure = undefined;
+      for (const { resolve } of this.#takeWaiters()) resolve();
+    });
+    client.on("close", () => {
+      this.#failed = true;
+      const failure = this.failure ?? new Error("Connection is closed.");
+      for (const { reject } of this.#takeWaiters()) reject(failure);
+    });
+    client.on("error", (error) => {
+      this.failure = error;
+    });
+    client.on("end", () => {
+      for (const subscriber of this.#subscribers) subscriber.disconnect();
+      this.#subscribers.clear();
+    });
+  }
+
+  get name(): string {
+    return addressOf(this.#client);
+  }
+
+  get keyspace(): string {
+    const { isCluster, options } = this.#client as ClientOfAddress;
+    // A Cluster client names a server of which it happens to know: which Cluster it is cannot be told.
+    const where = isCluster === true ? "cluster" : this.name;
+    return `${where}/${options?.db ?? 0} ${options?.keyPrefix ?? ""}`;
+  }
+
+  get state(): Connection["state"] {
+    switch (this.#client.status) {
+      case "ready":
+        return "ready";
+      case "wait":
+      case "connecting":
+      case "connect":
+        return this.#failed ? "down" : "connecting";
+      default:
+        return "down";
+    }
+  }
+
+  send(command: string, args: readonly Argument[]): Promise<unknown> {
+    try {
+      // The limits of one lock and of one call keep these far below what a function's call can take.
+      return this.#client.call(command, ...args);
+    } catch (error) {
+      return Promise.reject(asError(error));
+    }
+  }
+
+  opened(): Promise<void> {
+    // A lazy client connects when it is first needed; its failure arrives as an event.
+    if (this.#client.status === "wait") this.#client.connect().catch(() => undefined);
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ resolve, reject });
+    });
+  }
+
+  /** A Cluster says of no message how many heard it. */
+  subscribe(channel: string, listener: ChannelListener): Subscription | undefined {
+    const client = this.#client;
+    if (client.isCluster === true || client.duplicate === undefined) return undefined;
+    const subscriber = client.duplicate({ lazyConnect: false, autoResubscribe: false });
+    this.#subscribers.add(subscriber);
+    const close = (): void => {
+      this.#subscribers.delete(subscriber);
+      subscriber.disconnect();
+    };
+    subscriber.on("ready", () => {
+      subscriber.subscribe(channel).then(
+        () => {
+          listener.onOpen();
+        },
+        (error: unknown) => {
+          listener.onLoss(asError(error));
+        },
+      );
+    });
+    subscriber.on("close", () => {
+      listener.onLoss();
+    });
+    subscriber.on("error", () => undefined);
+    subscriber.on("message", (_, message) => {
+      listener.onMessage(message);
+    });
+    return { close };
+  }
+
+  async quit(): Promise<void> {
+    if (this.state === "ready") await this.#client.quit();
+    else this.disconnect();
+  }
+
+  disconnect(): void {
+    // ioredis sets a timer for this even where the connection is gone, which would hold up the process's end.
+    if (this.#client.status !== "end") this.#client.disconnect();
+  }
+
+  #takeWaiters(): Waiter[] {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    return waiters;
+  }
+}
+
+/** The ms after which the caller's client gives up a connection on which it hears nothing. */
+function socketTimeoutOf(client: RedisClient): unknown {
+  const { options } = client as { options?: { socketTimeout?: unknown; redisOptions?: object } };
+  const ofEach: { socketTimeout?: unknown } | undefined = client.isCluster
+    ? options?.redisOptions
+    : options;
+  return ofEach?.socketTimeout;
+}
+
+interface Address {
+  readonly host?: string;
+  readonly port?: number;
+  readonly path?: string;
+}
+
+/** What a client of ioredis tells of where it leads to. */
+interface ClientOfAddress {
+  readonly isCluster?: boolean;
+  readonly nodes?: () => { options: Address }[];
+  readonly options?: Address & {
+    readonly db?: number;
+    readonly keyPrefix?: string;
+    /** The name of a group of servers, whose master the Sentinels know. */
+    readonly name?: string;
+    readonly sentinels?: readonly Address[] | null;
+  };
+}
+
+/** Read anew each time: a Cluster client knows no node before it has connected. */
+function addressOf(client: ClientOfAddress): string {
+  const { options = {} } = client;
+  if (client.isCluster === true) {
+    const first = client.nodes?.()[0];
+    return first === undefined ? "cluster" : `cluster ${inText(first.options)}`;
+  }
+  const sentinel = options.sentinels?.[0];
+  // Independent groups often have one name, so that only their Sentinels tell them apart.
+  if (sentinel !== undefined) return `sentinel ${options.name ?? ""}@${inText(sentinel, 26379)}`;
+  return inText(options);
+}
+
+function inText({ path, host = "127.0.0.1", port }: Address, usualPort = 6379): string {
+  return path ?? `${host}:${port ?? usualPort}`;
+}
+
+/** The URL without user name and password. Throws, without showing the text, where it is no Redis URL. */
+export function publicUrl(text: string, where: string): { name: string; url: string } {
+  const parsed = URL.canParse(text) && isDecodable(text) ? new URL(text) : undefined;
+  if (
+    parsed === undefined ||
+    !["redis:", "rediss:"].includes(parsed.protocol) ||
+    parsed.hostname === ""
+  ) {
+    throw invalidType(
+      `${where} is not a URL of the form redis://host:port or rediss://host:port ` +
+        "(its text is not shown, since it may hold a password). Give a URL, or a client of ioredis.",
+    );
+  }
+  const name = `${parsed.hostname.toLowerCase()}:${parsed.port === "" ? 6379 : parsed.port}`;
+  return { name, url: `${parsed.protocol}//${name}${parsed.pathname}` };
+}
+
+/** Whether a client can read its user name and password. */
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

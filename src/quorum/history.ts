@@ -1,0 +1,45 @@
+import type { Round } from "./round.js";
+import type { ExecutionResult, ExecutionStats } from "./results.js";
+
+/** More attempts than these are counted, but their statistics are not kept. */
+const MOST_ROUNDS = 100;
+
+/** The rounds of one operation, whose statistics are put together when somebody asks. */
+export class History implements ExecutionResult {
+  readonly start: number;
+  readonly #rounds: Round[] = [];
+  #count = 0;
+  #attempts: Promise<ExecutionStats>[] | undefined;
+
+  /** @param start when the operation began, in epoch ms */
+  constructor(start: number) {
+    this.start = start;
+  }
+
+  add(round: Round): void {
+    this.#count += 1;
+    this.#rounds.push(round);
+    if (this.#rounds.length > MOST_ROUNDS) this.#rounds.shift();
+    this.#attempts = undefined;
+  }
+
+  /** The last attempt went on to a further round, which says more of it. */
+  replaceLast(round: Round): void {
+    this.#rounds[this.#rounds.length - 1] = round;
+    this.#attempts = undefined;
+  }
+
+  /** How many attempts there were, those whose statistics are not kept included. */
+  get count(): number {
+    return this.#count;
+  }
+
+  get last(): Round | undefined {
+    return this.#rounds.at(-1);
+  }
+
+  get attempts(): readonly Promise<ExecutionStats>[] {
+    this.#attempts ??= this.#rounds.map((round) => round.stats());
+    return this.#attempts;
+  }
+}

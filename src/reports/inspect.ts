@@ -1,0 +1,123 @@
+import type { Environment } from "../runtime/environment.js";
+import { asError } from "../errors.js";
+import type { Node } from "../nodes/node.js";
+import { inspectOperation, lookOperation } from "../operations/operation.js";
+import { holdOf, visit } from "../nodes/ask-outside-vote.js";
+import { lineKeysOf, reservedFor } from "../waiting/queue-keys.js";
+
+/** One who waits in line for a resource. */
+export interface WaiterInspection {
+  /** Of one call to `acquire` or `using`, unique to it. */
+  readonly id: string;
+  /** Since when it waits, in epoch ms by the nodes' clocks. */
+  readonly since: number;
+}
+
+/** What one node holds of one resource. */
+export interface ResourceInspection {
+  readonly resource: string;
+  readonly key: string;
+  /** The Redis type of the key: `string` for a lock, `none` where there is no key. */
+  readonly type: string;
+  /** What the key holds: a lock's value; null where there is no key, it is no string, or it is reserved. */
+  readonly value: string | null;
+  /** Ms until the key expires by the node's clock; 0 where there is no key, Infinity where it has no expiry. */
+  readonly remainingMs: number;
+  /** The id of the waiter for whom the key is kept, since it is next. */
+  readonly reservedFor?: string;
+  /** Who waits in line on this node, in the order of the line. */
+  readonly waiters: readonly WaiterInspection[];
+}
+
+/** What one node holds of the resources asked for. */
+export interface NodeInspection {
+  /** host:port */
+  readonly node: string;
+  readonly ok: boolean;
+  /** Why the node could not be read; `resources` is empty then. */
+  readonly error?: Error;
+  /** Epoch ms until which the restart guard lets no vote for an acquisition count; absent where they count. */
+  readonly heldBackUntil?: number;
+  readonly resources: readonly ResourceInspection[];
+}
+
+export interface NamedKey {
+  readonly resource: string;
+  readonly key: string;
+}
+
+/** @param withLines whether also who waits; nobody does otherwise */
+export async function inspectNode(
+  node: Node,
+  keys: readonly NamedKey[],
+  withLines: boolean,
+  timeoutMs: number,
+  environment: Environment,
+  signal?: AbortSignal,
+): Promise<NodeInspection> {
+  try {
+    const ask = () =>
+      Promise.all([
+        node.perform(inspectOperation(keys.map(({ key }) => key)), () => true),
+        linesOn(node, withLines ? keys : []),
+      ]);
+    const [found, lines] = await visit(node, ask, timeoutMs, environment, signal);
+    const resources = keys.map(reader(found, lines));
+    return { node: node.name, ok: true, ...holdOf(node), resources };
+  } catch (error) {
+    return { node: node.name, ok: false, error: asError(error), ...holdOf(node), resources: [] };
+  }
+}
+
+/** Who waits for each key that can have a line; nobody where the node does not say. */
+async function linesOn(
+  node: Node,
+  keys: readonly NamedKey[],
+): Promise<ReadonlyMap<string, WaiterInspection[]>> {
+  const withLine = keys.flatMap(({ key }) => {
+    const lineKeys = lineKeysOf([key]);
+    return lineKeys === undefined ? [] : [{ key, lineKeys }];
+  });
+  const lines = new Map<string, WaiterInspection[]>();
+  if (withLine.length === 0) return lines;
+  const look = lookOperation(withLine.flatMap(({ lineKeys }) => lineKeys));
+  const rows = listIn(await node.perform(look, () => true).catch(() => undefined));
+  for (const [index, { key }] of withLine.entries()) {
+    const row = rows[index];
+    const entries: unknown = typeof row === "string" ? JSON.parse(row) : [];
+    const waiters = listIn(entries).map((entry) => {
+      const [id, since] = listIn(entry);
+      return { id: String(id), since: Number(since) };
+    });
+    lines.set(key, waiters);
+  }
+  return lines;
+}
+
+/** Lua's JSON of an empty list is an empty object. */
+function listIn(reply: unknown): unknown[] {
+  return Array.isArray(reply) ? reply : [];
+}
+
+/** Reads the script's reply: a type, a value and a PTTL for each key, in their order. */
+function reader(
+  found: unknown,
+  lines: ReadonlyMap<string, WaiterInspection[]>,
+): (key: NamedKey, index: number) => ResourceInspection {
+  const rows = listIn(found);
+  return ({ resource, key }, index) => {
+    const [type, value, pttl] = listIn(rows[index]);
+    const ttlMs = Number(pttl);
+    const id = reservedFor(String(value));
+    return {
+      resource,
+      key,
+      type: String(type),
+      value: type === "string" && id === undefined ? String(value) : null,
+      // Redis: -2 for no key, -1 for no expiry.
+      remainingMs: ttlMs === -1 ? Infinity : Math.max(0, ttlMs),
+      ...(id === undefined ? {} : { reservedFor: id }),
+      waiters: lines.get(key) ?? [],
+    };
+  };
+}

@@ -1,0 +1,302 @@
+// Compiles and runs every code block of the README and of docs/*.md as a reader would: against the
+// packed package and real servers.
+
+import { EventEmitter } from "node:events";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from "@jest/globals";
+import { ask, type RedisServer, startServers, stopAll } from "../support/servers.js";
+import { Lock, Redlock } from "../../src/index.js";
+import { resolveSettings } from "../../src/settings.js";
+import { type PackedPackage, packPackage, run, runTool } from "../support/packed-package.js";
+
+jest.setTimeout(300_000);
+
+const root = join(import.meta.dirname, "..", "..");
+const readme = read("README.md");
+const docs = existsSync(join(root, "docs")) ? readdirSync(join(root, "docs")) : [];
+const guides = docs.filter((name) => name.endsWith(".md")).map((name) => `docs/${name}`);
+const documents = ["README.md", ...guides];
+const blocks = documents.flatMap(blocksOf);
+const programs = blocksIn("ts", "js");
+const shellLines = blocksIn("sh").flatMap(({ where, text }) =>
+  text.split("\n").map((line) => ({ where, line })),
+);
+
+/** The documents' nodes. Each is replaced, wherever its port stands, by a server of this test. */
+const documentedPorts = [6391, 6392, 6393, 6394, 6395];
+
+/**
+ * What goes around a program that makes no Redlock of its own; the README announces it under "API".
+ * The long timeout lets no busy machine fail an example.
+ */
+const prologue = `
+import { setTimeout as sleep } from "node:timers/promises";
+import { Redlock } from "redlock-quorum";
+const urls = ${JSON.stringify(documentedPorts)}.map((port) => \`redis://127.0.0.1:\${port}\`);
+const redlock = new Redlock(urls, { nodeTimeout: 10_000 });
+const work = async () => {
+  await sleep(10);
+};`;
+const epilogue = "await redlock.quit();";
+
+const compilerOptions = {
+  target: "ES2022",
+  lib: ["ES2022", "ESNext.Disposable"],
+  types: ["node"],
+  module: "nodenext",
+  strict: true,
+  noUncheckedIndexedAccess: true,
+  exactOptionalPropertyTypes: true,
+  noPropertyAccessFromIndexSignature: true,
+  noImplicitReturns: true,
+  allowJs: true,
+  checkJs: true,
+  skipLibCheck: false,
+  rootDir: ".",
+  outDir: "out",
+};
+
+interface Block {
+  /** File and line. */
+  readonly where: string;
+  readonly language: string;
+  readonly text: string;
+}
+
+let packed: PackedPackage | undefined;
+let servers: RedisServer[] = [];
+let examples = "";
+let diagnostics: string[] = [];
+
+beforeAll(async () => {
+  packed = await packPackage();
+  servers = await startServers(documentedPorts.length);
+  examples = join(packed.directory, "examples");
+  await mkdir(examples);
+  for (const block of programs) {
+    await writeFile(join(examples, fileOf(block)), onOurServers(whole(block.text)));
+  }
+  const files = programs.map(fileOf);
+  await writeFile(join(examples, "tsconfig.json"), JSON.stringify({ compilerOptions, files }));
+  const { out } = await runTool("typescript/bin/tsc", ["--pretty", "false"], examples);
+  diagnostics = out.split("\n").filter((line) => line !== "");
+});
+
+afterAll(async () => {
+  await stopAll(servers);
+  await packed?.remove();
+});
+
+beforeEach(async () => {
+  await Promise.all(servers.map(({ port }) => ask(port, ["FLUSHALL"])));
+});
+
+function read(path: string): string {
+  return readFileSync(join(root, path), "utf8");
+}
+
+function blocksOf(path: string): Block[] {
+  const text = read(path);
+  return [...text.matchAll(/^```(.*)\n([^]*?)^```$/gm)].map((match) => ({
+    where: `${path}:${text.slice(0, match.index).split("\n").length}`,
+    language: match[1] ?? "",
+    text: (match[2] ?? "").trimEnd(),
+  }));
+}
+
+function blocksIn(...languages: string[]): Block[] {
+  return blocks.filter(({ language }) => languages.includes(language));
+}
+
+function fileOf({ where, language, text }: Block): string {
+  const name = where.replace(/\W/g, "-");
+  if (language === "ts") return `${name}.mts`;
+  return `${name}.${text.includes("require(") ? "cjs" : "mjs"}`;
+}
+
+/** A program as it can be compiled: with the prologue and epilogue, unless it makes its own Redlock. */
+function whole(text: string): string {
+  return text.includes(`"redlock-quorum"`) ? text : `${prologue}\n{\n${text}\n}\n${epilogue}\n`;
+}
+
+function onOurServers(text: string): string {
+  return documentedPorts.reduce(
+    (replaced, port, index) => replaced.replaceAll(String(port), String(servers[index]?.port)),
+    text,
+  );
+}
+
+/** What a program prints is said in its comments: `// prints: …`, in this order. */
+function announcedLines(text: string): string[] {
+  return [...text.matchAll(/\/\/ prints: (.*)$/gm)].map((match) => match[1] ?? "");
+}
+
+describe("the documents' code blocks", () => {
+  test("are all of a kind that is checked here", () => {
+    const kinds = new Set(blocks.map(({ language }) => language));
+    expect([...kinds].filter((kind) => !["ts", "js", "sh", "text"].includes(kind))).toEqual([]);
+  });
+
+  test.each(documents)("are all found in %s", (path) => {
+    const fences = read(path).match(/^\s*(```|~~~)/gm) ?? [];
+    const found = blocks.filter(({ where }) => where.startsWith(`${path}:`));
+    expect(fences).toHaveLength(2 * found.length);
+    const outside = read(path).replace(/^```.*\n[^]*?^```$/gm, "");
+    expect(outside).not.toMatch(/^(\t| {4})/m);
+  });
+
+  test("compile without a diagnostic that belongs to none of them", () => {
+    const files = programs.map(fileOf);
+    expect(diagnostics.filter((line) => !files.some((file) => line.startsWith(file)))).toEqual([]);
+  });
+
+  test.each(programs.map((block) => [block.where, block] as const))(
+    "%s compiles, runs and prints what it says",
+    async (_where, block) => {
+      expect(diagnostics.filter((line) => line.startsWith(fileOf(block)))).toEqual([]);
+      const compiled = fileOf(block).replace(/\.mts$/, ".mjs");
+      const { code, out, err } = await run(process.execPath, [join("out", compiled)], examples);
+      expect({ code, err: code === 0 ? "" : err }).toEqual({ code: 0, err: "" });
+      expect(out.split("\n").slice(0, -1)).toEqual(announcedLines(onOurServers(block.text)));
+    },
+  );
+
+  test.each(shellLines.map(({ where, line }) => [where, line] as const))(
+    "%s names what exists: %s",
+    async (_where, line) => {
+      for (const command of line.split(" && ")) expect(await flawOf(command)).toBeUndefined();
+    },
+  );
+
+  test.each(blocksIn("text").map(({ where, text }) => [where, text] as const))(
+    "%s is the message of an error with one node held, one frozen and one dead",
+    async (_where, text) => {
+      const [, , held, frozen, dead] = servers;
+      await ask(held?.port ?? 0, ["SET", "invoice:7", "another lock"]);
+      await frozen?.freeze();
+      await dead?.kill();
+      try {
+        const said = await refusal();
+        expect(withoutDuration(said)).toBe(withoutDuration(onOurServers(text)));
+      } finally {
+        frozen?.thaw();
+        await dead?.restart();
+      }
+    },
+  );
+});
+
+const { scripts, name } = JSON.parse(read("package.json")) as {
+  name: string;
+  scripts: Record<string, string>;
+};
+
+/** What is wrong with a shell command, which is not run here. */
+async function flawOf(command: string): Promise<string | undefined> {
+  const [program = "", verb = "", ...args] = command.split(" ");
+  switch (`${program} ${verb}`) {
+    case "npm ci":
+      return existsSync(join(root, "package-lock.json")) ? undefined : "there is no lock file";
+    case "npm test":
+      return scripts["test"] === undefined ? "there is no script test" : undefined;
+    case "npm install":
+      return args.join(" ") === name ? undefined : "that is another package";
+    case "npm run":
+      return flawOfScript(args);
+    case "docker compose": {
+      const file = args[args.indexOf("-f") + 1] ?? "";
+      return args.includes("-f") && existsSync(join(root, file)) ? undefined : `no file ${file}`;
+    }
+    default:
+      return "this test has no rule for it";
+  }
+}
+
+async function flawOfScript([script = "", dashes, ...args]: string[]): Promise<string | undefined> {
+  const [runner, file = ""] = (scripts[script] ?? "").split(" ");
+  if (runner !== "tsx" || !existsSync(join(root, file))) return `there is no script ${script}`;
+  if (dashes === undefined) return undefined;
+  // No script knows this option, so that it answers with its usage.
+  const { err } = await runTool("tsx/dist/cli.mjs", [file, "--usage"], root);
+  const usage = err.split(/[^\w-]+/);
+  const words = args.filter((arg) => !arg.includes("://"));
+  return err.startsWith("Usage") && words.every((word) => usage.includes(word))
+    ? undefined
+    : `its usage is: ${err}`;
+}
+
+/** In a process of its own, as a reader's would be. */
+async function refusal(): Promise<string> {
+  const program = `
+    import { Redlock } from "redlock-quorum";
+    const redlock = new Redlock(process.argv.slice(2));
+    await redlock.acquire("invoice:7", 20_000, { retryCount: 0 }).catch(({ message }) => {
+      console.log(message);
+    });
+    process.exit();
+  `;
+  await writeFile(join(examples, "refusal.mjs"), program);
+  const urls = servers.map(({ url }) => url);
+  return (await run(process.execPath, ["refusal.mjs", ...urls], examples)).out;
+}
+
+function withoutDuration(message: string): string {
+  return message
+    .trim()
+    .replace(/\s+/g, " ")
+    .replace(/(attempts? in) [\d.]+ m?s/, "$1 a while");
+}
+
+describe("the README", () => {
+  const tableOf = (heading: string) => {
+    const section = readme.split(/^## /m).find((text) => text.startsWith(`${heading}\n`)) ?? "";
+    const rows = section.split("\n").filter((line) => line.startsWith("| `"));
+    return rows.map((row) => row.split(/(?<!\\)\|/).map((cell) => cell.trim()));
+  };
+
+  test("lists every setting with its default", () => {
+    const listed = tableOf("Settings").map(([, setting, value]) => [setting, value]);
+    const settings = Object.entries(resolveSettings(undefined, "this test"));
+    expect(listed.map(([setting]) => setting).sort()).toEqual(
+      settings.map(([setting]) => `\`${setting}\``).sort(),
+    );
+    for (const [setting, value] of settings) {
+      const [, cell = ""] =
+        listed.find(([listedSetting]) => listedSetting === `\`${setting}\``) ?? [];
+      if (value === undefined) expect(cell).toMatch(/^(none|from the ttl|the longest ttl used)$/);
+      else expect(cell).toBe(`\`${JSON.stringify(value)}\``);
+    }
+  });
+
+  test("lists every code of an error", () => {
+    const codes = new Set(read("src/errors.ts").match(/ERR_REDLOCK_[A-Z_]+\b/g));
+    const listed = tableOf("Errors").map(([, code]) => code);
+    expect(listed.sort()).toEqual([...codes].map((code) => `\`${code}\``).sort());
+  });
+
+  test("names every member of Redlock and Lock", () => {
+    const members = [Redlock, Lock].flatMap(({ prototype }) =>
+      Object.getOwnPropertyNames(prototype).filter(
+        (member) => member !== "constructor" && !(member in EventEmitter.prototype),
+      ),
+    );
+    expect(members).toContain("acquire");
+    const names = [...readme.matchAll(/`(\w+)\b[^`\n]*`/g)].map((match) => match[1]);
+    expect(members.filter((member) => !names.includes(member))).toEqual([]);
+  });
+
+  test("links only to headings that it has", () => {
+    const anchors = [...readme.matchAll(/\]\(#([^)]*)\)/g)].map((match) => match[1]);
+    const headings = [...readme.matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) =>
+      heading.toLowerCase().replaceAll(" ", "-"),
+    );
+    expect(anchors.filter((anchor) => !headings.includes(anchor ?? ""))).toEqual([]);
+  });
+
+  test("has the heading to which the error about custom scripts points", () => {
+    const message = /See “(.*)” in the README/.exec(read("src/redlock.ts"))?.[1];
+    expect(readme).toContain(`\n## ${message ?? "no such message"}\n`);
+  });
+});

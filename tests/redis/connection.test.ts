@@ -1,0 +1,302 @@
+import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { Redis } from "ioredis";
+import { freePorts, type RedisServer, startServer, until } from "../support/servers.js";
+import { type Environment, systemEnvironment } from "../../src/runtime/environment.js";
+import { internalsKey } from "../../src/internals.js";
+import type { Connection } from "../../src/clients/connection.js";
+import { checkEntry } from "../../src/nodes/entries.js";
+import { Redlock } from "../../src/index.js";
+import { connectAll, defined, disconnectAll, fresh, rejection } from "../support/nodes.js";
+import { startFullServer, startProxy, startStubbornServer } from "../support/proxy.js";
+
+// Far above what it takes: how long is promised is asserted where it matters.
+jest.setTimeout(60_000);
+
+const TTL_MS = 60_000;
+
+let server: RedisServer;
+
+beforeAll(async () => {
+  server = await startServer();
+});
+
+afterAll(async () => {
+  await server.stop();
+});
+
+describe("the name of a node", () => {
+  test("is that of its group, and of the first of its Sentinels, where it leads to a master through them", async () => {
+    const groups = [
+      {
+        name: "first",
+        sentinels: [
+          { host: "127.0.0.1", port: 1 },
+          { host: "127.0.0.1", port: 2 },
+        ],
+      },
+      { name: "second", sentinels: [{ host: "127.0.0.1", port: 1 }] },
+      { name: "second", sentinels: [{ host: "::1", port: 1 }] },
+      { name: "third", sentinels: [{}] },
+    ];
+    const clients = groups.map((group) => {
+      const client = new Redis({ ...group, lazyConnect: true });
+      client.on("error", () => undefined);
+      return client;
+    });
+    const redlock = new Redlock(clients, { nodeTimeout: 50, retryCount: 0 });
+    const names = (await redlock.inspect(fresh())).map(({ node }) => node);
+    expect(names).toEqual([
+      "sentinel first@127.0.0.1:1",
+      "sentinel second@127.0.0.1:1",
+      "sentinel second@::1:1",
+      "sentinel third@127.0.0.1:26379",
+    ]);
+    const { message } = await rejection(redlock.acquire(fresh(), TTL_MS));
+    for (const name of names) expect(message).toContain(`${name} `);
+    disconnectAll(clients);
+  });
+});
+
+/** A connection of the library's own, and the client behind it. */
+function connect(url: string): { readonly connection: Connection; readonly client: Redis } {
+  // It connects at once.
+  const connects = jest.spyOn(Redis.prototype, "connect");
+  const connection = checkEntry(url, "nodes[0]").connect(systemEnvironment);
+  const client = connects.mock.contexts[0] as Redis | undefined;
+  connects.mockRestore();
+  return { connection, client: defined(client) };
+}
+
+/** What becomes of a promise, within a time that is far above what it takes. */
+async function outcomeOf(
+  promise: Promise<unknown>,
+  limitMs = 10_000,
+): Promise<{ value: unknown } | { error: unknown }> {
+  let outcome: { value: unknown } | { error: unknown } | undefined;
+  promise.then(
+    (value) => (outcome = { value }),
+    (error: unknown) => (outcome = { error }),
+  );
+  await until(
+    () => outcome !== undefined,
+    limitMs,
+    () => "the promise is not settled",
+  );
+  return defined(outcome);
+}
+
+function untilStatus(client: Redis, status: string): Promise<void> {
+  return until(
+    () => client.status === status,
+    10_000,
+    () => `the client is ${client.status}, not ${status}`,
+  );
+}
+
+describe("a connection that the library makes", () => {
+  test("fails at once what cannot be sent now: before it is open, and while it is lost", async () => {
+    const proxy = await startProxy(server.port);
+    const { connection, client } = connect(proxy.url);
+    try {
+      const [first, second] = [fresh(), fresh()];
+      expect(await outcomeOf(connection.send("set", [first, "1"]))).toHaveProperty("error");
+      await untilStatus(client, "ready");
+      proxy.cut();
+      await untilStatus(client, "reconnecting");
+      expect(await outcomeOf(connection.send("set", [second, "1"]))).toHaveProperty("error");
+      await untilStatus(client, "ready");
+      expect(await connection.send("exists", [first, second])).toBe(0);
+    } finally {
+      connection.disconnect();
+      await proxy.close();
+    }
+  });
+
+  test("fails what has no answer when it is lost, at once, and sends it no second time", async () => {
+    const proxy = await startProxy(server.port);
+    const { connection, client } = connect(proxy.url);
+    try {
+      await connection.opened();
+      const key = fresh();
+      proxy.swallowing = true;
+      const asked = connection.send("incr", [key]);
+      asked.catch(() => undefined);
+      await until(
+        () => proxy.received.includes(key),
+        10_000,
+        () => "the command was not sent",
+      );
+      const reopened = connection.opened().catch(() => connection.opened());
+      proxy.swallowing = false;
+      proxy.cut();
+      expect(await outcomeOf(asked)).toHaveProperty("error");
+      await reopened;
+      expect(await connection.send("get", [key])).toBeNull();
+      expect(proxy.received.split("incr")).toHaveLength(2);
+      // The client's own word that it will not, whatever else decides it.
+      expect(client.options.autoResendUnfulfilledCommands).toBe(false);
+    } finally {
+      connection.disconnect();
+      await proxy.close();
+    }
+  });
+
+  test("gives up a connection that is not made in a second", async () => {
+    const full = await startFullServer();
+    const { connection } = connect(full.url);
+    try {
+      const outcome = await outcomeOf(connection.opened(), 6000);
+      expect(outcome).toHaveProperty("error.code", "ETIMEDOUT");
+    } finally {
+      connection.disconnect();
+      await full.close();
+    }
+  });
+
+  test("is tried again soon after it is lost, and at least twice a second, however long its server is gone", () => {
+    const { connection, client } = connect(server.url);
+    const { options } = client;
+    const delaysMs = [1, 2, 3, 10, 100, 100_000].map((failures) =>
+      options.retryStrategy?.(failures),
+    );
+    expect(delaysMs).toEqual([50, 100, 150, 500, 500, 500]);
+    connection.disconnect();
+  });
+
+  test("is given up for a new one where nothing is heard on it for five seconds", async () => {
+    const proxy = await startProxy(server.port);
+    const redlock = new Redlock([proxy.url], {
+      nodeTimeout: 300,
+      retryCount: 0,
+      restartGuard: false,
+    });
+    const acquire = () => redlock.acquire(fresh(), TTL_MS);
+    try {
+      await until(
+        async () => (await redlock.inspect("r")).every(({ ok }) => ok),
+        10_000,
+        () => "the node cannot be reached",
+      );
+      // As behind a router that forgot the connection: it stays open, and nothing arrives.
+      proxy.forget();
+      const startMs = performance.now();
+      expect(await rejection(acquire())).toHaveProperty("code", "ERR_REDLOCK_QUORUM");
+      await until(
+        async () => (await redlock.tryAcquire(fresh(), TTL_MS).catch(() => null)) !== null,
+        30_000,
+        () => "the node stays silent",
+      );
+      expect(performance.now() - startMs).toBeGreaterThan(5000);
+    } finally {
+      await redlock.quit();
+      await proxy.close();
+    }
+  });
+});
+
+describe("the state of a connection", () => {
+  test("is connecting before its first failure, whatever the client has done so far", async () => {
+    const mute = await startStubbornServer();
+    const { connection, client } = connect(mute.url);
+    const lazy = new Redis(mute.port, "127.0.0.1", { lazyConnect: true });
+    const ofCaller = checkEntry(lazy, "nodes[1]").connect(systemEnvironment);
+    try {
+      expect([client.status, connection.state]).toEqual(["connecting", "connecting"]);
+      // The server accepts, and says nothing.
+      await untilStatus(client, "connect");
+      expect(connection.state).toBe("connecting");
+      expect([lazy.status, ofCaller.state]).toEqual(["wait", "connecting"]);
+      void ofCaller.opened().catch(() => undefined);
+      await untilStatus(lazy, "connect");
+      expect(ofCaller.state).toBe("connecting");
+    } finally {
+      connection.disconnect();
+      lazy.disconnect();
+      await mute.close();
+    }
+  });
+
+  test("is ready while it is open, and down from its loss until it is open again", async () => {
+    const proxy = await startProxy(server.port);
+    const { connection, client } = connect(proxy.url);
+    try {
+      await connection.opened();
+      expect(connection.state).toBe("ready");
+      proxy.swallowing = true;
+      proxy.cut();
+      await untilStatus(client, "reconnecting");
+      expect(connection.state).toBe("down");
+      // It is connected to a server that says nothing: nobody waits for it a second time.
+      await untilStatus(client, "connect");
+      expect(connection.state).toBe("down");
+      proxy.swallowing = false;
+      proxy.cut();
+      await connection.opened().catch(() => connection.opened());
+      expect(connection.state).toBe("ready");
+      connection.disconnect();
+      await untilStatus(client, "end");
+      expect(connection.state).toBe("down");
+    } finally {
+      connection.disconnect();
+      await proxy.close();
+    }
+  });
+
+  test("is down after its first failure, also while it connects again", async () => {
+    const [port = 0] = await freePorts(1);
+    const { connection, client } = connect(`redis://127.0.0.1:${port}`);
+    const states: [string, string][] = [];
+    const note = (): void => void states.push([client.status, connection.state]);
+    try {
+      await rejection(connection.opened());
+      expect(connection.state).toBe("down");
+      client.on("connecting", note);
+      await until(
+        () => states.length >= 2,
+        10_000,
+        () => "the client does not try again",
+      );
+      for (const [status, state] of states) expect([status, state]).toEqual(["connecting", "down"]);
+    } finally {
+      connection.disconnect();
+    }
+  });
+});
+
+describe("the connection of a caller's client", () => {
+  test("counts by the clocks of the Redlock that has it, also where another one has its client", async () => {
+    const own = await startServer();
+    const [client] = await connectAll([own]);
+    // By another clock, as after a thousand hours.
+    const environment: Environment = {
+      ...systemEnvironment,
+      now: () => ({ ...systemEnvironment.now(), monotonicMs: environment.monotonicMs() }),
+      monotonicMs: () => systemEnvironment.monotonicMs() + 3_600_000_000,
+    };
+    const settings = { nodeTimeout: 5000, retryCount: 0, restartGuard: TTL_MS };
+    const usual = new Redlock([defined(client)], settings);
+    const other = new Redlock([defined(client)], {
+      ...settings,
+      [internalsKey]: { environment, checkNode: checkEntry },
+    });
+    try {
+      for (const redlock of [usual, other]) await redlock.inspect(fresh());
+      await own.kill();
+      await own.restart();
+      for (const redlock of [usual, other]) {
+        await until(
+          async () => (await redlock.inspect(fresh())).every(({ ok }) => ok),
+          10_000,
+          () => "the node did not come back",
+        );
+        const { message } = await rejection(redlock.acquire(fresh(), TTL_MS));
+        expect(message).toMatch(
+          /restarted or replaced \d.* ago: its votes count again in \d+\.\d s/,
+        );
+      }
+    } finally {
+      disconnectAll([defined(client)]);
+      await own.stop();
+    }
+  });
+});

@@ -1,0 +1,349 @@
+import { describe, expect, it } from "@jest/globals";
+import { Alarms } from "../../../src/runtime/alarms.js";
+import { Keeper, type Keeping } from "../../../src/algorithm/keeper.js";
+import { type Lock, LockLostError, partsOf } from "../../../src/lock.js";
+import { type Client, played, type Stage } from "../../virtual-world/stage.js";
+
+const failure = new Error("no quorum.");
+
+interface Try {
+  readonly remainingMs: number;
+  readonly limitMs: number;
+}
+
+interface Kept {
+  readonly client: Client;
+  readonly lock: Lock;
+  readonly keeper: Keeper;
+  readonly tries: Try[];
+  /** The delays of the timers that the keeper set. */
+  readonly delays: number[];
+  /** When the signal was aborted; undefined as long as it is not. */
+  abortedMs: number | undefined;
+}
+
+/** A lock that is just acquired, and kept. */
+async function keep(
+  stage: Stage,
+  ttlMs: number,
+  keeping: Partial<Omit<Keeping, "extend">> & {
+    readonly extend?: (lock: Lock) => Promise<Error | undefined>;
+  } = {},
+): Promise<Kept> {
+  const client = await stage.connect();
+  const lock = await client.redlock.acquire("r", ttlMs);
+  const { extend = () => Promise.resolve(failure), ...others } = keeping;
+  const tries: Try[] = [];
+  const delays: number[] = [];
+  const { environment } = client.internals;
+  const keeper = new Keeper(
+    {
+      lock,
+      lease: partsOf(lock, "test").lease,
+      thresholdMs: 1000,
+      pauseMs: () => 100,
+      extend: (limitMs) => {
+        tries.push({ remainingMs: lock.remaining, limitMs });
+        return extend(lock);
+      },
+      ...others,
+    },
+    new Alarms({
+      ...environment,
+      setTimer: (callback, delayMs) => {
+        delays.push(delayMs);
+        return environment.setTimer(callback, delayMs);
+      },
+    }),
+    environment,
+  );
+  const kept: Kept = { client, lock, keeper, tries, delays, abortedMs: undefined };
+  keeper.signal.addEventListener("abort", () => {
+    kept.abortedMs = stage.nowMs;
+  });
+  return kept;
+}
+
+async function extended(lock: Lock): Promise<undefined> {
+  await lock.extend(lock.ttl);
+}
+
+const never = (): Promise<never> => new Promise(() => undefined);
+
+/** An alarm rings early by up to a hundredth of the ttl, which is 3000 ms, within 2 to 10 ms: with others. */
+function expectEarly(remainingMs: number, thresholdMs: number): void {
+  expect(remainingMs).toBeGreaterThanOrEqual(thresholdMs);
+  expect(remainingMs).toBeLessThan(thresholdMs + 10);
+}
+
+describe("keeping a lock", () => {
+  it(
+    "extends it whenever the threshold is reached, and not before",
+    played(async (stage) => {
+      const { keeper, tries, lock } = await keep(stage, 3000, { extend: extended });
+      await stage.sleep(20_000);
+      expect(tries).toHaveLength(10);
+      for (const { remainingMs } of tries) expectEarly(remainingMs, 1000);
+      expect(lock.valid).toBe(true);
+      expect(keeper.signal.aborted).toBe(false);
+      expect(keeper.stop()).toBeUndefined();
+    }),
+  );
+
+  it(
+    "tries again after a pause of at most a quarter of what is left, each time for at most a third of it",
+    played(async (stage) => {
+      const { tries } = await keep(stage, 3000);
+      await stage.sleep(3000);
+      expect(tries.length).toBeGreaterThan(15);
+      for (const [index, { remainingMs, limitMs }] of tries.entries()) {
+        expect(limitMs).toBe(remainingMs / 3);
+        const before = tries[index - 1]?.remainingMs;
+        if (before === undefined) expectEarly(remainingMs, 1000);
+        else expect(before - remainingMs).toBe(Math.ceil(Math.min(100, before / 4)));
+      }
+      expect(tries.at(-1)?.remainingMs).toBeLessThan(20);
+    }),
+  );
+
+  it(
+    "goes on without a pause once it was extended after a failure",
+    played(async (stage) => {
+      let failures = 2;
+      const { tries, keeper } = await keep(stage, 3000, {
+        extend: (lock) => (failures-- > 0 ? Promise.resolve(failure) : extended(lock)),
+      });
+      await stage.sleep(5000);
+      const [first = 0, second, third, fourth = 0] = tries.map(({ remainingMs }) => remainingMs);
+      expectEarly(first, 1000);
+      expect([second, third]).toEqual([first - 100, first - 200]);
+      expectEarly(fourth, 1000);
+      expect(keeper.stop()).toBeUndefined();
+    }),
+  );
+
+  it(
+    "needs no pause after an extension that was granted",
+    played(async (stage) => {
+      const { tries, keeper } = await keep(stage, 3000, { thresholdMs: 2940, extend: extended });
+      await stage.sleep(200);
+      expect(tries.length).toBeGreaterThanOrEqual(7);
+      for (const { remainingMs } of tries) expectEarly(remainingMs, 2940);
+      keeper.stop();
+    }),
+  );
+
+  it(
+    "has one extension under way at a time, and sleeps meanwhile",
+    played(async (stage) => {
+      const { tries, delays, keeper } = await keep(stage, 3000, {
+        extend: async (lock) => {
+          await stage.sleep(600);
+          return extended(lock);
+        },
+      });
+      await stage.sleep(2700);
+      expect(tries).toHaveLength(1);
+      expect(delays).toEqual([998, 960, 990, 998]);
+      keeper.stop();
+    }),
+  );
+
+  it(
+    "that is due from the beginning extends at once",
+    played(async (stage) => {
+      const { tries, keeper } = await keep(stage, 3000, { thresholdMs: 2990, extend: never });
+      expect(tries).toEqual([{ remainingMs: 2966, limitMs: 2966 / 3 }]);
+      keeper.stop();
+    }),
+  );
+});
+
+describe("a loss", () => {
+  for (const { ttlMs, slackMs } of [
+    { ttlMs: 150, slackMs: 2 },
+    { ttlMs: 500, slackMs: 5 },
+    { ttlMs: 3000, slackMs: 10 },
+  ]) {
+    it(
+      `of a lock with a ttl of ${ttlMs} ms is said ${slackMs} ms before the end, though no extension ever ends`,
+      played(async (stage) => {
+        const kept = await keep(stage, ttlMs, { extend: never });
+        const endMs = kept.lock.expiration - 1_000_000;
+        await stage.sleep(ttlMs);
+        expect(kept.abortedMs).toBe(endMs - slackMs);
+        expect(kept.lock.valid).toBe(false);
+        expect(kept.client.host.timers.size).toBe(0);
+      }),
+    );
+  }
+
+  it(
+    "is the signal's reason and its error, and names the lock",
+    played(async (stage) => {
+      const { keeper, lock } = await keep(stage, 3000, { extend: never });
+      await stage.sleep(3000);
+      const { error, reason } = keeper.signal as { error?: Error; reason: unknown };
+      expect(reason).toBe(error);
+      expect(error).toBeInstanceOf(LockLostError);
+      expect((error as LockLostError).lock).toBe(lock);
+      expect(error?.cause).toBeUndefined();
+      expect(error?.message).toBe(
+        "The lock on r, with a ttl of 3.0 s, was lost: its validity ended before it was extended; " +
+          "was the event loop blocked, or the machine suspended?",
+      );
+      expect(keeper.stop()).toBe(error);
+    }),
+  );
+
+  it(
+    "has the last failed extension as its cause",
+    played(async (stage) => {
+      const { keeper } = await keep(stage, 3000);
+      await stage.sleep(3000);
+      expect(keeper.signal.error?.cause).toBe(failure);
+      expect(keeper.signal.error?.message).toMatch(
+        /it could not be extended in time\. no quorum\.$/,
+      );
+    }),
+  );
+
+  it(
+    "that an extension found out is said at once, with that as its cause",
+    played(async (stage) => {
+      const cause = new Error("others hold it");
+      const kept = await keep(stage, 3000, {
+        extend: (lock) => {
+          partsOf(lock, "test").lease.lose(cause);
+          return Promise.resolve(failure);
+        },
+      });
+      await stage.sleep(1966);
+      expect(kept.abortedMs).toBeDefined();
+      expectEarly(kept.tries[0]?.remainingMs ?? 0, 1000);
+      expect(kept.keeper.signal.error?.cause).toBe(cause);
+      await stage.sleep(3000);
+      expect(kept.tries).toHaveLength(1);
+    }),
+  );
+
+  it(
+    "that nothing foreshadowed has no cause, whatever failed before the last extension",
+    played(async (stage) => {
+      let failures = 1;
+      const { keeper, client, lock } = await keep(stage, 3000, {
+        extend: (extending) => (failures-- > 0 ? Promise.resolve(failure) : extended(extending)),
+      });
+      await stage.sleep(2500);
+      client.host.stepWall(5000);
+      expect(lock.valid).toBe(false);
+      expect(keeper.signal.error).toBeDefined();
+      expect(keeper.signal.error?.cause).toBeUndefined();
+    }),
+  );
+
+  it(
+    "by a step of the wall clock is noticed within a second, and at once by who reads the lock",
+    played(async (stage) => {
+      const quiet = await keep(stage, 20_000);
+      await stage.sleep(1300);
+      quiet.client.host.stepWall(30_000);
+      const steppedMs = stage.nowMs;
+      expect(quiet.abortedMs).toBeUndefined();
+      await stage.sleep(1000);
+      expect(quiet.abortedMs).toBeGreaterThan(steppedMs);
+      await quiet.lock.release();
+
+      const read = await keep(stage, 20_000);
+      read.client.host.stepWall(30_000);
+      expect(read.keeper.signal.aborted).toBe(false);
+      expect(read.lock.remaining).toBe(0);
+      expect(read.keeper.signal.aborted).toBe(true);
+    }),
+  );
+
+  it(
+    "during a suspension, when the monotonic clock stands still, is said as soon as the machine goes on",
+    played(async (stage) => {
+      const kept = await keep(stage, 3000);
+      await stage.sleep(100);
+      kept.client.host.suspend(5000);
+      await stage.sleep(5900);
+      // By the alarm that was set for a second after the beginning.
+      expect(kept.abortedMs).toBeGreaterThan(stage.nowMs - 10);
+    }),
+  );
+
+  it(
+    "before the keeping began is said at its beginning",
+    played(async (stage) => {
+      const { redlock, internals, host } = await stage.connect();
+      const lock = await redlock.acquire("r", 1000);
+      await stage.sleep(1000);
+      const { lease } = partsOf(lock, "test");
+      const keeper = new Keeper(
+        { lock, lease, thresholdMs: 300, pauseMs: () => 100, extend: never },
+        new Alarms(internals.environment),
+        internals.environment,
+      );
+      expect(keeper.signal.aborted).toBe(true);
+      expect(host.timers.size).toBe(0);
+    }),
+  );
+});
+
+describe("the end of the keeping", () => {
+  it(
+    "leaves no timer, and extends no more",
+    played(async (stage) => {
+      const { keeper, tries, client, lock } = await keep(stage, 3000);
+      await stage.sleep(100);
+      expect(client.host.timers.size).toBe(1);
+      expect(keeper.stop()).toBeUndefined();
+      expect(client.host.timers.size).toBe(0);
+      await stage.sleep(4000);
+      expect(tries).toEqual([]);
+      expect(lock.valid).toBe(false);
+    }),
+  );
+
+  it(
+    "is not undone by an extension that was under way",
+    played(async (stage) => {
+      const { keeper, tries, client } = await keep(stage, 3000, {
+        extend: async () => {
+          await stage.sleep(200);
+          return failure;
+        },
+      });
+      await stage.sleep(2000);
+      expect(tries).toHaveLength(1);
+      keeper.stop();
+      await stage.sleep(500);
+      expect(tries).toHaveLength(1);
+      expect(client.host.timers.size).toBe(0);
+    }),
+  );
+
+  it(
+    "takes a last look at the clocks",
+    played(async (stage) => {
+      const { keeper, client } = await keep(stage, 3000);
+      client.host.stepWall(5000);
+      expect(keeper.stop()).toBeInstanceOf(LockLostError);
+      expect(keeper.signal.aborted).toBe(true);
+      await stage.sleep(1);
+    }),
+  );
+
+  it(
+    "of a lock that was released meanwhile is no loss",
+    played(async (stage) => {
+      const { keeper, lock } = await keep(stage, 3000);
+      await lock.release();
+      await stage.sleep(3000);
+      expect(keeper.stop()).toBeUndefined();
+      expect(keeper.signal.aborted).toBe(false);
+    }),
+  );
+});

@@ -1,0 +1,135 @@
+import type { OperationScript } from "../../src/operations/script.js";
+import type { Library } from "./library.js";
+
+/** One operation that a node is asked, as its command says it; read apart from the library's own code. */
+export interface Question {
+  /** What it means for a lock; `line` for what is about the waiters alone. */
+  readonly kind: "acquire" | "confirm" | "extend" | "release" | "inspect" | "line";
+  /** Those of locks. */
+  readonly keys: readonly string[];
+  /** Where their fencing tokens are kept, if it is about one. */
+  readonly fenceKeys: readonly string[];
+  /** The lock's; empty where it is about none. */
+  readonly value: string;
+  /** The lock's; NaN where it says none. */
+  readonly ttlMs: number;
+  /** The fencing token that it proposes, as decimals, if it does. */
+  readonly token: string | undefined;
+  /** Of a waiter that takes, stands in line or leaves it; the time is NaN where it leaves. */
+  readonly ticket: { readonly timeMs: number; readonly id: string } | undefined;
+  /** Without what is asked beside it: a script's text and its arguments. */
+  readonly alone: readonly string[];
+}
+
+type Scripts = Omit<Library, "Redlock" | "internalsKey">;
+
+/** How a script's keys and arguments are laid out. */
+interface Meaning {
+  readonly kind: Question["kind"];
+  /** The keys are in threes: lock, order, alive. */
+  readonly inLine?: true;
+  /** The fences' keys follow, one for each lock. */
+  readonly isFenced?: true;
+  /** The place of the ticket's id among the arguments; its time is before it. Value and ttl are the first two. */
+  readonly id?: number;
+}
+
+const MEANINGS: Readonly<Record<string, Meaning>> = {
+  acquire: { kind: "acquire" },
+  acquireFenced: { kind: "acquire", isFenced: true },
+  confirmFence: { kind: "confirm", isFenced: true },
+  extend: { kind: "extend" },
+  extendFenced: { kind: "extend", isFenced: true },
+  release: { kind: "release" },
+  inspect: { kind: "inspect" },
+  take: { kind: "acquire", inLine: true, id: 3 },
+  takeFenced: { kind: "acquire", inLine: true, isFenced: true, id: 4 },
+  handOver: { kind: "release", inLine: true },
+  join: { kind: "line", inLine: true, id: 1 },
+  leave: { kind: "line", inLine: true, id: 0 },
+  look: { kind: "line", inLine: true },
+};
+
+/** The operations in a command, in their order; none in one that is about no lock. */
+export function questionsIn(
+  command: string,
+  args: readonly string[],
+  scripts: Scripts,
+): Question[] {
+  if (command === "set") {
+    const [key = "", value = "", , , ttlMs = ""] = args;
+    return [question(scripts.acquireScript, [key], [value, ttlMs])];
+  }
+  if (command !== "eval" && command !== "evalsha") return [];
+  const [script, keyCount, ...rest] = args;
+  const keys = rest.slice(0, Number(keyCount));
+  const others = rest.slice(Number(keyCount));
+  if (script === scripts.batchScript.sha1 || script === scripts.batchScript.text) {
+    return inBatch(keys, JSON.parse(others[0] ?? "") as (string | number)[], scripts);
+  }
+  const known = operationScripts(scripts).find(
+    ({ sha1, text }) => script === sha1 || script === text,
+  );
+  return known === undefined ? [] : [question(known, keys, others)];
+}
+
+/** The replies to each of so many operations in one command. */
+export function repliesIn(reply: unknown, count: number): unknown[] {
+  return count === 1 || typeof reply !== "string" ? [reply] : (JSON.parse(reply) as unknown[]);
+}
+
+function inBatch(
+  keys: readonly string[],
+  batch: readonly (string | number)[],
+  scripts: Scripts,
+): Question[] {
+  const questions: Question[] = [];
+  let firstKey = 0;
+  for (let at = 0; at < batch.length;) {
+    const [name, keyCount, argCount] = batch.slice(at, at + 3) as [string, number, number];
+    const script = operationScripts(scripts).find((one) => one.name === name);
+    if (script === undefined) throw new Error(`there is no operation ${name}`);
+    const own = keys.slice(firstKey, firstKey + keyCount);
+    const args = batch.slice(at + 3, at + 3 + argCount).map(String);
+    questions.push(question(script, own, args));
+    firstKey += keyCount;
+    at += 3 + argCount;
+  }
+  return questions;
+}
+
+function question(
+  { name, text }: OperationScript,
+  keys: readonly string[],
+  args: readonly string[],
+): Question {
+  const meaning = MEANINGS[name];
+  if (meaning === undefined) throw new Error(`nothing is known of the operation ${name}`);
+  const { kind, inLine, isFenced, id } = meaning;
+  const keysPerLock = inLine === true ? 3 : 1;
+  const lockCount = keys.length / (keysPerLock + (isFenced === true ? 1 : 0));
+  const isAboutLock = kind !== "line" && kind !== "inspect";
+  return {
+    kind,
+    keys: keys.slice(0, keysPerLock * lockCount).filter((_, index) => index % keysPerLock === 0),
+    fenceKeys: keys.slice(keysPerLock * lockCount),
+    value: isAboutLock ? (args[0] ?? "") : "",
+    ttlMs: isAboutLock ? Number(args[1]) : NaN,
+    token: isFenced === true ? args[2] : undefined,
+    ticket:
+      id === undefined
+        ? undefined
+        : { timeMs: id === 0 ? NaN : Number(args[id - 1]), id: args[id] ?? "" },
+    alone: [text, String(keys.length), ...keys, ...args],
+  };
+}
+
+function operationScripts(scripts: Scripts): OperationScript[] {
+  // At run time there is more in it than the type says.
+  const parts: readonly unknown[] = Object.values(scripts);
+  return parts.filter(isOperationScript);
+}
+
+function isOperationScript(part: unknown): part is OperationScript {
+  return typeof part === "object" && part !== null && "definitions" in part;
+}
