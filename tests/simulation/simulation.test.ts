@@ -115,7 +115,7 @@ describe("the simulator", () => {
   it("ends also a turn that hangs without a call", async () => {
     const script = `
       import { stepWatched } from "./tests/simulation/watchdog.ts";
-      import { drain } from "./tests/simulation/world.ts";
+      import { drain } from "./tests/virtual-world/world.ts";
       const spin = async () => {
         for (;;) await undefined;
       };

@@ -23,7 +23,7 @@ afterEach(() => {
 describe("the end of a turn", () => {
   it("comes after all microtasks, for everybody, also where one of them throws", async () => {
     const lines = await linesOf(`
-      import { systemEnvironment } from "./src/environment.ts";
+      import { systemEnvironment } from "./src/runtime/environment.ts";
       const said = [];
       const say = (text) => said.push(text);
       process.on("uncaughtException", ({ message }) => say("thrown: " + message));
@@ -74,7 +74,7 @@ describe("values", () => {
 
   it("differ between processes", async () => {
     const program = `
-      import { systemEnvironment } from "./src/environment.ts";
+      import { systemEnvironment } from "./src/runtime/environment.ts";
       for (let count = 0; count < 300; count++) console.log(systemEnvironment.randomValue());
     `;
     const values = (await Promise.all([linesOf(program), linesOf(program)])).flat();
@@ -149,7 +149,7 @@ describe("a timer", () => {
 
   it("keeps the process alive until it fires, and one in the background does not", async () => {
     const lines = await linesOf(`
-      import { systemEnvironment } from "./src/environment.ts";
+      import { systemEnvironment } from "./src/runtime/environment.ts";
       process.on("exit", () => console.log("ends"));
       systemEnvironment.setBackgroundTimer(() => console.log("in the background"), 2 ** 30);
       systemEnvironment.setTimer(() => console.log("fires"), 20);
@@ -164,7 +164,7 @@ describe("after a poll", () => {
       import net from "node:net";
       import { once } from "node:events";
       import { Worker } from "node:worker_threads";
-      import { systemEnvironment } from "./src/environment.ts";
+      import { systemEnvironment } from "./src/runtime/environment.ts";
       // A server that answers while this thread is busy, and says when its answer is in the socket.
       const answered = new Int32Array(new SharedArrayBuffer(4));
       const server = new Worker(\`
