@@ -533,7 +533,13 @@ export class Checker implements LinkObserver {
     if (!isOpen) {
       throw new Violation("healing", `${host.name} gave ${value} to ${node.name} after its end`);
     }
-    if (this.#lastKept(value, host) < this.#quorum) {
+    // A node that has not answered yet is given it for the grant alone, which was by a quorum that may have shrunk.
+    const answered = this.#of(value, host).filter(({ answeredMs }) => answeredMs !== undefined);
+    const isNew = !answered.some((ballot) => ballot.node === node);
+    const granted = new Set(
+      answered.filter(({ kind, yes }) => kind === "acquire" && yes).map((ballot) => ballot.node),
+    );
+    if ((isNew ? granted.size : this.#lastKept(value, host)) < this.#quorum) {
       throw new Violation(
         "healing",
         `${host.name} gave ${value} to ${node.name} before a quorum had kept it`,

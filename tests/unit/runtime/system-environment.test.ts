@@ -182,6 +182,8 @@ describe("after a poll", () => {
       const socket = net.connect(port, "127.0.0.1");
       await once(socket, "connect");
       socket.on("data", () => console.log("answer"));
+      // Timers come next after this phase of the event loop, and the sockets after them.
+      await new Promise((resolve) => setImmediate(resolve));
       globalThis.setImmediate = () => undefined;
       socket.write("question");
       const dueMs = performance.now() + 20;
