@@ -430,6 +430,14 @@ export class Checker implements LinkObserver {
     return [...last.values()].filter((yes) => yes).length;
   }
 
+  /** For a node that has not answered yet: how many granted the lock, also where some of them do not hold it by now. */
+  #granted(value: string, host: Host, node: SimulatedNode): number {
+    const answered = this.#of(value, host).filter(({ answeredMs }) => answeredMs !== undefined);
+    if (answered.some((ballot) => ballot.node === node)) return 0;
+    const votesFor = answered.filter(({ kind, yes }) => kind === "acquire" && yes);
+    return new Set(votesFor.map((ballot) => ballot.node)).size;
+  }
+
   /** How many nodes answered an acquisition under this value at all. */
   answers(value: string, host: Host): number {
     const answered = this.#of(value, host).filter(
@@ -533,13 +541,7 @@ export class Checker implements LinkObserver {
     if (!isOpen) {
       throw new Violation("healing", `${host.name} gave ${value} to ${node.name} after its end`);
     }
-    // A node that has not answered yet is given it for the grant alone, which was by a quorum that may have shrunk.
-    const answered = this.#of(value, host).filter(({ answeredMs }) => answeredMs !== undefined);
-    const isNew = !answered.some((ballot) => ballot.node === node);
-    const granted = new Set(
-      answered.filter(({ kind, yes }) => kind === "acquire" && yes).map((ballot) => ballot.node),
-    );
-    if ((isNew ? granted.size : this.#lastKept(value, host)) < this.#quorum) {
+    if (Math.max(this.#lastKept(value, host), this.#granted(value, host, node)) < this.#quorum) {
       throw new Violation(
         "healing",
         `${host.name} gave ${value} to ${node.name} before a quorum had kept it`,

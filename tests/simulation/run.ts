@@ -371,7 +371,7 @@ class Simulation {
   /**
    * A lock that is held is soon on every node that can be asked: a bare quorum is lost with one node. Nodes are
    * left out that a fault disturbed meanwhile, that lost their data, that held another's key when they were last
-   * asked, or whose connection broke since the grant.
+   * asked, whose connection broke since the grant, or to which a command is on its way for too long.
    */
   #expectOnEveryNode(client: Client, tracked: Tracked): void {
     const { host, links } = client;
@@ -390,7 +390,10 @@ class Simulation {
         const { redis, clockMs, name } = node;
         const link = links[index];
         const isAsked =
-          link?.state === "ready" && link.epoch === epochs[index] && link.readySinceMs <= sinceMs;
+          link?.state === "ready" &&
+          link.epoch === epochs[index] &&
+          link.readySinceMs <= sinceMs &&
+          link.silentMs < tracked.nodeTimeoutMs;
         const disturbance = this.#disturbances[index];
         const isDisturbed =
           disturbance === undefined ||

@@ -139,6 +139,12 @@ export class Link implements Connection {
     return this.#inFlight.length + this.#unsent.length;
   }
 
+  /** For how long the oldest command has been without an answer, in ms. */
+  get silentMs(): number {
+    const [oldest] = this.#inFlight;
+    return oldest === undefined ? 0 : this.#world.nowMs - oldest.sentMs;
+  }
+
   /** All that was asked is answered, and it is open, or ended. */
   get isSettled(): boolean {
     return this.pending === 0 && (this.state === "ready" || this.#ended);
