@@ -145,7 +145,10 @@ export class Checker implements LinkObserver {
     this.tracked.push(tracked);
     this.refresh(tracked);
     const wasPaused = host.pausedMs > host.turnPausedMs;
-    const isOver = tracked.monotonicEndMs < host.monotonicAt(host.timeMs) - HAND_OVER_MS;
+    const nowMs = host.monotonicAt(host.timeMs);
+    // The library may have seen the end between its last look and this one, within the turn.
+    const endMs = tracked.monotonicEndMs || this.#latestEndMs(lock, host);
+    const isOver = endMs < nowMs - HAND_OVER_MS;
     if (!adopted && isOver && !wasPaused && !isLossTold) {
       throw new Violation("validity", `${host.name} was given ${name(tracked)} without validity`);
     }
@@ -154,6 +157,12 @@ export class Checker implements LinkObserver {
     }
     if (!adopted) this.#checkToken(tracked);
     return tracked;
+  }
+
+  /** When the validity ends, by the client's monotonic clock, of a lock whose acquisition began when it first asked. */
+  #latestEndMs(lock: Lock, host: Host): number {
+    const sentMs = this.#of(lock.value, host).map(({ sentMonotonicMs }) => sentMonotonicMs);
+    return Math.min(...sentMs) + lock.ttl - driftMsOf(lock);
   }
 
   /** Whether the node's last answer to an acquisition under this value was no: it held another's key, of one resource at least. */
@@ -307,7 +316,7 @@ export class Checker implements LinkObserver {
   /** Quorum and validity: a majority's yes, in time, to commands sent after the beginning of the term. */
   #checkTerm(tracked: Tracked, kind: Ballot["kind"]): void {
     const { host, lock, monotonicEndMs, wallEndMs } = tracked;
-    const driftMs = Math.round(lock.ttl * 0.01) + 2;
+    const driftMs = driftMsOf(lock);
     const sinceMs = monotonicEndMs - lock.ttl + driftMs - 1e-6;
     const sinceWallMs = wallEndMs - lock.ttl + driftMs;
     const ballots = this.#of(lock.value, host).filter((ballot) => ballot.kind === kind);
@@ -722,4 +731,9 @@ function isBefore(a: Ticket, b: Ticket): boolean {
 
 function name({ lock }: Tracked): string {
   return `the lock ${lock.value} on ${lock.resources.join(", ")}`;
+}
+
+/** The allowance for clock drift, as the library has it unless it is set otherwise. */
+function driftMsOf({ ttl }: Lock): number {
+  return Math.round(ttl * 0.01) + 2;
 }
