@@ -1,6 +1,7 @@
 import { type ErrorCode, invalidType } from "./errors.js";
 import type { History } from "./quorum/history.js";
 import type { Lease } from "./algorithm/lease.js";
+import type { Node } from "./nodes/node.js";
 import type { Fence } from "./operations/operation.js";
 import type { ExecutionResult, ExecutionStats } from "./quorum/results.js";
 
@@ -26,7 +27,10 @@ export interface LockJson {
 
 export interface LockParts {
   readonly redlock: LockIssuer;
+  readonly nodes: readonly Node[];
   readonly resources: readonly string[];
+  /** The resources' keys, in their order. */
+  readonly keys: readonly string[];
   readonly value: string;
   readonly ttlMs: number;
   readonly keyPrefix: string;

@@ -3,32 +3,32 @@ import {
   ExecutionError,
   inShort,
   inWords,
+  isHeld,
   ResourceLockedError,
 } from "../errors.js";
-import type { History } from "../quorum/history.js";
+import { askOutsideVote } from "../nodes/ask-outside-vote.js";
 import type { Node } from "../nodes/node.js";
-import { quorumOf, type Round, type Vote } from "../quorum/round.js";
-
-export interface Failure {
-  readonly code: ErrorCode;
-  readonly history: History;
-  readonly elapsedMs: number;
-  /** What a node that answered 0 keys is said to be. */
-  readonly refusalInWords: (node: Node) => string;
-}
+import { foundIn, inspectOperation } from "../operations/operation.js";
+import { isRefusal, type Vote } from "../quorum/ballot.js";
+import { quorumOf, type Round } from "../quorum/round.js";
+import { afterPoll, type Timer } from "../runtime/environment.js";
+import type { Acquisition, Call } from "./call.js";
 
 const OPENINGS: Partial<Record<ErrorCode, string>> = {
   ERR_REDLOCK_VALIDITY:
     "The operation achieved a quorum, but too late: no validity was left of the ttl after the time it took and the clock drift allowance.",
 };
 
-/** Says how often it was tried, for how long, and what each node did in the last attempt. */
-export function executionError({
-  code,
-  history,
-  elapsedMs,
-  refusalInWords,
-}: Failure): ExecutionError {
+/**
+ * Why a call failed: how often it was tried, for how long, and what each node did in the last attempt.
+ *
+ * @param refusalInWords what a node that answered 0 keys is said to be
+ */
+export function executionError(
+  { history, elapsedMs, failure }: Call,
+  refusalInWords: (node: Node) => string,
+  code = failure,
+): ExecutionError {
   const opening =
     OPENINGS[code] ?? "The operation was unable to achieve a quorum during its retry window.";
   const attempts = `${history.count} ${history.count === 1 ? "attempt" : "attempts"} in ${inWords(elapsedMs)}`;
@@ -55,4 +55,83 @@ function lastVotes(round: Round | undefined, refusalInWords: (node: Node) => str
 export function voteInWords(vote: Exclude<Vote, "for">, refusal: () => string): string {
   if (vote === undefined) return "had not answered yet";
   return vote instanceof ResourceLockedError ? refusal() : inShort(vote);
+}
+
+/** Why `acquire` or `tryAcquire` gave no lock. */
+export async function whyNotAcquired(call: Acquisition): Promise<ExecutionError> {
+  const { settings, failure } = call;
+  settings.signal?.throwIfAborted();
+  call.assertOpen();
+  const strangers = await strangeKeys(call);
+  settings.signal?.throwIfAborted();
+  const isTimeout = call.budgetLeftMs < Infinity && failure === "ERR_REDLOCK_QUORUM";
+  const error = executionError(
+    call,
+    (node) => strangers.get(node) ?? "held by another lock",
+    isTimeout ? "ERR_REDLOCK_TIMEOUT" : failure,
+  );
+  return inTurn(call, error);
+}
+
+/**
+ * Gives the error, but lets the event loop turn where no node has replied. With a majority down or silent, a
+ * call fails without waiting. A caller that calls again and again would keep the event loop from reading the
+ * other nodes' replies, and commands to them would pile up.
+ */
+export async function inTurn(
+  { history, instance }: Call,
+  error: ExecutionError,
+): Promise<ExecutionError> {
+  const hasReply = history.last?.ballots.some(({ reply }) => reply !== undefined);
+  if (hasReply !== true) await afterPoll(instance.environment);
+  return error;
+}
+
+/** All of `acquireTimeout` is for waiting, so the look at the keys begins before its end, beside the waiting. */
+export function lookBeforeEnd(call: Acquisition): Timer | undefined {
+  const leftMs = call.budgetLeftMs;
+  if (leftMs === Infinity) return undefined;
+  const look = (): void => void strangeKeys(call);
+  const delayMs = Math.max(leftMs / 2, leftMs - call.longestNodeTimeoutMs);
+  return call.instance.environment.setTimer(look, delayMs);
+}
+
+/**
+ * Keys that hold no lock but other data, in words: SET NX itself only answers "held". Looks once at each node
+ * that answered so, or may do so meanwhile: for one that has not voted nobody waits.
+ */
+async function strangeKeys(call: Acquisition): Promise<Map<Node, string>> {
+  const { history, strangers } = call;
+  const strange = new Map<Node, string>();
+  const seen = new Set<Node>();
+  for (;;) {
+    const refusing: Node[] = [];
+    for (const { node, vote } of history.last?.ballots ?? []) {
+      if (vote === "for" || (isRefusal(vote) && !isHeld(vote))) continue;
+      if (!strangers.has(node)) strangers.set(node, strangeKey(node, call));
+      if (vote !== undefined && !seen.has(node)) refusing.push(node);
+    }
+    if (refusing.length === 0) return strange;
+    for (const node of refusing) {
+      seen.add(node);
+      const stranger = await strangers.get(node);
+      if (stranger !== undefined) strange.set(node, stranger);
+    }
+  }
+}
+
+async function strangeKey(node: Node, call: Acquisition): Promise<string | undefined> {
+  const { keys, settings, instance } = call;
+  const timeoutMs = Math.min(call.nodeTimeoutMs(node), call.callLeftMs);
+  if (timeoutMs <= 0) return undefined;
+  const ask = () => node.perform(inspectOperation(keys), () => true);
+  const found = foundIn(
+    await askOutsideVote(node, ask, timeoutMs, instance.environment, settings.signal).catch(
+      () => undefined,
+    ),
+  );
+  const index = found.findIndex(({ type }) => type !== "string" && type !== "none");
+  const stranger = found[index];
+  if (stranger === undefined) return undefined;
+  return `key holds a ${stranger.type}${keys.length > 1 ? ` (${keys[index]})` : ""}`;
 }

@@ -2,8 +2,11 @@ import { companionKey } from "../operations/companion-key.js";
 import { Abstention, invalidType, outOfRange, ResourceLockedError } from "../errors.js";
 import { voteInWords } from "./explain.js";
 import type { Node } from "../nodes/node.js";
-import { answerIn } from "../operations/operation.js";
-import { isRefusal, type Question, quorumOf, type Round } from "../quorum/round.js";
+import { answerIn, confirmFenceOperation, type Fence } from "../operations/operation.js";
+import type { Instant } from "../runtime/environment.js";
+import type { Acquisition } from "./call.js";
+import { isRefusal, type Question } from "../quorum/ballot.js";
+import { quorumOf, type Round } from "../quorum/round.js";
 
 /** Where the nodes keep the tokens of these keys. Throws a TypeError that names a key which can have none. */
 export function fenceKeysOf(keys: readonly string[], call: string): string[] {
@@ -42,13 +45,60 @@ export class Tokens {
 }
 
 /** The next above all that the nodes answered in a round of proposals; they answer none from which there is no next. */
-export function above({ ballots }: Round): number {
+function above({ ballots }: Round): number {
   let largest = 0;
   for (const { vote, reply } of ballots) {
     const answer = vote === "for" ? answerIn(reply) : undefined;
     if (typeof answer === "number") largest = Math.max(largest, answer);
   }
   return largest + 1;
+}
+
+/** The token that an attempt proposes, if its lock is to have one. */
+export function proposedFence(call: Acquisition, since: Instant): Fence | undefined {
+  const { fenceKeys, instance, leastToken } = call;
+  if (fenceKeys === undefined) return undefined;
+  return { keys: fenceKeys, token: instance.tokens.propose(since.wallMs, leastToken) };
+}
+
+/**
+ * The token of a lock that a quorum has set: the proposed one where a quorum accepted it, or else one above all
+ * that they answered, once they have accepted that in a second round. Undefined where they have not.
+ */
+export async function acceptedFence(
+  call: Acquisition,
+  round: Round,
+  proposed: Fence,
+  value: string,
+  since: Instant,
+): Promise<Fence | undefined> {
+  if (isAccepted(round)) return proposed;
+  const fence = { ...proposed, token: above(round) };
+  call.instance.tokens.saw(fence.token, since.wallMs);
+  call.leastToken = Math.min(fence.token + 1, Number.MAX_SAFE_INTEGER);
+  return (await confirm(fence, value, round, call)) ? fence : undefined;
+}
+
+/**
+ * The second round, where a quorum set the lock but had larger tokens: the fence's token, which is above
+ * all that they answered, to the nodes that hold the lock. Only the lock's holder can store one there.
+ * The nodes have what the first round left of their time.
+ */
+async function confirm(
+  fence: Fence,
+  value: string,
+  first: Round,
+  call: Acquisition,
+): Promise<boolean> {
+  const { keys, ttlMs, history } = call;
+  const operation = confirmFenceOperation(keys, value, ttlMs, fence);
+  const { judge, refusal } = confirmation(first);
+  const timeLeftMs = call.longestNodeTimeoutMs - first.elapsedMs;
+  const limitMs = Math.min(timeLeftMs, call.budgetLeftMs);
+  const round = call.ask(() => operation, judge, limitMs, refusal);
+  const confirmed = await call.decided(round);
+  if (!confirmed) history.replaceLast(round);
+  return confirmed;
 }
 
 /** In a round of proposals a node that has a larger token votes for all the same: it set the lock. */
@@ -62,7 +112,7 @@ export function setsLock(keyCount: number): Question["judge"] {
 }
 
 /** Whether a quorum of nodes both set the lock and accepted its token. */
-export function isAccepted({ ballots }: Round): boolean {
+function isAccepted({ ballots }: Round): boolean {
   const accepted = ballots.filter(({ vote, reply }) => vote === "for" && reply === "accepted");
   return accepted.length >= quorumOf(ballots.length);
 }
@@ -72,7 +122,7 @@ export function isAccepted({ ballots }: Round): boolean {
  * lock, or was too late, is not asked. One that has not voted yet is: its answer to the first round comes
  * before, and the value says whether it holds the lock.
  */
-export function confirmation({ ballots }: Round): Required<Pick<Question, "judge" | "refusal">> {
+function confirmation({ ballots }: Round): Required<Pick<Question, "judge" | "refusal">> {
   const refusals = new Map<Node, Error>();
   for (const { node, vote } of ballots) if (isRefusal(vote)) refusals.set(node, vote);
   return {

@@ -7,7 +7,7 @@ import type { Node } from "./node.js";
  * Asks one node something that is no vote. Rejects with why it is not asked, with what `ask` rejects with, when
  * its time is over, or with the signal's reason.
  */
-export async function visit<T>(
+export async function askOutsideVote<T>(
   node: Node,
   ask: () => Promise<T>,
   timeoutMs: number,

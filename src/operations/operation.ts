@@ -235,6 +235,25 @@ export function inspectOperation(keys: readonly string[]): Operation {
   return new Operation(inspectScript, keys, []);
 }
 
+/** What a node holds under one key. */
+export interface FoundKey {
+  /** The Redis type: `none` where there is no key. */
+  readonly type: string;
+  /** Of a string. */
+  readonly value: string;
+  /** As PTTL: -2 for no key, -1 for no expiry. */
+  readonly pttl: number;
+}
+
+/** What an inspection answers, for each key in their order; nothing for another answer. */
+export function foundIn(reply: unknown): FoundKey[] {
+  const rows: unknown[] = Array.isArray(reply) ? reply : [];
+  return rows.map((row) => {
+    const [type, value, pttl] = Array.isArray(row) ? (row as unknown[]) : [];
+    return { type: String(type), value: String(value), pttl: Number(pttl) };
+  });
+}
+
 /** The last batch made: the nodes are mostly asked the same in a turn. */
 let lastBatch: { readonly operations: readonly Operation[]; readonly command: Command } | undefined;
 

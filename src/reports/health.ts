@@ -9,7 +9,7 @@ import type { Argument } from "../operations/operation.js";
 import { probeScript } from "../operations/probe.js";
 import type { ResolvedSettings } from "../settings.js";
 import { driftMs } from "../algorithm/validity.js";
-import { holdOf, visit } from "../nodes/ask-outside-vote.js";
+import { holdOf, askOutsideVote } from "../nodes/ask-outside-vote.js";
 import { CHANNEL_PREFIX } from "../waiting/queue-keys.js";
 
 /** How one node is. What it did not say is null. */
@@ -131,7 +131,7 @@ async function checkUp(
 ): Promise<Checkup> {
   const inquire = (): Promise<Checkup> => ask(node, settings, timeoutMs, environment);
   try {
-    return await visit(node, inquire, timeoutMs, environment);
+    return await askOutsideVote(node, inquire, timeoutMs, environment);
   } catch (error) {
     return {
       told: {

@@ -1,8 +1,13 @@
 import type { Environment } from "../runtime/environment.js";
 import { asError } from "../errors.js";
 import type { Node } from "../nodes/node.js";
-import { inspectOperation, lookOperation } from "../operations/operation.js";
-import { holdOf, visit } from "../nodes/ask-outside-vote.js";
+import {
+  type FoundKey,
+  foundIn,
+  inspectOperation,
+  lookOperation,
+} from "../operations/operation.js";
+import { holdOf, askOutsideVote } from "../nodes/ask-outside-vote.js";
 import { lineKeysOf, reservedFor } from "../waiting/queue-keys.js";
 
 /** One who waits in line for a resource. */
@@ -46,23 +51,20 @@ export interface NamedKey {
   readonly key: string;
 }
 
-/** @param withLines whether also who waits; nobody does otherwise */
 export async function inspectNode(
   node: Node,
   keys: readonly NamedKey[],
-  withLines: boolean,
   timeoutMs: number,
   environment: Environment,
-  signal?: AbortSignal,
 ): Promise<NodeInspection> {
   try {
     const ask = () =>
       Promise.all([
         node.perform(inspectOperation(keys.map(({ key }) => key)), () => true),
-        linesOn(node, withLines ? keys : []),
+        linesOn(node, keys),
       ]);
-    const [found, lines] = await visit(node, ask, timeoutMs, environment, signal);
-    const resources = keys.map(reader(found, lines));
+    const [found, lines] = await askOutsideVote(node, ask, timeoutMs, environment);
+    const resources = keys.map(reader(foundIn(found), lines));
     return { node: node.name, ok: true, ...holdOf(node), resources };
   } catch (error) {
     return { node: node.name, ok: false, error: asError(error), ...holdOf(node), resources: [] };
@@ -99,23 +101,22 @@ function listIn(reply: unknown): unknown[] {
   return Array.isArray(reply) ? reply : [];
 }
 
-/** Reads the script's reply: a type, a value and a PTTL for each key, in their order. */
+/** Of a key of which the node said nothing. */
+const NOTHING: FoundKey = { type: "undefined", value: "undefined", pttl: NaN };
+
 function reader(
-  found: unknown,
+  found: readonly FoundKey[],
   lines: ReadonlyMap<string, WaiterInspection[]>,
 ): (key: NamedKey, index: number) => ResourceInspection {
-  const rows = listIn(found);
   return ({ resource, key }, index) => {
-    const [type, value, pttl] = listIn(rows[index]);
-    const ttlMs = Number(pttl);
-    const id = reservedFor(String(value));
+    const { type, value, pttl } = found[index] ?? NOTHING;
+    const id = reservedFor(value);
     return {
       resource,
       key,
-      type: String(type),
-      value: type === "string" && id === undefined ? String(value) : null,
-      // Redis: -2 for no key, -1 for no expiry.
-      remainingMs: ttlMs === -1 ? Infinity : Math.max(0, ttlMs),
+      type,
+      value: type === "string" && id === undefined ? value : null,
+      remainingMs: pttl === -1 ? Infinity : Math.max(0, pttl),
       ...(id === undefined ? {} : { reservedFor: id }),
       waiters: lines.get(key) ?? [],
     };

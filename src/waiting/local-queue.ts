@@ -2,9 +2,10 @@ import type { Environment } from "../runtime/environment.js";
 import type { Lock } from "../lock.js";
 import { isAboutKeys } from "../nodes/coalescer.js";
 import type { Node } from "../nodes/node.js";
-import { failureIn } from "../operations/operation.js";
+import { failureIn, type LineKeys } from "../operations/operation.js";
 import { NodeClocks } from "./node-clocks.js";
 import { Pace } from "./pace.js";
+import { lineKeysOf } from "./queue-keys.js";
 import { retry } from "./retry.js";
 import { WakeUps } from "./subscriptions.js";
 import { type Place, type Shared, type Wait, Waiter } from "./waiter.js";
@@ -33,7 +34,7 @@ class Link {
  * Those of this process who wait for the same keys, in their order. Only the first of them stands in line on the nodes.
  * A list of links: one who enters mostly goes last, and who leaves may be anywhere.
  */
-class Line implements Place {
+class LocalQueue implements Place {
   readonly #end = new Link();
   lastAttempt: Place["lastAttempt"];
 
@@ -63,17 +64,18 @@ class Line implements Place {
 }
 
 /** The lines in which this process waits. */
-export class Lines {
+export class LocalQueues {
   readonly #shared: Shared;
-  readonly #report: (error: Error, node: Node) => void;
+  readonly #report: (error: Error, node?: Node) => void;
   readonly #saidNoLine = new Set<Node>();
   readonly #saidNoCall = new Set<Node>();
-  readonly #lines = new Map<string, Line>();
+  #hasSaidNoKeys = false;
+  readonly #lines = new Map<string, LocalQueue>();
 
   constructor(
     nodes: readonly Node[],
     environment: Environment,
-    report: (error: Error, node: Node) => void,
+    report: (error: Error, node?: Node) => void,
   ) {
     this.#report = report;
     this.#shared = {
@@ -95,7 +97,7 @@ export class Lines {
   async wait(wait: Wait): Promise<Lock | undefined> {
     const name = nameOf(wait.keys);
     let line = this.#lines.get(name);
-    if (line === undefined) this.#lines.set(name, (line = new Line()));
+    if (line === undefined) this.#lines.set(name, (line = new LocalQueue()));
     // Who comes from now on goes behind it, without an attempt of its own.
     const { last: round } = wait.history;
     if (round !== undefined) line.lastAttempt ??= { round, atMs: wait.start.monotonicMs };
@@ -116,6 +118,21 @@ export class Lines {
       // The holder's own work goes first: there is time until its release.
       else this.#shared.environment.afterPoll(line.standFirst);
     }
+  }
+
+  /** The keys of these locks' lines; undefined where there can be none, which is said once. */
+  keysFor(keys: readonly string[]): LineKeys | undefined {
+    const lineKeys = lineKeysOf(keys);
+    if (lineKeys === undefined && !this.#hasSaidNoKeys) {
+      this.#hasSaidNoKeys = true;
+      this.#report(
+        new Error(
+          `There can be no line for ${keys.join(", ")}: its braces are no hash tag. Who waits for it polls. ` +
+            "Give the resource a name without braces, or with a {tag}, or set `queue: false`.",
+        ),
+      );
+    }
+    return lineKeys;
   }
 
   /** Says once of each node that it keeps no line: not when it is down, or slow. */

@@ -12,7 +12,8 @@ import {
   type Told,
   toldBy,
 } from "../operations/operation.js";
-import { isRefusal, quorumOf, Round } from "../quorum/round.js";
+import { isRefusal } from "../quorum/ballot.js";
+import { quorumOf, Round } from "../quorum/round.js";
 import type { NodeClocks } from "./node-clocks.js";
 import type { Pace } from "./pace.js";
 import type { WakeUpListener, WakeUps } from "./subscriptions.js";

@@ -67,9 +67,9 @@ export const LINE_RULES: readonly LineRule[] = [
   {
     name: "a failed attempt releases by deleting",
     simpler: {
-      file: "redlock.ts",
-      from: "const release = releaseOperation(keys, value);",
-      to: "const inLine = this.#lineKeys(keys, settings); const release = inLine === undefined ? releaseOperation(keys, value) : handOverOperation(inLine, value);",
+      file: "algorithm/release.ts",
+      from: "releaseOn(asked, call, round, releaseOperation(keys, value),",
+      to: "const inLine = call.instance.queues.keysFor(keys);\nreleaseOn(asked, call, round, inLine === undefined ? releaseOperation(keys, value) : handOverOperation(inLine, value),",
     },
     // Without a majority, minorities would call one another without a pause.
     options: {

@@ -40,9 +40,9 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "start taken after the fan-out",
-    "redlock.ts",
-    "const term: Term = { since, ttlMs, driftMs: driftMs(ttlMs, settings.driftFactor) };\n    if (granted",
-    "const term: Term = { since: this.#environment.now(), ttlMs, driftMs: driftMs(ttlMs, settings.driftFactor) };\n    if (granted",
+    "algorithm/acquire.ts",
+    "const term = call.term(since);",
+    "const term = call.term(environment.now());",
   ),
   m(
     "wall clock only",
@@ -58,27 +58,27 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "validity not checked",
-    "redlock.ts",
-    "if (granted && isOpen && validityMs(term, this.#environment.now()) > 0) {",
+    "algorithm/acquire.ts",
+    "if (granted && isOpen && validityMs(term, environment.now()) > 0) {",
     "if (granted) {",
   ),
   m(
     "no release after a failed attempt",
-    "redlock.ts",
-    "this.#releaseOn(asked, round, release, { keys, value, ttlMs }, ttlMs, settings);",
+    "algorithm/acquire.ts",
+    "releaseFailedAttempt(call, round, value);",
     "",
   ),
   m(
     "release only where the vote was yes",
-    "redlock.ts",
+    "algorithm/release.ts",
     "ballot.asked ? [ballot.node] : []",
     'ballot.vote === "for" ? [ballot.node] : []',
   ),
   m(
     "one value for all attempts",
-    "redlock.ts",
-    "const value = this.#environment.randomValue();",
-    "const value = ((acquisition as { v?: string }).v ??= this.#environment.randomValue());",
+    "algorithm/acquire.ts",
+    "const value = environment.randomValue();",
+    "const value = ((call as { v?: string }).v ??= environment.randomValue());",
   ),
   m(
     "a node that forgot votes at once",
@@ -124,9 +124,9 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "healing before a quorum kept",
-    "redlock.ts",
+    "algorithm/extend.ts",
     "if (await round.decided()) {",
-    "this.#keepOnRest(round, { keys, value: lock.value, lease, fence });\n    if (await round.decided()) {",
+    "keepOnRest(round, parts);\n  if (await round.decided()) {",
   ),
   m(
     "a shorter extension shortens the key",
@@ -161,8 +161,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "an adopted lock trusts its expiration",
     "redlock.ts",
-    "const lease = Lease.adopted(this.#environment);",
-    "const lease = Lease.held(this.#environment, { since: { monotonicMs: this.#environment.monotonicMs(), wallMs: expiration - ttl }, ttlMs: ttl, driftMs: 0 });",
+    "lease: Lease.adopted(environment),",
+    "lease: Lease.held(environment, { since: { monotonicMs: environment.monotonicMs(), wallMs: expiration - ttl }, ttlMs: ttl, driftMs: 0 }),",
   ),
   m("nothing is owed", "nodes/node.ts", "if (this.#keepsOwed) this.#owed.add(release);", ""),
   m(
@@ -177,8 +177,8 @@ export const MUTANTS: readonly Mutant[] = [
     'if (this.#state !== "held" || this.#term === undefined) return 0;',
     "if (this.#term === undefined) return 0;",
   ),
-  m("using gives no release", "redlock.ts", "await this.#releaseInTime(lock, resolved);", ""),
-  m("no retry budget", "redlock.ts", "if (delayMs >= timeLeftMs()) return false;", ""),
+  m("using gives no release", "algorithm/using.ts", "await releaseInTime(call, lock);", ""),
+  m("no retry budget", "algorithm/call.ts", "if (delayMs >= timeLeftMs()) return false;", ""),
   m(
     "a node has for ever to answer",
     "quorum/round.ts",
@@ -229,14 +229,14 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "a lock stays on the nodes that voted for it",
-    "redlock.ts",
-    "this.#giveToRest(round, { keys, value, lease, fence }, stand !== undefined);",
+    "algorithm/acquire.ts",
+    "giveToRest(round, { keys, value, lease, fence }, stand !== undefined);",
     "",
   ),
   m(
     "an extension stays on the nodes that voted for it",
-    "redlock.ts",
-    "this.#keepOnRest(round, { keys, value: lock.value, lease, fence });",
+    "algorithm/extend.ts",
+    "keepOnRest(round, parts);",
     "",
   ),
   m(
@@ -247,8 +247,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "a key is given after its release",
-    "redlock.ts",
-    "node.perform(operation(), () => lease.open)",
+    "algorithm/call.ts",
+    "node.perform(operation(), isWanted)",
     "node.perform(operation(), () => true)",
   ),
   m(
@@ -279,9 +279,9 @@ export const MUTANTS: readonly Mutant[] = [
 export const FOUND: readonly Mutant[] = [
   m(
     "using releases under another nodeTimeout",
-    "redlock.ts",
-    "{ retryCount: 0, nodeTimeout: settings.nodeTimeout }",
-    "{ retryCount: 0 }",
+    "algorithm/using.ts",
+    "...(nodeTimeout === undefined ? {} : { nodeTimeout })",
+    "",
   ),
   m(
     "no debt is paid beside another",
@@ -291,7 +291,7 @@ export const FOUND: readonly Mutant[] = [
   ),
   m(
     "a failed extension lengthens no debt",
-    "redlock.ts",
+    "algorithm/extend.ts",
     "lease.longestTtlMs = Math.max(lease.longestTtlMs, ttlMs);",
     "",
   ),
@@ -309,9 +309,9 @@ export const FOUND: readonly Mutant[] = [
   ),
   m(
     "an abort does not end the look at the keys",
-    "redlock.ts",
-    "this.#environment,\n      settings.signal,\n    );",
-    "this.#environment,\n    );",
+    "algorithm/explain.ts",
+    "instance.environment, settings.signal)",
+    "instance.environment)",
   ),
   m(
     "another's equal token taken for an acceptance",
@@ -373,7 +373,7 @@ export const FOUND: readonly Mutant[] = [
     "if stored and stored ~= token .. ' ' .. value then",
     "if stored and string.sub(stored, 1, #token) ~= token then",
   ),
-  m("the second round has time of its own", "redlock.ts", " - first.elapsedMs", ""),
+  m("the second round has time of its own", "algorithm/fence.ts", " - first.elapsedMs", ""),
   m(
     "a round that begins without time",
     "quorum/round.ts",

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "@jest/globals";
 import type { Node } from "../../../src/nodes/node.js";
 import { acquireOperation, releaseOperation } from "../../../src/operations/operation.js";
-import { type Question, quorumOf, Round } from "../../../src/quorum/round.js";
+import type { Question } from "../../../src/quorum/ballot.js";
+import { quorumOf, Round } from "../../../src/quorum/round.js";
 import { type Machine, nodesOf, played } from "../../virtual-world/stage.js";
 
 const operation = acquireOperation(["r"], "mine", 10_000);

@@ -1,0 +1,40 @@
+import pTimeout from "p-timeout";
+import { ExecutionError } from "../errors.js";
+import type { Node } from "../nodes/node.js";
+import { endOfTurn, pTimeoutTimers } from "../runtime/environment.js";
+import type { Instance } from "./call.js";
+import { endInUse } from "./using.js";
+
+/**
+ * Ends all that an instance does, and then the connections to these nodes: each once all that was asked is
+ * answered, or after `timeoutMs`.
+ */
+export async function close(
+  instance: Instance,
+  closing: AbortController,
+  nodes: readonly Node[],
+  timeoutMs: number,
+): Promise<void> {
+  const { queues, undecided, locksInUse, environment } = instance;
+  closing.abort(
+    new ExecutionError(
+      "This Redlock was closed by quit() or disposal. Make a new one.",
+      [],
+      "ERR_REDLOCK_CLOSED",
+    ),
+  );
+  queues.close();
+  for (const node of instance.nodes) node.forgetOwed();
+  for (const round of undecided) round.cut();
+  for (const lock of locksInUse) endInUse(instance, lock);
+  // Calls that attempt, wait or run a routine release what they have on the nodes before the connections end.
+  await endOfTurn(environment);
+  const customTimers = pTimeoutTimers(environment);
+  await Promise.all(
+    nodes.map((node) =>
+      pTimeout(node.quit(), { milliseconds: timeoutMs, customTimers }).catch(() => {
+        node.disconnect();
+      }),
+    ),
+  );
+}

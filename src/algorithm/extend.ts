@@ -1,0 +1,78 @@
+import { ExecutionError, isHeld } from "../errors.js";
+import { type Lock, type LockParts, partsOf } from "../lock.js";
+import { extendOperation } from "../operations/operation.js";
+import type { ResolvedSettings } from "../settings.js";
+import { grantsAll } from "./acquire.js";
+import { Call, type Instance } from "./call.js";
+import { executionError, inTurn } from "./explain.js";
+import { keepOnRest } from "./give.js";
+import type { Lease } from "./lease.js";
+
+/** One call that extends. */
+export class Extension extends Call {
+  readonly lock: Lock;
+  readonly parts: LockParts;
+
+  constructor(instance: Instance, lock: Lock, ttlMs: number, settings: ResolvedSettings) {
+    const parts = partsOf(lock, "extend");
+    super(instance, { resources: parts.resources, keys: parts.keys, ttlMs }, settings);
+    this.lock = lock;
+    this.parts = parts;
+  }
+
+  get lease(): Lease {
+    return this.parts.lease;
+  }
+}
+
+/** Extends, and tries again as the settings say, but not past the lock's end. Throws why it failed. */
+export async function extend(call: Extension): Promise<Lock> {
+  const { lock, lease } = call;
+  call.assertOpen();
+  if (!lease.open) throw alreadyEnded(lock, lease);
+  const extended = await call.untilGiven(
+    () => attemptExtension(call),
+    () => (lease.adopted ? Infinity : lease.remainingMs),
+  );
+  if (extended !== undefined) return extended;
+  throw await inTurn(call, lease.released ? alreadyEnded(lock, lease) : whyNotExtended(call));
+}
+
+/** One attempt. It has failed where it is undecided after `limitMs`, or when the old validity ends. */
+export async function attemptExtension(
+  call: Extension,
+  limitMs = Infinity,
+): Promise<Lock | undefined> {
+  const { instance, lock, lease, keys, ttlMs, history, parts } = call;
+  const leftMs = lease.adopted ? Infinity : lease.remainingMs;
+  if (leftMs <= 0) return undefined;
+  const { value, fence } = parts;
+  const since = instance.environment.now();
+  const operation = extendOperation(keys, value, ttlMs, fence);
+  lease.longestTtlMs = Math.max(lease.longestTtlMs, ttlMs);
+  const round = call.ask(() => operation, grantsAll(keys.length), Math.min(limitMs, leftMs));
+  history.add(round);
+  if (await round.decided()) {
+    call.failure = "ERR_REDLOCK_VALIDITY";
+    if (!lease.renew(call.term(since))) return undefined;
+    keepOnRest(round, parts);
+    return lock;
+  }
+  call.failure = "ERR_REDLOCK_QUORUM";
+  // So many hold it no longer that no extension can be granted, and somebody else may acquire.
+  if (round.isHopeless(isHeld)) lease.lose(whyNotExtended(call));
+  return undefined;
+}
+
+export function whyNotExtended(call: Extension): ExecutionError {
+  return executionError(call, () => "holds this lock no longer");
+}
+
+function alreadyEnded(lock: Lock, lease: Lease): ExecutionError {
+  return new ExecutionError(
+    `Cannot extend an already-expired lock. The one on ${lock.resources.join(", ")} was ` +
+      `${lease.released ? "released" : "lost"}: acquire it again.`,
+    [],
+    "ERR_REDLOCK_EXPIRED",
+  );
+}

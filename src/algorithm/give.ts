@@ -1,0 +1,67 @@
+import { isHeld } from "../errors.js";
+import { isReply } from "../clients/connection.js";
+import type { Node } from "../nodes/node.js";
+import { acquireOperation, extendOperation, type Fence } from "../operations/operation.js";
+import type { Round } from "../quorum/round.js";
+import { tell } from "./call.js";
+import type { Lease } from "./lease.js";
+
+/** A lock that is held, as the nodes see it. */
+export interface Holding {
+  readonly keys: readonly string[];
+  readonly value: string;
+  readonly lease: Lease;
+  readonly fence?: Fence | undefined;
+}
+
+/**
+ * Gives the key of a lock that was just acquired to the nodes that did not vote for it, as soon as each can
+ * be asked: a lock that stands on a bare quorum is lost with the first of its nodes. It is no vote.
+ */
+export function giveToRest(round: Round, holding: Holding, isStanding: boolean): void {
+  const { value, lease } = holding;
+  round.eachVoteAgainst((error, node) => {
+    const give = (): void => {
+      giveKeys(node, holding);
+    };
+    if (isHeld(error)) {
+      // Whoever held it there is mostly about to release it. One who stands in line is given it as it leaves.
+      if (!isStanding) void round.complete().then(give);
+    } else if (!isReply(error) && lease.open) {
+      node.give({ value, ttlMs: lease.keyTtlMs, give });
+    }
+  });
+}
+
+/**
+ * After an extension, gives the key again to the nodes that had lost it, in a command of its own: it is no
+ * vote in the round that found it gone. Nodes that could not be asked, or not in time, are told of the
+ * extension as soon as they can be.
+ */
+export function keepOnRest(round: Round, holding: Holding): void {
+  const { keys, value, lease, fence } = holding;
+  round.eachVoteAgainst((error, node) => {
+    if (isHeld(error)) {
+      void round.complete().then(() => {
+        giveKeys(node, holding);
+      });
+    } else if (!isReply(error) && lease.open) {
+      const give = (): void => {
+        const extend = () => extendOperation(keys, value, lease.keyTtlMs, fence);
+        tell(node, extend, () => lease.open);
+        // Its key may have expired meanwhile.
+        giveKeys(node, holding);
+      };
+      node.give({ value, ttlMs: lease.keyTtlMs, give });
+    }
+  });
+}
+
+/** Each key by itself: the node may hold some of them already. */
+export function giveKeys(node: Node, { keys, value, lease, fence }: Holding): void {
+  for (const [index, key] of keys.entries()) {
+    const own = fence && { ...fence, keys: fence.keys.slice(index, index + 1) };
+    const acquire = () => acquireOperation([key], value, lease.keyTtlMs, own);
+    tell(node, acquire, () => lease.open);
+  }
+}

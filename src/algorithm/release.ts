@@ -1,0 +1,105 @@
+import { type Lock, type LockParts, partsOf } from "../lock.js";
+import type { Node } from "../nodes/node.js";
+import type { OwedRelease } from "../nodes/pending-releases.js";
+import { handOverOperation, type Operation, releaseOperation } from "../operations/operation.js";
+import { History } from "../quorum/history.js";
+import type { ExecutionResult } from "../quorum/results.js";
+import { Round } from "../quorum/round.js";
+import type { ResolvedSettings } from "../settings.js";
+import { type Acquisition, Call, type Instance } from "./call.js";
+import { executionError } from "./explain.js";
+
+/** One call that releases. */
+export class Release extends Call {
+  readonly lock: Lock;
+  readonly parts: LockParts;
+
+  constructor(instance: Instance, lock: Lock, settings: ResolvedSettings) {
+    const parts = partsOf(lock, "release");
+    super(instance, { resources: parts.resources, keys: parts.keys, ttlMs: lock.ttl }, settings);
+    this.lock = lock;
+    this.parts = parts;
+  }
+
+  /** Ms until the ttl has passed since the call began: the servers have freed the lock by themselves then. */
+  get leftMs(): number {
+    return this.lock.ttl - this.elapsedMs;
+  }
+}
+
+/**
+ * Releases on every node, and tries again as the settings say, but not past the ttl. Throws where no quorum
+ * answered.
+ */
+export async function release(call: Release): Promise<ExecutionResult> {
+  const { instance, parts, history, start } = call;
+  const { lease } = parts;
+  const wasOpen = lease.open;
+  if (wasOpen) call.assertOpen();
+  if (!lease.release()) return history;
+
+  const attempt = async (): Promise<true | undefined> => {
+    const round = askRelease(call);
+    history.add(round);
+    return (await round.decided()) || undefined;
+  };
+  if (!wasOpen) {
+    if (!instance.closing.aborted) void attempt();
+    return new History(start.wallMs);
+  }
+  if (await call.untilGiven(attempt, () => call.leftMs)) return history;
+  throw executionError(call, () => "holds it no longer", "ERR_REDLOCK_QUORUM");
+}
+
+/** A lock's release hands over to the next waiter, or does not, as its acquisition was set. */
+export function releaseSettings({ settings }: Instance, { queue }: LockParts): ResolvedSettings {
+  return queue === settings.queue ? settings : { ...settings, queue };
+}
+
+/** Asks every node to release the lock, or to hand it over to the next waiter. */
+export function askRelease(call: Release): Round {
+  const { instance, keys, settings, parts, lock } = call;
+  const { value, lease, history } = parts;
+  const lineKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
+  const operation =
+    lineKeys === undefined ? releaseOperation(keys, value) : handOverOperation(lineKeys, value);
+  const owed = { keys, value, ttlMs: Math.max(lock.ttl, lease.longestTtlMs) };
+  return releaseOn(instance.nodes, call, history.last, operation, owed, call.onRefusal);
+}
+
+/**
+ * Releases what a failed attempt has set, on every node that may have set it. It always deletes: minorities that
+ * reserved would do so for each other for ever.
+ */
+export function releaseFailedAttempt(call: Acquisition, round: Round, value: string): void {
+  const { keys, ttlMs } = call;
+  const asked = round.ballots.flatMap((ballot) => (ballot.asked ? [ballot.node] : []));
+  releaseOn(asked, call, round, releaseOperation(keys, value), { keys, value, ttlMs });
+}
+
+/** Asks the nodes to release what `acquired` took; those that do not confirm it are owed it. */
+function releaseOn(
+  nodes: readonly Node[],
+  { instance, nodeTimeoutMs }: Call,
+  acquired: Round | undefined,
+  operation: Operation,
+  owed: OwedRelease,
+  report?: (error: Error, node: Node) => void,
+): Round {
+  return new Round(
+    {
+      nodes,
+      operation: () => operation,
+      judge: (reply, node) => {
+        instance.queues.onHandOver(reply, node);
+        return undefined;
+      },
+      nodeTimeoutMs,
+      onRefusal: (error, node) => {
+        node.owe(owed, acquired?.isInFlight(node) ?? false);
+        report?.(error, node);
+      },
+    },
+    instance.environment,
+  );
+}

@@ -1,0 +1,70 @@
+import pTimeout from "p-timeout";
+import { asError } from "../errors.js";
+import { type Lock, partsOf } from "../lock.js";
+import { pTimeoutTimers } from "../runtime/environment.js";
+import { extensionThresholdMs } from "../settings.js";
+import { acquire } from "./acquire.js";
+import type { Acquisition, Instance } from "./call.js";
+import { attemptExtension, Extension, whyNotExtended } from "./extend.js";
+import { Keeper, type RedlockAbortSignal } from "./keeper.js";
+import { askRelease, Release, release, releaseSettings } from "./release.js";
+
+/** What runs under a lock. */
+export type Routine<T> = (signal: RedlockAbortSignal, lock: Lock) => Promise<T> | T;
+
+/** Acquires, keeps the lock while `routine` runs, and releases it. Throws what the routine throws, or the loss. */
+export async function using<T>(call: Acquisition, routine: Routine<T>): Promise<T> {
+  const { instance, settings, ttlMs } = call;
+  const thresholdMs = extensionThresholdMs(ttlMs, settings);
+  const lock = await acquire(call);
+  const { lease } = partsOf(lock, "using");
+  if (instance.closing.aborted) endInUse(instance, lock);
+  call.assertOpen();
+  const keeper = new Keeper(
+    {
+      lock,
+      lease,
+      thresholdMs,
+      pauseMs: () => call.nextDelayMs(),
+      extend: async (limitMs) => {
+        const extension = new Extension(instance, lock, ttlMs, settings);
+        const extended = await attemptExtension(extension, limitMs);
+        return extended === undefined ? whyNotExtended(extension) : undefined;
+      },
+    },
+    instance.alarms,
+    instance.environment,
+  );
+  instance.locksInUse.add(lock);
+  try {
+    const value = await routine(keeper.signal, lock);
+    const loss = keeper.stop();
+    if (loss !== undefined) throw loss;
+    return value;
+  } finally {
+    instance.locksInUse.delete(lock);
+    keeper.stop();
+    await releaseInTime(call, lock);
+  }
+}
+
+/** The Redlock is closed: the lock's release is on its way before its routine learns of the loss. */
+export function endInUse(instance: Instance, lock: Lock): void {
+  const parts = partsOf(lock, "using");
+  if (!parts.lease.open) return;
+  askRelease(new Release(instance, lock, releaseSettings(instance, parts)));
+  parts.lease.lose(asError(instance.closing.reason));
+}
+
+/** The routine's outcome is what counts: it waits for the release no longer than for one node. */
+async function releaseInTime(call: Acquisition, lock: Lock): Promise<void> {
+  const { instance, settings } = call;
+  const { nodeTimeout } = settings;
+  const base = releaseSettings(instance, partsOf(lock, "using"));
+  const own = { ...base, retryCount: 0, ...(nodeTimeout === undefined ? {} : { nodeTimeout }) };
+  const ending = new Release(instance, lock, own);
+  await pTimeout(release(ending), {
+    milliseconds: ending.longestNodeTimeoutMs,
+    customTimers: pTimeoutTimers(instance.environment),
+  }).catch(() => undefined);
+}
