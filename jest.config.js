@@ -14,7 +14,7 @@ export default {
   moduleNameMapper: { "^(\\.{1,2}/.*)\\.js$": "$1" },
   transform: { "\\.ts$": "<rootDir>/tests/support/transform.js" },
   // A limit against hanging, not a promise: a busy machine may take long over anything.
-  testTimeout: 180_000,
+  testTimeout: 600_000,
   // Three also on two cores: much of a test is waiting. And what a failed test leaves open ends with its worker,
   // which has time to end by itself before: half a second, the default, is too short for a busy machine.
   maxWorkers: Math.max(3, availableParallelism() - 1),

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from "@jest/globals";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { once } from "node:events";
 import net from "node:net";
@@ -21,9 +21,6 @@ import {
   rejection,
   valuesOn,
 } from "../support/nodes.js";
-
-// Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(180_000);
 
 const TTL_MS = 600_000;
 const SCALE = { numRuns: 200 };

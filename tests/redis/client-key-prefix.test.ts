@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Redis } from "ioredis";
 import { ask, type RedisServer, startServer } from "../support/servers.js";
 import { Redlock } from "../../src/index.js";
@@ -7,9 +7,6 @@ import { cacheLineScripts, untilWaiting } from "../support/line.js";
 import { fresh } from "../support/nodes.js";
 
 // A client that puts a prefix of its own before every key that it knows to be one.
-
-// Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(60_000);
 
 const TTL_MS = 60_000;
 /** No retry timer helps a waiter along. */

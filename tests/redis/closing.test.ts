@@ -41,9 +41,6 @@ import {
 } from "../support/nodes.js";
 import { startStubbornServer } from "../support/proxy.js";
 
-// Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(180_000);
-
 const root = join(import.meta.dirname, "..", "..");
 const NODE_TIMEOUT_MS = 500;
 /** What a call may take beyond what it promises, on a busy machine. */

@@ -9,9 +9,6 @@ import { Redlock } from "../../src/index.js";
 import { connectAll, defined, disconnectAll, fresh, rejection } from "../support/nodes.js";
 import { startFullServer, startProxy, startStubbornServer } from "../support/proxy.js";
 
-// Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(60_000);
-
 const TTL_MS = 60_000;
 
 let server: RedisServer;

@@ -5,8 +5,6 @@ import { Redlock } from "../../src/index.js";
 import { connectAll, fresh, rejection } from "../support/nodes.js";
 
 // A call without an answer is the failure here.
-jest.setTimeout(20_000);
-
 const TTL_MS = 60_000;
 
 let servers: RedisServer[];

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Cluster, Redis } from "ioredis";
 import {
   ask,
@@ -17,9 +17,6 @@ import {
   type RecordingClient,
 } from "../support/nodes.js";
 import { startProxy, startStubbornServer } from "../support/proxy.js";
-
-// Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(180_000);
 
 /** Long, so that a busy machine makes no node silent, and none slow. */
 const NODE_TIMEOUT_MS = 5000;

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -17,9 +17,6 @@ import {
   valuesOn,
 } from "../support/nodes.js";
 import { startProxy, startStubbornServer } from "../support/proxy.js";
-
-// Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(180_000);
 
 const root = join(import.meta.dirname, "..", "..");
 /** Long, so that a busy machine fails no vote. */

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { EventEmitter } from "node:events";
 import { createRequire } from "node:module";
 import { ask, type RedisServer, startServers, stopAll, until } from "../support/servers.js";
@@ -29,9 +29,6 @@ import {
 } from "../support/nodes.js";
 
 // What a user of redlock@5.0.0-beta.2 relies on, in the words and shapes of that version.
-
-// Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(180_000);
 
 /** What of redlock@5.0.0-beta.2 is used here; its package gives no types under nodenext. */
 interface V5Lock {

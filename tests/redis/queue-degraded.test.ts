@@ -1,13 +1,4 @@
-import {
-  afterAll,
-  afterEach,
-  beforeAll,
-  beforeEach,
-  describe,
-  expect,
-  jest,
-  test,
-} from "@jest/globals";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { Cluster, Redis } from "ioredis";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
@@ -32,9 +23,6 @@ import {
 import { type Proxy, startProxy } from "../support/proxy.js";
 
 // Where there is no line, or nobody can be called, waiting is by timer: slower, and never less safe.
-
-// Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(180_000);
 
 const NODES = 3;
 const TURNS = 5;

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -17,9 +17,6 @@ import {
 } from "../support/nodes.js";
 
 // Other processes in the line, which die, stop, or end; and nodes that do.
-
-// Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(180_000);
 
 const root = join(import.meta.dirname, "..", "..");
 const NO_RETRY = { retryCount: -1, retryDelay: 50_000, retryJitter: 0 };

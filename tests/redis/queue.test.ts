@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ask, type RedisServer, startServers, stopAll, until } from "../support/servers.js";
@@ -24,9 +24,6 @@ import {
   valuesOn,
   valuesAskedFor,
 } from "../support/nodes.js";
-
-// Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(180_000);
 
 /** Long, so that a busy machine fails no vote. */
 const NODE_TIMEOUT_MS = 5000;

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Cluster } from "ioredis";
 import { Cluster as Cluster5 } from "ioredis-5";
 import {
@@ -11,9 +11,6 @@ import {
 } from "../support/servers.js";
 import { type Lock, Redlock } from "../../src/index.js";
 import { connectAll, defined, disconnectAll, fresh, rejection } from "../support/nodes.js";
-
-// Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(180_000);
 
 /** Long, so that a busy machine fails no vote. */
 const NODE_TIMEOUT_MS = 5000;

@@ -1,11 +1,8 @@
-import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { ask, type RedisServer, startServers, stopAll, until } from "../support/servers.js";
 import { type Lock, Redlock, type RedlockSettings } from "../../src/index.js";
 import { fieldsOf } from "../../src/nodes/restart-guard.js";
 import { defined, fresh, rejection } from "../support/nodes.js";
-
-// Far above what it takes: how long is promised is asserted where it matters.
-jest.setTimeout(180_000);
 
 /** Long enough that a busy machine restarts servers and asks them within it. */
 const TTL_MS = 5000;

@@ -371,7 +371,8 @@ class Simulation {
   /**
    * A lock that is held is soon on every node that can be asked: a bare quorum is lost with one node. Nodes are
    * left out that a fault disturbed meanwhile, that lost their data, that held another's key when they were last
-   * asked, whose connection broke since the grant, or to which a command is on its way for too long.
+   * asked, whose connection broke since the grant, or to which a command is on its way that may be
+   * late: the key may have expired before it.
    */
   #expectOnEveryNode(client: Client, tracked: Tracked): void {
     const { host, links } = client;
@@ -393,7 +394,7 @@ class Simulation {
           link?.state === "ready" &&
           link.epoch === epochs[index] &&
           link.readySinceMs <= sinceMs &&
-          link.silentMs < tracked.nodeTimeoutMs;
+          (straggling > 0 ? link.pending === 0 : link.silentMs < tracked.nodeTimeoutMs);
         const disturbance = this.#disturbances[index];
         const isDisturbed =
           disturbance === undefined ||

@@ -54,7 +54,7 @@ describe("the simulator", () => {
     const { stdout } = await inProcess("tests/simulation/main.ts", "--seed", "7");
     const { trace } = await replay(makePlan(7));
     expect(stdout).toContain(trace.join("\n"));
-  }, 60_000);
+  });
 
   it("finds no violation in the first 200 schedules", async () => {
     for (let seed = 1; seed <= 200; seed++) {
@@ -63,7 +63,7 @@ describe("the simulator", () => {
         violation: undefined,
       });
     }
-  }, 60_000);
+  });
 
   it("has two clients, ten operations and a fault in each schedule", () => {
     for (let seed = 1; seed <= 1000; seed++) {
@@ -83,33 +83,25 @@ describe("the simulator", () => {
       "a shorter extension shortens the key",
       "a majority's answers are not enough",
     ].map((name) => [name]),
-  )(
-    "catches the planted bug: %s",
-    async (name) => {
-      const mutant = MUTANTS.find((each) => each.name === name);
-      if (mutant === undefined) throw new Error(`there is no mutant ${name}`);
-      expect((await catchMutant(mutant, 50)).seeds).toBeGreaterThan(0);
-    },
-    60_000,
-  );
+  )("catches the planted bug: %s", async (name) => {
+    const mutant = MUTANTS.find((each) => each.name === name);
+    if (mutant === undefined) throw new Error(`there is no mutant ${name}`);
+    expect((await catchMutant(mutant, 50)).seeds).toBeGreaterThan(0);
+  });
 
   it.each([
     "no pause after a failed extension",
     "nobody follows the first waiter of a process in line",
-  ])(
-    "ends a turn that would never end, and reports it: %s",
-    async (name) => {
-      const mutant = MUTANTS.find((each) => each.name === name);
-      if (mutant === undefined) throw new Error(`there is no mutant ${name}`);
-      const bugged = await mutate(mutant);
-      let found: Outcome["violation"];
-      for (let seed = 1; found === undefined && seed <= 50; seed++) {
-        found = (await replay(makePlan(seed), bugged)).violation;
-      }
-      expect(found?.message).toMatch(/^an end: client .* times in one turn of the event loop/);
-    },
-    60_000,
-  );
+  ])("ends a turn that would never end, and reports it: %s", async (name) => {
+    const mutant = MUTANTS.find((each) => each.name === name);
+    if (mutant === undefined) throw new Error(`there is no mutant ${name}`);
+    const bugged = await mutate(mutant);
+    let found: Outcome["violation"];
+    for (let seed = 1; found === undefined && seed <= 50; seed++) {
+      found = (await replay(makePlan(seed), bugged)).violation;
+    }
+    expect(found?.message).toMatch(/^an end: client .* times in one turn of the event loop/);
+  });
 
   // In a process of its own: see watchdog.ts.
   it("ends also a turn that hangs without a call", async () => {
@@ -130,7 +122,7 @@ describe("the simulator", () => {
     const { stdout, stderr } = await inProcess("--input-type=module", "--eval", script);
     expect(stdout).toBe("an end in real time: this hangs: one turn has not ended in 200 ms\n");
     expect(stderr).toBe(stdout);
-  }, 60_000);
+  });
 
   it("has a plan for each bug that it found", () => {
     expect(regressions.map(({ name }) => name).sort()).toEqual(
@@ -147,6 +139,5 @@ describe("the simulator", () => {
       if (bug === undefined) throw new Error(`there is no such bug: ${name}`);
       expect((await replay(plan, await mutate(bug))).violation?.rule).toBe(rule);
     },
-    60_000,
   );
 });
