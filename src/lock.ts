@@ -2,7 +2,7 @@ import { type ErrorCode, invalidType } from "./errors.js";
 import type { History } from "./quorum/history.js";
 import type { Lease } from "./algorithm/lease.js";
 import type { Node } from "./nodes/node.js";
-import type { Fence } from "./operations/operation.js";
+import type { Fence } from "./operations/accept-fence.js";
 import type { ExecutionResult, ExecutionStats } from "./quorum/results.js";
 
 /** What made a lock, and can renew and release it. */

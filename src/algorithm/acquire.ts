@@ -1,15 +1,14 @@
 import { isHeld, ResourceLockedError } from "../errors.js";
 import { Lock, partsOf } from "../lock.js";
-import {
-  acquireOperation,
-  appliedTo,
-  type Fence,
-  takeOperation,
-  toldBy,
-} from "../operations/operation.js";
+import type { Fence } from "../operations/accept-fence.js";
+import { appliedTo } from "../operations/acquire.js";
+import { acquireOperation } from "../operations/acquire-fenced.js";
+import { queueReplyIn } from "../operations/queue.js";
+import { takeOperation } from "../operations/take-fenced.js";
 import type { Question } from "../quorum/ballot.js";
+import type { Round } from "../quorum/round.js";
 import { endOfTurn } from "../runtime/environment.js";
-import type { Stand } from "../waiting/waiter.js";
+import type { Stand } from "../waiting/wait.js";
 import type { Acquisition } from "./call.js";
 import { lookBeforeEnd, whyNotAcquired } from "./explain.js";
 import { acceptedFence, proposedFence, setsLock } from "./fence.js";
@@ -45,7 +44,11 @@ export async function tryAcquire(call: Acquisition): Promise<Lock | null> {
  * One attempt. The steps are those of the Redlock description; a waiter's attempt, with `stand`, differs in what
  * it asks of the nodes, not in how they are counted.
  */
-async function attempt(call: Acquisition, stand?: Stand): Promise<Lock | undefined> {
+async function attempt(
+  call: Acquisition,
+  stand?: Stand,
+  onRound?: (round: Round) => void,
+): Promise<Lock | undefined> {
   const { instance, resources, keys, ttlMs, settings, history } = call;
   const { environment } = instance;
   call.assertOpen();
@@ -64,6 +67,7 @@ async function attempt(call: Acquisition, stand?: Stand): Promise<Lock | undefin
     call.budgetLeftMs,
   );
   history.add(round);
+  onRound?.(round);
   // Step 3: the lock is acquired if a majority of the nodes set the keys, in less than the validity time.
   let granted = await call.decided(round);
   let fence: Fence | undefined = proposed;
@@ -137,7 +141,7 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
       timeLeftMs,
       nodeTimeoutMs: call.nodeTimeoutMs,
       signals,
-      attempt: (stand) => attempt(call, stand),
+      attempt: (stand, onRound) => attempt(call, stand, onRound),
       give: (lock, node) => {
         giveKeys(node, partsOf(lock, "acquire"));
       },
@@ -150,7 +154,7 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
 /** A vote for is an answer that the operation was applied to every key. */
 export function grantsAll(keyCount: number): Question["judge"] {
   return (reply) => {
-    const applied = toldBy(reply) === undefined ? appliedTo(reply, keyCount) : 0;
+    const applied = queueReplyIn(reply) === undefined ? appliedTo(reply, keyCount) : 0;
     if (applied === keyCount) return undefined;
     return new ResourceLockedError(
       `The operation was applied to: ${applied} of the ${keyCount} requested resources.`,
@@ -162,7 +166,7 @@ export function grantsAll(keyCount: number): Question["judge"] {
 function telling(stand: Stand | undefined, judge: Question["judge"]): Question["judge"] {
   if (stand === undefined) return judge;
   return (reply, node) => {
-    const told = toldBy(reply);
+    const told = queueReplyIn(reply);
     if (told !== undefined) stand.onTold(node, told);
     return judge(reply, node);
   };

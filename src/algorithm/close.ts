@@ -24,7 +24,7 @@ export async function close(
     ),
   );
   queues.close();
-  for (const node of instance.nodes) node.forgetOwed();
+  for (const node of instance.nodes) node.forgetPending();
   for (const round of undecided) round.cut();
   for (const lock of locksInUse) endInUse(instance, lock);
   // Calls that attempt, wait or run a routine release what they have on the nodes before the connections end.

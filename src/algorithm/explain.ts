@@ -8,7 +8,7 @@ import {
 } from "../errors.js";
 import { askOutsideVote } from "../nodes/ask-outside-vote.js";
 import type { Node } from "../nodes/node.js";
-import { foundIn, inspectOperation } from "../operations/operation.js";
+import { foundIn, inspectOperation } from "../operations/inspect.js";
 import { isRefusal, type Vote } from "../quorum/ballot.js";
 import { quorumOf, type Round } from "../quorum/round.js";
 import { afterPoll, type Timer } from "../runtime/environment.js";

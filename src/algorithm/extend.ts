@@ -1,6 +1,6 @@
 import { ExecutionError, isHeld } from "../errors.js";
 import { type Lock, type LockParts, partsOf } from "../lock.js";
-import { extendOperation } from "../operations/operation.js";
+import { extendOperation } from "../operations/extend-fenced.js";
 import type { ResolvedSettings } from "../settings.js";
 import { grantsAll } from "./acquire.js";
 import { Call, type Instance } from "./call.js";

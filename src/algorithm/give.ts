@@ -1,7 +1,9 @@
 import { isHeld } from "../errors.js";
 import { isReply } from "../clients/connection.js";
 import type { Node } from "../nodes/node.js";
-import { acquireOperation, extendOperation, type Fence } from "../operations/operation.js";
+import type { Fence } from "../operations/accept-fence.js";
+import { acquireOperation } from "../operations/acquire-fenced.js";
+import { extendOperation } from "../operations/extend-fenced.js";
 import type { Round } from "../quorum/round.js";
 import { tell } from "./call.js";
 import type { Lease } from "./lease.js";
@@ -28,7 +30,7 @@ export function giveToRest(round: Round, holding: Holding, isStanding: boolean):
       // Whoever held it there is mostly about to release it. One who stands in line is given it as it leaves.
       if (!isStanding) void round.complete().then(give);
     } else if (!isReply(error) && lease.open) {
-      node.give({ value, ttlMs: lease.keyTtlMs, give });
+      node.addKey({ value, ttlMs: lease.keyTtlMs, give });
     }
   });
 }
@@ -52,7 +54,7 @@ export function keepOnRest(round: Round, holding: Holding): void {
         // Its key may have expired meanwhile.
         giveKeys(node, holding);
       };
-      node.give({ value, ttlMs: lease.keyTtlMs, give });
+      node.addKey({ value, ttlMs: lease.keyTtlMs, give });
     }
   });
 }

@@ -1,7 +1,9 @@
 import { type Lock, type LockParts, partsOf } from "../lock.js";
 import type { Node } from "../nodes/node.js";
-import type { OwedRelease } from "../nodes/pending-releases.js";
-import { handOverOperation, type Operation, releaseOperation } from "../operations/operation.js";
+import type { PendingRelease } from "../nodes/pending.js";
+import { handOverOperation } from "../operations/hand-over.js";
+import type { Operation } from "../operations/operation.js";
+import { releaseOperation } from "../operations/release.js";
 import { History } from "../quorum/history.js";
 import type { ExecutionResult } from "../quorum/results.js";
 import { Round } from "../quorum/round.js";
@@ -63,8 +65,8 @@ export function askRelease(call: Release): Round {
   const lineKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
   const operation =
     lineKeys === undefined ? releaseOperation(keys, value) : handOverOperation(lineKeys, value);
-  const owed = { keys, value, ttlMs: Math.max(lock.ttl, lease.longestTtlMs) };
-  return releaseOn(instance.nodes, call, history.last, operation, owed, call.onRefusal);
+  const pending = { keys, value, ttlMs: Math.max(lock.ttl, lease.longestTtlMs) };
+  return releaseOn(instance.nodes, call, history.last, operation, pending, call.onRefusal);
 }
 
 /**
@@ -77,13 +79,13 @@ export function releaseFailedAttempt(call: Acquisition, round: Round, value: str
   releaseOn(asked, call, round, releaseOperation(keys, value), { keys, value, ttlMs });
 }
 
-/** Asks the nodes to release what `acquired` took; those that do not confirm it are owed it. */
+/** Asks the nodes to release what `acquired` took; those that do not confirm it have it pending. */
 function releaseOn(
   nodes: readonly Node[],
   { instance, nodeTimeoutMs }: Call,
   acquired: Round | undefined,
   operation: Operation,
-  owed: OwedRelease,
+  pending: PendingRelease,
   report?: (error: Error, node: Node) => void,
 ): Round {
   return new Round(
@@ -96,7 +98,7 @@ function releaseOn(
       },
       nodeTimeoutMs,
       onRefusal: (error, node) => {
-        node.owe(owed, acquired?.isInFlight(node) ?? false);
+        node.addRelease(pending, acquired?.isInFlight(node) ?? false);
         report?.(error, node);
       },
     },

@@ -1,13 +1,8 @@
 import { types } from "node:util";
 import type { Environment } from "../runtime/environment.js";
 import { Abstention } from "../errors.js";
-import {
-  batchOf,
-  type Command,
-  inFull,
-  type Operation,
-  repliesOf,
-} from "../operations/operation.js";
+import { batchOf, repliesOf } from "../operations/batch.js";
+import { type Command, type Operation, inFull } from "../operations/operation.js";
 import type { Script } from "../operations/script.js";
 import { isReply } from "../clients/connection.js";
 
@@ -171,7 +166,7 @@ function isWanted(inquiry: Inquiry): boolean {
 
 /** Later it could arrive behind its own release. */
 function mayBeSentAgain(inquiry: Inquiry): boolean {
-  return inquiry.operation.always || inquiry.isUndecided();
+  return inquiry.operation.resendUndecided || inquiry.isUndecided();
 }
 
 function deliver(inquiries: readonly Inquiry[], batchReply: unknown): void {

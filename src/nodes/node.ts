@@ -1,13 +1,6 @@
-import type { Environment, Timer } from "../runtime/environment.js";
+import type { Environment } from "../runtime/environment.js";
 import { asError, inShort, inWords, NodeError, withoutCommand } from "../errors.js";
-import {
-  type Argument,
-  type Command,
-  inFull,
-  type Operation,
-  releaseOperation,
-} from "../operations/operation.js";
-import { releaseScript } from "../operations/release.js";
+import { type Argument, type Command, type Operation } from "../operations/operation.js";
 import type { Client } from "../clients/client.js";
 import { Coalescer, type Inquiry } from "./coalescer.js";
 import {
@@ -17,24 +10,14 @@ import {
   type Subscription,
 } from "../clients/connection.js";
 import type { Hold, Watch } from "./restart-guard.js";
-import { type OwedKey, type OwedRelease, Pending } from "./pending-releases.js";
+import type { PendingKey, PendingRelease } from "./pending.js";
+import { PendingReleases } from "./pending-releases.js";
 
 /** After this long a silence, a connection of our own is given up for a new one. */
 const LONGEST_SILENCE_MS = 5000;
 
 /** One answer counts for no more than this, or twice the usual: a node that was paused is not a slow node. */
 const UNUSUAL_RTT_MS = 100;
-
-/** A node that refuses owed releases is sent one of them after this long; the pause doubles with each refusal. */
-const FIRST_RETRY_MS = 50;
-const LONGEST_RETRY_MS = 500;
-
-/** While a node answers owed releases with errors. */
-interface Backoff {
-  /** Of the next try; undefined while that is under way. */
-  timer: Timer | undefined;
-  pauseMs: number;
-}
 
 interface Silence {
   readonly epoch: number;
@@ -46,32 +29,26 @@ export class Node {
   readonly client: Client;
   readonly #connection: Connection;
   readonly #environment: Environment;
-  readonly #owed: Pending<OwedRelease>;
-  /** Keys of locks that are held, for a node that did not answer when they were granted. */
-  readonly #owedKeys: Pending<OwedKey>;
+  readonly #pending: PendingReleases;
   readonly #coalescer: Coalescer;
   /** Absent where restarts are not guarded against, or cannot be. */
   readonly #watch: Watch | undefined;
-  /** Values whose owed release is on its way. */
-  readonly #inPayment = new Set<string>();
   #silence: Silence | undefined;
   #down: { readonly failure: Error | undefined; readonly error: NodeError } | undefined;
-  #backoff: Backoff | undefined;
   #probing = false;
-  #awaitingReturn = false;
-  #keepsOwed = true;
   #rttMs = 0;
   #unanswered = 0;
-  /** Of those without an answer, how many may set a key, or let it live longer. */
-  #setting = 0;
   #onIdle: (() => void)[] = [];
 
   constructor(client: Client, connection: Connection, environment: Environment, watch?: Watch) {
     this.client = client;
     this.#connection = connection;
     this.#environment = environment;
-    this.#owed = new Pending(environment, () => this.#setting === 0);
-    this.#owedKeys = new Pending(environment, () => true);
+    this.#pending = new PendingReleases(
+      connection,
+      environment,
+      () => this.refusal() === undefined,
+    );
     this.#coalescer = new Coalescer(() => this.name, this.#send, environment);
     this.#watch = connection.isCluster ? undefined : watch;
   }
@@ -206,30 +183,18 @@ export class Node {
    * is released is `inFlight` to a node that is silent, the release is sent behind it, on the same
    * connection: the node may wake up and set the key after the debt was forgotten.
    */
-  owe(release: OwedRelease, inFlight: boolean): void {
-    this.#owedKeys.done(release.value);
-    if (this.#keepsOwed) this.#owed.add(release);
-    if (this.#connection.state !== "ready") this.#payOnReturn();
-    else if (inFlight || this.#silence === undefined) void this.#payOne(release);
+  addRelease(release: PendingRelease, inFlight: boolean): void {
+    this.#pending.addRelease(release, inFlight || this.#silence === undefined);
   }
 
   /** Gives the node the key of a lock that is held: now, or as soon as it answers again. */
-  give(owed: OwedKey): void {
-    if (!this.#keepsOwed) return;
-    if (this.refusal() === undefined && this.#connection.state === "ready") {
-      owed.give();
-    } else {
-      this.#owedKeys.add(owed);
-      this.#payOnReturn();
-    }
+  addKey(key: PendingKey): void {
+    this.#pending.addKey(key);
   }
 
-  /** Keeps no owed release any more. */
-  forgetOwed(): void {
-    this.#keepsOwed = false;
-    this.#owed.clear();
-    this.#owedKeys.clear();
-    this.#endBackoff();
+  /** Keeps nothing for it any more. */
+  forgetPending(): void {
+    this.#pending.close();
   }
 
   /** Ends the connection once all that was asked is answered. */
@@ -249,7 +214,7 @@ export class Node {
   /** Asks the node, in one call with all that it is asked in this turn of the event loop. */
   ask(inquiry: Inquiry): void {
     // Before any vote: a key that is left from before would refuse it.
-    if (this.#isOwed) this.#pay();
+    this.#pending.sendAll();
     this.#coalescer.add(inquiry);
   }
 
@@ -270,10 +235,6 @@ export class Node {
     return new Promise((resolve, reject) => {
       this.#send({ command, args, sets: [] }, resolve, reject);
     });
-  }
-
-  get #isOwed(): boolean {
-    return this.#owed.size > 0 || this.#owedKeys.size > 0;
   }
 
   get #isIdle(): boolean {
@@ -303,7 +264,7 @@ export class Node {
       (error: unknown) => {
         const lost = isReply(error) ? this.#heard(epoch) : undefined;
         onError(lost ?? withoutCommand(error));
-        this.#payOnReturn();
+        this.#pending.sendOnReturn();
         this.#settled(call);
       },
     );
@@ -324,17 +285,12 @@ export class Node {
 
   #sent({ sets }: Command): void {
     this.#unanswered += 1;
-    if (sets.length > 0) this.#setting += 1;
+    this.#pending.sent(sets);
   }
 
   #settled({ sets }: Command): void {
     this.#unanswered -= 1;
-    if (sets.length > 0) {
-      this.#setting -= 1;
-      // The node may have done it just now or, where the connection broke, do it yet: a release that was
-      // sent behind it may be lost all the same.
-      if (this.#owed.size > 0) this.#owed.settled(sets);
-    }
+    this.#pending.settled(sets);
     if (!this.#isIdle) return;
     for (const resolve of this.#onIdle) resolve();
     this.#onIdle = [];
@@ -346,7 +302,7 @@ export class Node {
    */
   #heard(epoch: number): NodeError | undefined {
     this.#silence = undefined;
-    if (this.#isOwed) this.#pay();
+    this.#pending.sendAll();
     if (epoch === this.#connection.epoch) return undefined;
     return new NodeError(
       "the connection was lost before the answer",
@@ -385,89 +341,8 @@ export class Node {
       (error: unknown) => {
         this.#probing = false;
         if (isReply(error)) this.#heard(epoch);
-        else this.#payOnReturn();
+        else this.#pending.sendOnReturn();
       },
     );
-  }
-
-  #payOnReturn(): void {
-    if (this.#awaitingReturn || !this.#isOwed) return;
-    if (this.#connection.state === "ready") return;
-    this.#awaitingReturn = true;
-    this.#connection.opened().then(
-      () => {
-        this.#awaitingReturn = false;
-        this.#endBackoff();
-        this.#pay();
-      },
-      () => {
-        this.#awaitingReturn = false;
-        this.#payOnReturn();
-      },
-    );
-  }
-
-  /** All of it, but while the node refuses them, `#retry` sends them one by one. */
-  #pay(): void {
-    if (this.#backoff !== undefined) return;
-    if (this.#connection.state !== "ready") return;
-    for (const release of this.#owed) {
-      if (!this.#inPayment.has(release.value)) void this.#payOne(release);
-    }
-    // Behind the releases: one of them may free the same key.
-    for (const { value, give } of this.#owedKeys) {
-      this.#owedKeys.done(value);
-      give();
-    }
-  }
-
-  /** In full, not by EVALSHA: a fallback after NOSCRIPT would arrive behind the votes. */
-  async #payOne({ keys, value }: OwedRelease): Promise<void> {
-    const { command, args } = inFull(releaseOperation(keys, value).command, releaseScript);
-    this.#inPayment.add(value);
-    try {
-      await this.#connection.send(command, args);
-      this.#owed.done(value);
-      if (this.#backoff !== undefined) {
-        this.#endBackoff();
-        this.#pay();
-      }
-    } catch {
-      if (this.#connection.state === "ready") this.#refused(value);
-      else this.#payOnReturn();
-    } finally {
-      this.#inPayment.delete(value);
-    }
-  }
-
-  /**
-   * Keeps a release owed that the node answered with an error, whatever error: the key still stands. Which
-   * errors are passing cannot be told from their text (Redis 6 wraps those of a script), and one command a
-   * pause, until the ttl has passed, is cheap also where the error is there to stay.
-   */
-  #refused(value: string): void {
-    if (!this.#keepsOwed) return;
-    this.#owed.defer(value);
-    const backoff = (this.#backoff ??= { timer: undefined, pauseMs: FIRST_RETRY_MS });
-    if (backoff.timer !== undefined) return;
-    backoff.timer = this.#environment.setBackgroundTimer(this.#retry, backoff.pauseMs);
-    backoff.pauseMs = Math.min(2 * backoff.pauseMs, LONGEST_RETRY_MS);
-  }
-
-  /** A node that is down or silent meanwhile is sent all of them when it is back. */
-  readonly #retry = (): void => {
-    if (this.#backoff !== undefined) this.#backoff.timer = undefined;
-    const [next] = this.#owed;
-    if (next !== undefined && this.refusal() === undefined) {
-      void this.#payOne(next);
-    } else {
-      this.#endBackoff();
-      this.#payOnReturn();
-    }
-  };
-
-  #endBackoff(): void {
-    if (this.#backoff?.timer !== undefined) this.#environment.clearTimer(this.#backoff.timer);
-    this.#backoff = undefined;
   }
 }

@@ -1,110 +1,172 @@
+import type { Connection } from "../clients/connection.js";
+import { inFull } from "../operations/operation.js";
+import { releaseOperation, releaseScript } from "../operations/release.js";
 import type { Environment, Timer } from "../runtime/environment.js";
+import { Pending, type PendingKey, type PendingRelease } from "./pending.js";
 
-/** A release that a node has not confirmed. */
-export interface OwedRelease {
-  readonly keys: readonly string[];
-  readonly value: string;
-  /** For how long, at most, a command may have set the keys. */
-  readonly ttlMs: number;
+/** A node that refuses pending releases is sent one of them after this long; the pause doubles with each refusal. */
+const FIRST_RETRY_MS = 50;
+const LONGEST_RETRY_MS = 500;
+
+/** While a node answers pending releases with errors. */
+interface Backoff {
+  /** Of the next try; undefined while that is under way. */
+  timer: Timer | undefined;
+  pauseMs: number;
 }
 
-/** The key of a lock that is held, which a node does not hold yet. */
-export interface OwedKey {
-  readonly value: string;
-  /** For how long, at most, the key is of use. */
-  readonly ttlMs: number;
-  /** Asks the node to set it, if the lock is still held. */
-  readonly give: () => void;
-}
-
-/** Beyond this many the ttl alone frees the oldest. */
-const MOST_OWED = 1000;
-
-/** What waits for a node, by the values of locks: each until it is done or its ttl has passed. */
-export class Pending<Owed extends OwedRelease | OwedKey> {
-  readonly #byValue = new Map<string, Owed & { readonly untilMs: number }>();
+/**
+ * What one node is still to be told: releases that it has not confirmed, and keys of locks that are held but that
+ * it does not hold. Sent as soon as the node answers again.
+ */
+export class PendingReleases {
+  readonly #connection: Connection;
   readonly #environment: Environment;
-  readonly #mayForget: () => boolean;
-  #expiry: { readonly timer: Timer; readonly atMs: number } | undefined;
-  /** The ttl of some has passed, but they could not be forgotten then. */
-  #isOverdue = false;
+  readonly #mayBeAsked: () => boolean;
+  readonly #releases: Pending<PendingRelease>;
+  /** Keys of locks that are held, for a node that did not answer when they were granted. */
+  readonly #keys: Pending<PendingKey>;
+  /** Values whose release is on its way. */
+  readonly #onTheirWay = new Set<string>();
+  #backoff: Backoff | undefined;
+  #isAwaitingReturn = false;
+  #isClosed = false;
+  /** How many commands without an answer may set a key, or let it live longer. */
+  #setting = 0;
 
-  /** @param mayForget false while a command is in flight that may set a key, or let it live longer */
-  constructor(environment: Environment, mayForget: () => boolean) {
+  /** @param mayBeAsked false while the node is down or silent */
+  constructor(connection: Connection, environment: Environment, mayBeAsked: () => boolean) {
+    this.#connection = connection;
     this.#environment = environment;
-    this.#mayForget = mayForget;
+    this.#mayBeAsked = mayBeAsked;
+    this.#releases = new Pending(environment, () => this.#setting === 0);
+    this.#keys = new Pending(environment, () => true);
   }
 
-  get size(): number {
-    return this.#byValue.size;
+  get isEmpty(): boolean {
+    return this.#releases.size === 0 && this.#keys.size === 0;
   }
 
-  add(owed: Owed): void {
-    const untilMs = this.#environment.monotonicMs() + owed.ttlMs;
-    this.#byValue.delete(owed.value);
-    this.#byValue.set(owed.value, { ...owed, untilMs });
-    if (this.#byValue.size > MOST_OWED) {
-      const oldest = this.#byValue.keys().next();
-      if (!oldest.done) this.#byValue.delete(oldest.value);
+  /** @param isBehind whether to send it now, also to a silent node, on the same connection */
+  addRelease(release: PendingRelease, isBehind: boolean): void {
+    this.#keys.done(release.value);
+    if (!this.#isClosed) this.#releases.add(release);
+    if (this.#connection.state !== "ready") this.sendOnReturn();
+    else if (isBehind) void this.#send(release);
+  }
+
+  /** Gives the node the key of a lock that is held: now, or as soon as it answers again. */
+  addKey(key: PendingKey): void {
+    if (this.#isClosed) return;
+    if (this.#mayBeAsked() && this.#connection.state === "ready") {
+      key.give();
+    } else {
+      this.#keys.add(key);
+      this.sendOnReturn();
     }
-    if (this.#expiry === undefined || untilMs < this.#expiry.atMs) this.#expireAt(untilMs);
   }
 
-  done(value: string): void {
-    if (this.#byValue.delete(value) && this.#byValue.size === 0) this.clear();
+  /** Forgets all of it, and keeps nothing more. */
+  close(): void {
+    this.#isClosed = true;
+    this.#releases.clear();
+    this.#keys.clear();
+    this.#endBackoff();
   }
 
-  clear(): void {
-    this.#byValue.clear();
-    if (this.#expiry !== undefined) this.#environment.clearTimer(this.#expiry.timer);
-    this.#expiry = undefined;
+  /** A command was sent that may set keys to these values. */
+  sent(values: readonly string[]): void {
+    if (values.length > 0) this.#setting += 1;
   }
 
-  [Symbol.iterator](): Iterator<Owed> {
-    return this.#byValue.values();
+  /** It was answered, or its connection broke. */
+  settled(values: readonly string[]): void {
+    if (values.length === 0) return;
+    this.#setting -= 1;
+    // The node may have done it just now or, where the connection broke, do it yet: a release that was
+    // sent behind it may be lost all the same.
+    if (this.#releases.size > 0) this.#releases.settled(values);
   }
 
-  /** Lets the others be sent before this one, which the node refused. */
-  defer(value: string): void {
-    const owed = this.#byValue.get(value);
-    if (owed === undefined) return;
-    this.#byValue.delete(value);
-    this.#byValue.set(value, owed);
+  /** Sends all of it; but while the node refuses them, `#retry` sends the releases one by one. */
+  sendAll(): void {
+    if (this.isEmpty || this.#backoff !== undefined) return;
+    if (this.#connection.state !== "ready") return;
+    for (const release of this.#releases) {
+      if (!this.#onTheirWay.has(release.value)) void this.#send(release);
+    }
+    // Behind the releases: one of them may free the same key.
+    for (const { value, give } of this.#keys) {
+      this.#keys.done(value);
+      give();
+    }
+  }
+
+  /** Sends all of it once the connection is ready again. */
+  sendOnReturn(): void {
+    if (this.#isAwaitingReturn || this.isEmpty) return;
+    if (this.#connection.state === "ready") return;
+    this.#isAwaitingReturn = true;
+    this.#connection.opened().then(
+      () => {
+        this.#isAwaitingReturn = false;
+        this.#endBackoff();
+        this.sendAll();
+      },
+      () => {
+        this.#isAwaitingReturn = false;
+        this.sendOnReturn();
+      },
+    );
+  }
+
+  /** In full, not by EVALSHA: a fallback after NOSCRIPT would arrive behind the votes. */
+  async #send({ keys, value }: PendingRelease): Promise<void> {
+    const { command, args } = inFull(releaseOperation(keys, value).command, releaseScript);
+    this.#onTheirWay.add(value);
+    try {
+      await this.#connection.send(command, args);
+      this.#releases.done(value);
+      if (this.#backoff !== undefined) {
+        this.#endBackoff();
+        this.sendAll();
+      }
+    } catch {
+      if (this.#connection.state === "ready") this.#refused(value);
+      else this.sendOnReturn();
+    } finally {
+      this.#onTheirWay.delete(value);
+    }
   }
 
   /**
-   * A command has settled that may have set keys to these values. Their ttl begins anew, since the command
-   * was in flight until now.
+   * Keeps a release that the node answered with an error, whatever error: the key still stands. Which errors are
+   * passing cannot be told from their text (Redis 6 wraps those of a script), and one command a pause, until the
+   * ttl has passed, is cheap also where the error is there to stay.
    */
-  settled(values: readonly string[]): void {
-    for (const value of values) {
-      const owed = this.#byValue.get(value);
-      if (owed !== undefined) this.add(owed);
-    }
-    if (this.#isOverdue) this.#forgetExpired();
+  #refused(value: string): void {
+    if (this.#isClosed) return;
+    this.#releases.defer(value);
+    const backoff = (this.#backoff ??= { timer: undefined, pauseMs: FIRST_RETRY_MS });
+    if (backoff.timer !== undefined) return;
+    backoff.timer = this.#environment.setBackgroundTimer(this.#retry, backoff.pauseMs);
+    backoff.pauseMs = Math.min(2 * backoff.pauseMs, LONGEST_RETRY_MS);
   }
 
-  #expireAt(atMs: number): void {
-    if (this.#expiry !== undefined) this.#environment.clearTimer(this.#expiry.timer);
-    const delayMs = Math.ceil(atMs - this.#environment.monotonicMs());
-    const timer = this.#environment.setBackgroundTimer(() => {
-      this.#expiry = undefined;
-      this.#forgetExpired();
-    }, delayMs);
-    this.#expiry = { timer, atMs };
-  }
-
-  /** Forgets those whose ttl has passed, unless something in flight could bring their keys back. */
-  #forgetExpired(): void {
-    this.#isOverdue = !this.#mayForget();
-    if (this.#isOverdue) return;
-    const nowMs = this.#environment.monotonicMs();
-    let nextMs = Infinity;
-    for (const [value, { untilMs }] of this.#byValue) {
-      if (untilMs <= nowMs) this.#byValue.delete(value);
-      else nextMs = Math.min(nextMs, untilMs);
+  /** A node that is down or silent meanwhile is sent all of them when it is back. */
+  readonly #retry = (): void => {
+    if (this.#backoff !== undefined) this.#backoff.timer = undefined;
+    const [next] = this.#releases;
+    if (next !== undefined && this.#mayBeAsked()) {
+      void this.#send(next);
+    } else {
+      this.#endBackoff();
+      this.sendOnReturn();
     }
-    if (this.#byValue.size > 0) this.#expireAt(nextMs);
-    else this.clear();
+  };
+
+  #endBackoff(): void {
+    if (this.#backoff?.timer !== undefined) this.#environment.clearTimer(this.#backoff.timer);
+    this.#backoff = undefined;
   }
 }

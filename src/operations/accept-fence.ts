@@ -1,3 +1,7 @@
+import { type Argument, Operation, type OperationOptions, strangeReply } from "./operation.js";
+import { queueReplyIn } from "./queue.js";
+import type { OperationScript } from "./script.js";
+
 /**
  * The acceptance of a fencing token, to be called by the scripts that have seen to it that the lock is, or
  * will be, held under `value`. A fence key holds a token and the value that it was accepted under: so a
@@ -36,3 +40,40 @@ local function acceptFence(keys, first, last, value, ttlMs, token)
   return largest < tonumber(token) and 'accepted' or string.format('%.0f', largest)
 end
 `;
+
+/** A fencing token, and where the nodes keep the largest that they accepted. */
+export interface Fence {
+  /** Whole, and below 2^53. */
+  readonly token: number;
+  /** One for each key of the lock, in their order. */
+  readonly keys: readonly string[];
+}
+
+export function fenced(
+  script: OperationScript,
+  keys: readonly string[],
+  value: string,
+  ttlMs: number,
+  fence: Fence,
+  options?: OperationOptions,
+): Operation {
+  return new Operation(script, [...keys, ...fence.keys], fencedArgs(value, ttlMs, fence), options);
+}
+
+/** The token as text: Lua would write 1.7e+15. */
+export function fencedArgs(value: string, ttlMs: number, fence: Fence): Argument[] {
+  return [value, ttlMs, String(fence.token)];
+}
+
+/**
+ * What a node that holds the lock answered to a token: that it accepted it, or the one that it has. Undefined
+ * where it does not hold the lock.
+ */
+export function answerIn(reply: unknown): "accepted" | number | undefined {
+  if (reply === "accepted") return reply;
+  if (queueReplyIn(reply) !== undefined) return undefined;
+  const token = typeof reply === "string" ? Number(reply) : reply;
+  if (token === 0) return undefined;
+  if (typeof token === "number" && Number.isSafeInteger(token) && token > 0) return token;
+  throw strangeReply(reply, "accepted, a token or 0");
+}

@@ -1,7 +1,8 @@
-import { acceptFence } from "./accept-fence.js";
 import { acquireScript } from "./acquire.js";
 import { operationScript } from "./script.js";
 import { valueOf } from "./value-of.js";
+import { Operation } from "./operation.js";
+import { acceptFence, type Fence, fenced } from "./accept-fence.js";
 
 /** All or nothing, but for a fence that may have risen: it may at any time. */
 export const acquireFencedScript = operationScript(
@@ -25,3 +26,15 @@ end
 `,
   [valueOf, acceptFence, ...acquireScript.definitions],
 );
+
+/** Takes every key for `value`, or none; with a fence, proposes its token. */
+export function acquireOperation(
+  keys: readonly string[],
+  value: string,
+  ttlMs: number,
+  fence?: Fence,
+): Operation {
+  const sets = { sets: value };
+  if (fence === undefined) return new Operation(acquireScript, keys, [value, ttlMs], sets);
+  return fenced(acquireFencedScript, keys, value, ttlMs, fence, sets);
+}

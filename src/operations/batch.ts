@@ -12,6 +12,7 @@ import { releaseScript } from "./release.js";
 import { script } from "./script.js";
 import { takeFencedScript } from "./take-fenced.js";
 import { takeScript } from "./take.js";
+import { type Argument, type Command, type Operation, strangeReply } from "./operation.js";
 
 const scripts = [
   acquireScript,
@@ -50,3 +51,42 @@ while at <= #batch do
 end
 return cjson.encode(replies)
 `);
+
+/** The last batch made: the nodes are mostly asked the same in a turn. */
+let lastBatch: { readonly operations: readonly Operation[]; readonly command: Command } | undefined;
+
+/** Several operations in one call. */
+export function batchOf(operations: readonly Operation[]): Command {
+  if (lastBatch !== undefined && isSame(lastBatch.operations, operations)) return lastBatch.command;
+  const keys: string[] = [];
+  const batch: Argument[] = [];
+  const sets: string[] = [];
+  for (const { script, keys: own, args, sets: value } of operations) {
+    if (value !== undefined) sets.push(value);
+    for (const key of own) keys.push(key);
+    batch.push(script.name, own.length, args.length, ...args);
+  }
+  const command = {
+    command: "evalsha",
+    args: [batchScript.sha1, keys.length, ...keys, JSON.stringify(batch)],
+    script: batchScript,
+    sets,
+  };
+  lastBatch = { operations, command };
+  return command;
+}
+
+function isSame(some: readonly Operation[], others: readonly Operation[]): boolean {
+  return some.length === others.length && some.every((one, index) => one === others[index]);
+}
+
+/** The replies to the operations of a batch, an error for each that failed. */
+export function repliesOf(batchReply: unknown): unknown[] {
+  const replies: unknown = typeof batchReply === "string" ? JSON.parse(batchReply) : undefined;
+  if (!Array.isArray(replies)) throw strangeReply(batchReply, "a string");
+  return replies.map((reply: unknown) =>
+    typeof reply === "object" && reply !== null && "err" in reply
+      ? Object.assign(new Error(String(reply.err)), { name: "ReplyError" })
+      : reply,
+  );
+}

@@ -1,6 +1,7 @@
-import { acceptFence } from "./accept-fence.js";
+import type { Operation } from "./operation.js";
 import { operationScript } from "./script.js";
 import { valueOf } from "./value-of.js";
+import { acceptFence, type Fence, fenced } from "./accept-fence.js";
 
 export const confirmFenceScript = operationScript(
   "confirmFence",
@@ -17,3 +18,13 @@ end
 `,
   [valueOf, acceptFence],
 );
+
+/** Proposes a token where every key holds `value`. */
+export function confirmFenceOperation(
+  keys: readonly string[],
+  value: string,
+  ttlMs: number,
+  fence: Fence,
+): Operation {
+  return fenced(confirmFenceScript, keys, value, ttlMs, fence);
+}

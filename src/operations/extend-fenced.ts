@@ -1,7 +1,8 @@
-import { acceptFence } from "./accept-fence.js";
 import { extendScript } from "./extend.js";
 import { operationScript } from "./script.js";
 import { valueOf } from "./value-of.js";
+import { Operation } from "./operation.js";
+import { acceptFence, type Fence, fenced } from "./accept-fence.js";
 
 /** Renews the fences as well, and gives them back to a node that lost them. */
 export const extendFencedScript = operationScript(
@@ -18,3 +19,15 @@ end
 `,
   [valueOf, acceptFence, ...extendScript.definitions],
 );
+
+/** Keeps every key that still holds `value` for `ttlMs` at least, or none. */
+export function extendOperation(
+  keys: readonly string[],
+  value: string,
+  ttlMs: number,
+  fence?: Fence,
+): Operation {
+  const options = { sets: value, requiresOwnValue: true } as const;
+  if (fence === undefined) return new Operation(extendScript, keys, [value, ttlMs], options);
+  return fenced(extendFencedScript, keys, value, ttlMs, fence, options);
+}

@@ -1,6 +1,9 @@
-import { line } from "./line.js";
+import { queue } from "./queue.js";
 import { operationScript, withShortcut } from "./script.js";
 import { valueOf } from "./value-of.js";
+import { Operation } from "./operation.js";
+import { locksOf, type QueueKeys } from "./queue.js";
+import { releaseOperation } from "./release.js";
 
 /** Releases what is still ours to the next in line, without a moment in which the key is free. */
 export const handOverScript = withShortcut(
@@ -19,7 +22,7 @@ local function handOver(keys, first, last, value)
   return failure or released
 end
 `,
-    [valueOf, line],
+    [valueOf, queue],
   ),
   `
 -- One lock for which nobody waits. A table is an error, which is not for here.
@@ -30,3 +33,18 @@ if #KEYS == 3 and redis.call('EXISTS', KEYS[2]) == 0 then
 end
 `,
 );
+
+/** Releases to the next in line. */
+export function handOverOperation(keys: QueueKeys, value: string): Operation {
+  return new Operation(handOverScript, keys, [value], {
+    resendUndecided: true,
+    otherwise: () => releaseOperation(locksOf(keys), value),
+  });
+}
+
+/** Why a hand-over could not call the next in line, if so. */
+export function failureIn(handOverReply: unknown): string | undefined {
+  return typeof handOverReply === "string" && Number.isNaN(Number(handOverReply))
+    ? handOverReply
+    : undefined;
+}

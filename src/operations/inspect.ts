@@ -1,4 +1,5 @@
 import { operationScript } from "./script.js";
+import { Operation } from "./operation.js";
 
 export const inspectScript = operationScript(
   "inspect",
@@ -15,3 +16,27 @@ local function inspect(keys, first, last)
 end
 `,
 );
+
+/** What a node holds under one key. */
+export interface FoundKey {
+  /** The Redis type: `none` where there is no key. */
+  readonly type: string;
+  /** Of a string. */
+  readonly value: string;
+  /** As PTTL: -2 for no key, -1 for no expiry. */
+  readonly pttl: number;
+}
+
+/** Reads what the keys hold. */
+export function inspectOperation(keys: readonly string[]): Operation {
+  return new Operation(inspectScript, keys, []);
+}
+
+/** What an inspection answers, for each key in their order; nothing for another answer. */
+export function foundIn(reply: unknown): FoundKey[] {
+  const rows: unknown[] = Array.isArray(reply) ? reply : [];
+  return rows.map((row) => {
+    const [type, value, pttl] = Array.isArray(row) ? (row as unknown[]) : [];
+    return { type: String(type), value: String(value), pttl: Number(pttl) };
+  });
+}

@@ -1,6 +1,8 @@
-import { line } from "./line.js";
+import { queue } from "./queue.js";
 import { operationScript } from "./script.js";
 import { valueOf } from "./value-of.js";
+import { Operation } from "./operation.js";
+import { argsOf, type QueueKeys, type Standing } from "./queue.js";
 
 export const joinScript = operationScript(
   "join",
@@ -17,5 +19,10 @@ local function join(keys, first, last, time, id, channel, graceMs, lifeMs)
   return lookAt(keys, first, last, atMs, tonumber(time), id)
 end
 `,
-  [valueOf, line],
+  [valueOf, queue],
 );
+
+/** Stands in line. */
+export function joinOperation(keys: QueueKeys, standing: Standing): Operation {
+  return new Operation(joinScript, keys, argsOf(standing), { requiresOwnValue: true });
+}

@@ -1,6 +1,8 @@
-import { line } from "./line.js";
+import { queue } from "./queue.js";
 import { operationScript } from "./script.js";
 import { valueOf } from "./value-of.js";
+import { Operation } from "./operation.js";
+import { type QueueKeys } from "./queue.js";
 
 export const leaveScript = operationScript(
   "leave",
@@ -20,5 +22,10 @@ local function leave(keys, first, last, id, holds)
   return 0
 end
 `,
-  [valueOf, line],
+  [valueOf, queue],
 );
+
+/** Leaves the line; what was reserved is freed for the waiter's lock where it holds one, or else passed on. */
+export function leaveOperation(keys: QueueKeys, id: string, holds: boolean): Operation {
+  return new Operation(leaveScript, keys, [id, holds ? 1 : 0], { requiresOwnValue: true });
+}

@@ -1,6 +1,8 @@
-import { line } from "./line.js";
+import { queue } from "./queue.js";
 import { operationScript } from "./script.js";
 import { valueOf } from "./value-of.js";
+import { Operation } from "./operation.js";
+import { type QueueKeys } from "./queue.js";
 
 /** Who waits for the keys. */
 export const lookScript = operationScript(
@@ -22,5 +24,10 @@ local function look(keys, first, last)
   return lines
 end
 `,
-  [valueOf, line],
+  [valueOf, queue],
 );
+
+/** Reads who waits. */
+export function lookOperation(keys: QueueKeys): Operation {
+  return new Operation(lookScript, keys, []);
+}

@@ -1,5 +1,6 @@
 import { operationScript } from "./script.js";
 import { valueOf } from "./value-of.js";
+import { Operation } from "./operation.js";
 
 /** Deletes what is still ours; another owner's key stays. */
 export const releaseScript = operationScript(
@@ -16,3 +17,8 @@ end
 `,
   [valueOf],
 );
+
+/** Deletes the keys that hold `value`. */
+export function releaseOperation(keys: readonly string[], value: string): Operation {
+  return new Operation(releaseScript, keys, [value], { resendUndecided: true });
+}

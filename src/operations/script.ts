@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { Argument, Command } from "./operation.js";
 
 /** A Lua script and the name under which EVALSHA knows it. */
 export interface Script {
@@ -16,6 +17,11 @@ export interface OperationScript extends Script {
   readonly name: string;
   /** The functions that it calls, and its own. */
   readonly definitions: readonly string[];
+  /** The command that does the same without a script, for the keys and arguments for which there is one. */
+  readonly plain?: (
+    keys: readonly string[],
+    args: readonly Argument[],
+  ) => Pick<Command, "command" | "args"> | undefined;
 }
 
 /** The same, but what `shortcut` can answer alone does not even define what the others need. */

@@ -2,6 +2,10 @@ import { acceptFence } from "./accept-fence.js";
 import { operationScript } from "./script.js";
 import { takeScript } from "./take.js";
 import { valueOf } from "./value-of.js";
+import { Operation } from "./operation.js";
+import { type Fence, fencedArgs } from "./accept-fence.js";
+import { acquireOperation } from "./acquire-fenced.js";
+import { argsOf, locksOf, type QueueKeys, type Standing } from "./queue.js";
 
 export const takeFencedScript = operationScript(
   "takeFenced",
@@ -20,3 +24,22 @@ end
 `,
   [valueOf, acceptFence, ...takeScript.definitions],
 );
+
+/** Acquires what is free, or reserved for this waiter; stands in line for what is not. */
+export function takeOperation(
+  keys: QueueKeys,
+  value: string,
+  ttlMs: number,
+  standing: Standing,
+  fence?: Fence,
+): Operation {
+  const rest = {
+    sets: value,
+    otherwise: () => acquireOperation(locksOf(keys), value, ttlMs, fence),
+  };
+  if (fence === undefined) {
+    return new Operation(takeScript, keys, [value, ttlMs, ...argsOf(standing)], rest);
+  }
+  const args = [...fencedArgs(value, ttlMs, fence), ...argsOf(standing)];
+  return new Operation(takeFencedScript, [...keys, ...fence.keys], args, rest);
+}

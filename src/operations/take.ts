@@ -1,4 +1,4 @@
-import { line } from "./line.js";
+import { queue } from "./queue.js";
 import { operationScript } from "./script.js";
 import { setAll } from "./set-all.js";
 import { valueOf } from "./value-of.js";
@@ -21,5 +21,5 @@ local function take(keys, first, last, value, ttlMs, time, id, channel, graceMs,
   return lookAt(keys, first, last, atMs, tonumber(time), id)
 end
 `,
-  [valueOf, line, setAll],
+  [valueOf, queue, setAll],
 );

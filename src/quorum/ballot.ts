@@ -67,7 +67,7 @@ export class Ballot implements Inquiry {
 
   /** Whether it grants something anew, for which a node that may have forgotten cannot vote. */
   get #isGuarded(): boolean {
-    return !this.operation.always && !this.operation.keeps;
+    return !this.operation.resendUndecided && !this.operation.requiresOwnValue;
   }
 
   /** Why the node votes against without being asked. */
@@ -93,7 +93,7 @@ export class Ballot implements Inquiry {
     connecting.then(
       () => {
         // A failed attempt's release may be on its way already: nothing may be sent behind it.
-        if (this.operation.always || this.isUndecided()) this.#askNow();
+        if (this.operation.resendUndecided || this.isUndecided()) this.#askNow();
         else this.#poll.count(this, new Abstention(this.node.name));
       },
       (error: unknown) => {

@@ -82,7 +82,7 @@ const CALLED_FOR_LINES = [
 /** Of Redis up to 7.0; of Redis from 7.2 on, and Valkey; of a command that was renamed. */
 const REFUSED_TO_SCRIPTS = /can't run this command|no permissions to run|unknown/i;
 
-type Told = Omit<NodeHealth, "findings">;
+type QueueReply = Omit<NodeHealth, "findings">;
 
 interface Refusal {
   readonly what: string;
@@ -91,7 +91,7 @@ interface Refusal {
 
 /** What one node said, and what it refused to say. */
 interface Checkup {
-  readonly told: Told;
+  readonly told: QueueReply;
   readonly refusals: readonly Refusal[];
   readonly isCluster: boolean;
   readonly lacksSocketTimeout: boolean;
@@ -347,7 +347,7 @@ function twins({ told }: Checkup, checkups: readonly Checkup[]): string[] {
 }
 
 function clockFinding(
-  { clockOffsetMs, latencyMs }: Told,
+  { clockOffsetMs, latencyMs }: QueueReply,
   checkups: readonly Checkup[],
   allowanceMs: number,
 ): string | undefined {

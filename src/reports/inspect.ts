@@ -1,12 +1,8 @@
 import type { Environment } from "../runtime/environment.js";
 import { asError } from "../errors.js";
 import type { Node } from "../nodes/node.js";
-import {
-  type FoundKey,
-  foundIn,
-  inspectOperation,
-  lookOperation,
-} from "../operations/operation.js";
+import { type FoundKey, foundIn, inspectOperation } from "../operations/inspect.js";
+import { lookOperation } from "../operations/look.js";
 import { holdOf, askOutsideVote } from "../nodes/ask-outside-vote.js";
 import { lineKeysOf, reservedFor } from "../waiting/queue-keys.js";
 

@@ -2,13 +2,15 @@ import type { Environment } from "../runtime/environment.js";
 import type { Lock } from "../lock.js";
 import { isAboutKeys } from "../nodes/coalescer.js";
 import type { Node } from "../nodes/node.js";
-import { failureIn, type LineKeys } from "../operations/operation.js";
+import { failureIn } from "../operations/hand-over.js";
+import type { QueueKeys } from "../operations/queue.js";
 import { NodeClocks } from "./node-clocks.js";
 import { Pace } from "./pace.js";
 import { lineKeysOf } from "./queue-keys.js";
 import { retry } from "./retry.js";
-import { WakeUps } from "./subscriptions.js";
-import { type Place, type Shared, type Wait, Waiter } from "./waiter.js";
+import { Subscriptions } from "./subscriptions.js";
+import type { Companions, Shared, Wait } from "./wait.js";
+import { Waiter } from "./waiter.js";
 
 /** A waiter between those who came before and after it; one without a waiter is where the line begins and ends. */
 class Link {
@@ -34,9 +36,9 @@ class Link {
  * Those of this process who wait for the same keys, in their order. Only the first of them stands in line on the nodes.
  * A list of links: one who enters mostly goes last, and who leaves may be anywhere.
  */
-class LocalQueue implements Place {
+class LocalQueue implements Companions {
   readonly #end = new Link();
-  lastAttempt: Place["lastAttempt"];
+  lastAttempt: Companions["lastAttempt"];
 
   get isEmpty(): boolean {
     return this.#end.after === this.#end;
@@ -81,7 +83,7 @@ export class LocalQueues {
     this.#shared = {
       nodes,
       environment,
-      wakeUps: new WakeUps(nodes, environment, report),
+      subscriptions: new Subscriptions(nodes, environment, report),
       clocks: new NodeClocks(environment),
       pace: new Pace(),
       onRefusal: this.#onRefusal,
@@ -89,7 +91,7 @@ export class LocalQueues {
   }
 
   /** The last attempt of those who wait for these keys already: a further one would be refused like it. */
-  lastAttempt(keys: readonly string[]): Place["lastAttempt"] {
+  lastAttempt(keys: readonly string[]): Companions["lastAttempt"] {
     return this.#lines.size === 0 ? undefined : this.#lines.get(nameOf(keys))?.lastAttempt;
   }
 
@@ -121,7 +123,7 @@ export class LocalQueues {
   }
 
   /** The keys of these locks' lines; undefined where there can be none, which is said once. */
-  keysFor(keys: readonly string[]): LineKeys | undefined {
+  keysFor(keys: readonly string[]): QueueKeys | undefined {
     const lineKeys = lineKeysOf(keys);
     if (lineKeys === undefined && !this.#hasSaidNoKeys) {
       this.#hasSaidNoKeys = true;
@@ -160,7 +162,7 @@ export class LocalQueues {
   }
 
   close(): void {
-    this.#shared.wakeUps.close();
+    this.#shared.subscriptions.close();
   }
 }
 

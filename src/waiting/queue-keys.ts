@@ -1,8 +1,8 @@
 import { companionKey } from "../operations/companion-key.js";
-import type { LineKeys } from "../operations/operation.js";
+import type { QueueKeys } from "../operations/queue.js";
 
 /** The keys of locks and of their lines, in threes; undefined where one of them can have no line. */
-export function lineKeysOf(keys: readonly string[]): LineKeys | undefined {
+export function lineKeysOf(keys: readonly string[]): QueueKeys | undefined {
   const all: string[] = [];
   for (const key of keys) {
     const order = companionKey(key, "line");

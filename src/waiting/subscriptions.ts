@@ -20,7 +20,7 @@ const MUTE_MS = 60_000;
 const PROBE = "";
 
 /** What a waiter is told. */
-export interface WakeUpListener {
+export interface QueueListener {
   /** The node calls it. */
   onWakeUp(node: Node): void;
   /** From now on, this node can call it. */
@@ -31,11 +31,20 @@ export interface WakeUpListener {
 
 /** A subscription to one node. */
 interface Ear {
+  readonly kind: "ear";
   subscription: Subscription | undefined;
+  /** Whether a message came through, and may still do so. */
+  isHeard: boolean;
   /** Since when it is not confirmed by the node; undefined where it is. */
   unconfirmedMs: number | undefined;
   /** The last probe, until something is heard; with when the node said that it published it. */
   probe: { publishedMs?: number } | undefined;
+}
+
+/** The node cannot be listened to. */
+interface Mute {
+  readonly kind: "mute";
+  readonly sinceMs: number;
 }
 
 /**
@@ -45,17 +54,14 @@ interface Ear {
  * A connection can die without a word, and a node may let a client subscribe but not publish. So the client publishes
  * to itself: a node counts as heard once a message came through, and for as long as one does.
  */
-export class WakeUps {
+export class Subscriptions {
   readonly #nodes: readonly Node[];
   readonly #environment: Environment;
   readonly #report: (error: Error, node: Node) => void;
   #channel: string | undefined;
-  readonly #ears = new Map<Node, Ear>();
-  readonly #open = new Set<Node>();
-  /** Those that cannot be heard, and since when. */
-  readonly #mute = new Map<Node, number>();
+  readonly #states = new Map<Node, Ear | Mute>();
   readonly #reported = new Set<Node>();
-  readonly #waiters = new Map<string, WakeUpListener>();
+  readonly #waiters = new Map<string, QueueListener>();
   #onChange: (() => void)[] = [];
   #idle: Timer | undefined;
   #probing: Timer | undefined;
@@ -87,13 +93,13 @@ export class WakeUps {
   }
 
   /** From now on, the waiter of this id is told who calls it. */
-  listenFor(id: string, listener: WakeUpListener): void {
+  listenFor(id: string, listener: QueueListener): void {
     this.#waiters.set(id, listener);
     if (this.#idle !== undefined) this.#environment.clearTimer(this.#idle);
     this.#idle = undefined;
     if (this.#closed) return;
     for (const node of this.#nodes) {
-      if (!this.#ears.has(node) && !this.#mute.has(node)) this.#subscribe(node);
+      if (!this.#states.has(node)) this.#subscribe(node);
     }
     if (this.#probing === undefined) this.#probeLater();
   }
@@ -106,13 +112,20 @@ export class WakeUps {
 
   /** Whether a quorum can call. */
   get isHeard(): boolean {
-    return this.#open.size >= quorumOf(this.#nodes.length);
+    return this.#count(isHeard) >= quorumOf(this.#nodes.length);
   }
 
   /** Whether a waiter may stand in line without waiting for subscriptions. */
   get isReady(): boolean {
-    const isAll = this.#open.size + this.#mute.size >= this.#nodes.length;
+    const isSettled = (state: Ear | Mute): boolean => state.kind === "mute" || isHeard(state);
+    const isAll = this.#count(isSettled) >= this.#nodes.length;
     return this.isHeard || isAll || this.#isGivenUp || this.#closed;
+  }
+
+  #count(has: (state: Ear | Mute) => boolean): number {
+    let count = 0;
+    for (const state of this.#states.values()) if (has(state)) count += 1;
+    return count;
   }
 
   /** Resolves once a quorum is heard, or no more will be, or it has waited for long enough, once for all. */
@@ -137,7 +150,8 @@ export class WakeUps {
 
   /** The channel by which a waiter can be called on this node; empty where it has to poll. */
   channelOn(node: Node): string {
-    return this.#open.has(node) ? this.#name : "";
+    const state = this.#states.get(node);
+    return state !== undefined && isHeard(state) ? this.#name : "";
   }
 
   close(): void {
@@ -151,19 +165,25 @@ export class WakeUps {
     }
     this.#idle = undefined;
     this.#probing = undefined;
-    for (const { subscription } of this.#ears.values()) subscription?.close();
-    this.#ears.clear();
-    this.#open.clear();
-    this.#mute.clear();
+    for (const state of this.#states.values()) {
+      if (state.kind === "ear") state.subscription?.close();
+    }
+    this.#states.clear();
     this.#isGivenUp = false;
     this.#changed();
   };
 
   #subscribe(node: Node): void {
     const unconfirmedMs = this.#environment.monotonicMs();
-    const ear: Ear = { subscription: undefined, unconfirmedMs, probe: undefined };
-    this.#ears.set(node, ear);
-    const isOurs = (): boolean => this.#ears.get(node) === ear;
+    const ear: Ear = {
+      kind: "ear",
+      subscription: undefined,
+      isHeard: false,
+      unconfirmedMs,
+      probe: undefined,
+    };
+    this.#states.set(node, ear);
+    const isOurs = (): boolean => this.#states.get(node) === ear;
     try {
       ear.subscription = node.subscribe(this.#name, {
         onOpen: () => {
@@ -174,7 +194,7 @@ export class WakeUps {
         onLoss: (error) => {
           if (!isOurs()) return;
           if (isRefusal(error)) this.#isMute(node, error);
-          else this.#lost(node, ear);
+          else this.#lost(ear);
         },
         onMessage: (message) => {
           if (isOurs()) this.#heard(node, ear);
@@ -189,22 +209,22 @@ export class WakeUps {
 
   #heard(node: Node, ear: Ear): void {
     ear.probe = undefined;
-    if (this.#open.has(node)) return;
-    this.#open.add(node);
+    if (ear.isHeard) return;
+    ear.isHeard = true;
     this.#changed();
     for (const waiter of this.#waiters.values()) waiter.onHeard(node);
   }
 
-  #lost(node: Node, ear: Ear): void {
+  #lost(ear: Ear): void {
+    const wasHeard = this.isHeard;
     ear.unconfirmedMs ??= this.#environment.monotonicMs();
     ear.probe = undefined;
-    this.#unhear(node);
+    ear.isHeard = false;
+    this.#afterLoss(wasHeard);
   }
 
-  /** Those who were to be called by a quorum have to poll now. */
-  #unhear(node: Node): void {
-    const wasHeard = this.isHeard;
-    this.#open.delete(node);
+  /** Those who were to be called by a quorum have to poll, where there is none any more. */
+  #afterLoss(wasHeard: boolean): void {
     if (wasHeard === this.isHeard) return;
     for (const waiter of this.#waiters.values()) waiter.onUnheard();
   }
@@ -217,7 +237,7 @@ export class WakeUps {
         probe.publishedMs = this.#environment.monotonicMs();
       },
       (error: unknown) => {
-        if (this.#ears.get(node) !== ear || ear.probe !== probe) return;
+        if (this.#states.get(node) !== ear || ear.probe !== probe) return;
         if (isRefusal(error)) this.#isMute(node, error);
         else ear.probe = undefined;
       },
@@ -241,11 +261,10 @@ export class WakeUps {
     const nowMs = this.#environment.monotonicMs();
     const isLongAgo = (atMs: number | undefined, ms: number): boolean =>
       atMs !== undefined && nowMs - atMs >= ms;
-    const ear = this.#ears.get(node);
-    if (ear === undefined) {
-      if (!isLongAgo(this.#mute.get(node), MUTE_MS)) return;
-      this.#mute.delete(node);
-      this.#subscribe(node);
+    const ear = this.#states.get(node);
+    if (ear === undefined) return;
+    if (ear.kind === "mute") {
+      if (isLongAgo(ear.sinceMs, MUTE_MS)) this.#subscribe(node);
     } else if (
       isLongAgo(ear.probe?.publishedMs, DEAF_MS) ||
       isLongAgo(ear.unconfirmedMs, UNCONFIRMED_MS)
@@ -258,14 +277,16 @@ export class WakeUps {
   }
 
   #drop(node: Node): void {
-    this.#ears.get(node)?.subscription?.close();
-    this.#ears.delete(node);
-    this.#unhear(node);
+    const wasHeard = this.isHeard;
+    const state = this.#states.get(node);
+    if (state?.kind === "ear") state.subscription?.close();
+    this.#states.delete(node);
+    this.#afterLoss(wasHeard);
   }
 
   #isMute(node: Node, cause?: Error): void {
     this.#drop(node);
-    this.#mute.set(node, this.#environment.monotonicMs());
+    this.#states.set(node, { kind: "mute", sinceMs: this.#environment.monotonicMs() });
     this.#changed();
     if (this.#reported.has(node)) return;
     this.#reported.add(node);
@@ -285,6 +306,10 @@ export class WakeUps {
     this.#onChange = [];
     for (const watch of watchers) watch();
   }
+}
+
+function isHeard(state: Ear | Mute): boolean {
+  return state.kind === "ear" && state.isHeard;
 }
 
 /** Whether the node itself said no, and not just for the moment. */

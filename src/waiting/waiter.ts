@@ -1,84 +1,34 @@
-import { type Environment, type Instant, sleep } from "../runtime/environment.js";
+import { sleep } from "../runtime/environment.js";
 import { isHeld, ResourceLockedError } from "../errors.js";
-import type { History } from "../quorum/history.js";
 import type { Lock } from "../lock.js";
 import type { Node } from "../nodes/node.js";
-import {
-  joinOperation,
-  leaveOperation,
-  type LineKeys,
-  type Operation,
-  type Standing,
-  type Told,
-  toldBy,
-} from "../operations/operation.js";
+import { joinOperation } from "../operations/join.js";
+import { leaveOperation } from "../operations/leave.js";
+import type { Operation } from "../operations/operation.js";
+import { type QueueReply, type Standing, queueReplyIn } from "../operations/queue.js";
 import { isRefusal } from "../quorum/ballot.js";
 import { quorumOf, Round } from "../quorum/round.js";
-import type { NodeClocks } from "./node-clocks.js";
-import type { Pace } from "./pace.js";
-import type { WakeUpListener, WakeUps } from "./subscriptions.js";
+import type { Companions, Shared, Stand, Wait } from "./wait.js";
+import {
+  attemptAtMs,
+  graceMs,
+  LONGEST_GRACE_MS,
+  nextPoll,
+  type Place,
+  type Poll,
+  rankIn,
+  splitPauseMs,
+} from "./schedule.js";
+import type { QueueListener } from "./subscriptions.js";
 
-/** What a key is kept for, for who is next: three of its slowest recent round trips and so many ms. */
-const GRACE_MS = 50;
-const LEAST_GRACE_MS = 100;
-const LONGEST_GRACE_MS = 1000;
-/** One who is not called asks again after so long at the least. */
-const LEAST_POLL_MS = 1;
-/** How much later it asks each time that the line stands still: the key is kept for who is next until it asks. */
-const NEXT_POLL_GROWTH = 1.25;
-const POLL_GROWTH = 2;
-/** After votes that were split, the first in line tries again after so long at the least. */
-const LEAST_SPLIT_MS = 2;
 /** A key has expired once the node's clock, in whole ms, is beyond its expiry. */
 const EXPIRY_MS = 2;
 
-/** A call that waits, and how it attempts. */
-export interface Wait {
-  /** Of the locks that it waits for. */
-  readonly keys: readonly string[];
-  readonly lineKeys: LineKeys;
-  /** When it was asked for: who comes first is served first. */
-  readonly start: Instant;
-  readonly history: History;
-  readonly retries: number;
-  /** Ms to the next attempt of the retry timer, anew each time; and the most that this may be. */
-  readonly nextDelayMs: () => number;
-  readonly mostDelayMs: number;
-  readonly timeLeftMs: () => number;
-  readonly nodeTimeoutMs: (node: Node) => number;
-  readonly signals: readonly AbortSignal[];
-  /** Attempts; with `stand` as one who stands in line. */
-  readonly attempt: (stand: Stand | undefined) => Promise<Lock | undefined>;
-  /** Gives a node the key of the lock that was acquired, where it is free there. */
-  readonly give: (lock: Lock, node: Node) => void;
-}
-
-/** How a waiter's attempt differs. */
-export interface Stand {
-  readonly keys: LineKeys;
-  readonly standing: (node: Node) => Standing;
-  /** Told what each node says that refuses it. */
-  readonly onTold: (node: Node, told: Told) => void;
-}
-
-/** What the waiters of one Redlock share. */
-export interface Shared {
-  readonly nodes: readonly Node[];
-  readonly environment: Environment;
-  readonly wakeUps: WakeUps;
-  readonly clocks: NodeClocks;
-  readonly pace: Pace;
-  /** Told of each node that refuses a place in line, and why. */
-  readonly onRefusal: (error: Error, node: Node) => void;
-}
-
-/** A waiter's place among those of its process who wait for the same. */
-export interface Place {
-  /** Makes the first attempt soon. */
-  hurry(): void;
-  /** Of any of them. */
-  lastAttempt: { readonly round: Round; readonly atMs: number } | undefined;
-}
+/**
+ * `local`: behind others of its process. `joining`: asks the nodes how they are. `queued`: has a ticket, and stands
+ * in the queue on the nodes. `left`: has the lock, or waits no longer.
+ */
+type State = "local" | "joining" | "queued" | "left";
 
 /** What a join is refused with; nobody outside sees it. */
 const held = new ResourceLockedError("held");
@@ -87,24 +37,21 @@ const held = new ResourceLockedError("held");
  * One call that waits: attempts when its retry timer says so and, while it stands in line on the nodes,
  * when they say that it is next, or what is in its way should have expired.
  */
-export class Waiter implements WakeUpListener {
+export class Waiter implements QueueListener {
   readonly #wait: Wait;
-  readonly #place: Place;
+  readonly #companions: Companions;
   readonly #shared: Shared;
   readonly #id: string;
-  /** By the nodes' clocks; drawn once, when it first stands in line on the nodes. */
-  #ticketMs: number | undefined;
-  #isStanding = false;
+  #state: State = "local";
+  /** By the nodes' clocks; drawn once, when it is queued. */
+  #ticketMs = 0;
   #isAttempting = false;
   /** Nodes on which it stands as one who polls, though they can call it by now. */
   readonly #heardBy = new Set<Node>();
-  /** When each node's keys should be free, and how many stand before. */
-  readonly #told = new Map<Node, { readonly freeMs: number; readonly rank: number }>();
+  readonly #told = new Map<Node, Place>();
   readonly #wokenBy = new Set<Node>();
   #attemptAtMs = Infinity;
-  /** For one who is not called: how many stood before it, and for how long it did not ask then. */
-  #rank = Infinity;
-  #stillMs = 0;
+  #poll: Poll | undefined;
   /** Of its last attempt; and whether it made that as one who stands in line. */
   #lastRound: Round | undefined;
   #lastStood = false;
@@ -114,13 +61,12 @@ export class Waiter implements WakeUpListener {
   /** By an attempt that the retry timer did not start. */
   #given: Lock | undefined;
   #hasTicked = false;
-  #hasLeft = false;
 
-  constructor(wait: Wait, place: Place, shared: Shared) {
+  constructor(wait: Wait, companions: Companions, shared: Shared) {
     this.#wait = wait;
-    this.#place = place;
+    this.#companions = companions;
     this.#shared = shared;
-    this.#id = shared.wakeUps.newId();
+    this.#id = shared.subscriptions.newId();
   }
 
   /** When it was asked for, by the monotonic clock. */
@@ -138,7 +84,7 @@ export class Waiter implements WakeUpListener {
       const nowMs = environment.monotonicMs();
       const leftMs = timeLeftMs();
       // Behind others of its process it only counts its retries, and need not where they are without end.
-      if (this.#isStanding || retries < Infinity) tickMs ??= nowMs + nextDelayMs();
+      if (!this.#is("local") || retries < Infinity) tickMs ??= nowMs + nextDelayMs();
       if (leftMs <= 0) return false;
       if (tickMs !== undefined && nowMs >= tickMs) return true;
       if (nowMs >= this.#attemptAtMs) {
@@ -162,18 +108,18 @@ export class Waiter implements WakeUpListener {
       this.#hasTicked = false;
       return this.#given;
     }
-    const { lastAttempt } = this.#place;
-    if (this.#isStanding || lastAttempt === undefined) return this.#attempt();
+    const { lastAttempt } = this.#companions;
+    if (!this.#is("local") || lastAttempt === undefined) return this.#attempt();
     this.#wait.history.add(lastAttempt.round);
     const agoMs = this.#shared.environment.monotonicMs() - lastAttempt.atMs;
-    if (agoMs >= this.#wait.nextDelayMs()) this.#place.hurry();
+    if (agoMs >= this.#wait.nextDelayMs()) this.#companions.hurry();
     return undefined;
   }
 
   /** Stands in line on the nodes, unless it does. */
   stand(): void {
-    if (this.#isStanding) return;
-    this.#isStanding = true;
+    if (!this.#is("local")) return;
+    this.#state = "joining";
     this.#wake?.();
     void this.#stand();
   }
@@ -187,10 +133,11 @@ export class Waiter implements WakeUpListener {
    * line, it is out already on the nodes that were for it, and is given what the others hand over to it too late.
    */
   leave(lock: Lock | undefined): void {
-    this.#hasLeft = true;
-    if (this.#ticketMs === undefined) return;
-    this.#shared.wakeUps.forget(this.#id);
-    const { last } = this.#wait.history;
+    const wasQueued = this.#is("queued");
+    this.#state = "left";
+    if (!wasQueued) return;
+    this.#shared.subscriptions.forget(this.#id);
+    const last = this.#lastRound;
     const leave = leaveOperation(this.#wait.lineKeys, this.#id, false);
     if (lock === undefined || !this.#lastStood || last === undefined) {
       for (const node of this.#shared.nodes) tell(node, leave);
@@ -208,14 +155,15 @@ export class Waiter implements WakeUpListener {
   }
 
   async #stand(): Promise<void> {
-    const { wakeUps, clocks } = this.#shared;
-    wakeUps.listenFor(this.#id, this);
-    if (!wakeUps.isReady) await wakeUps.ready(this.#nodeTimeoutMs);
-    if (clocks.offsetMs() === undefined && !this.#hasLeft) await this.#ask("");
-    if (this.#hasLeft) {
-      wakeUps.forget(this.#id);
+    const { subscriptions, clocks } = this.#shared;
+    subscriptions.listenFor(this.#id, this);
+    if (!subscriptions.isReady) await subscriptions.ready(this.#nodeTimeoutMs);
+    if (clocks.offsetMs() === undefined && !this.#is("left")) await this.#ask("");
+    if (this.#is("left")) {
+      subscriptions.forget(this.#id);
       return;
     }
+    this.#state = "queued";
     this.#ticketMs = Math.round(this.#wait.start.wallMs + (clocks.offsetMs() ?? 0));
     await this.#ask(this.#id);
     this.#expect();
@@ -231,7 +179,7 @@ export class Waiter implements WakeUpListener {
         nodes,
         operation: (node) => joinOperation(lineKeys, { ...this.#standing(node), id }),
         judge: (reply, node) => {
-          const told = toldBy(reply);
+          const told = queueReplyIn(reply);
           if (told !== undefined) this.#onTold(node, told, askedMs);
           return told?.isOpen === true ? undefined : held;
         },
@@ -255,19 +203,18 @@ export class Waiter implements WakeUpListener {
     const stand = this.#asStanding(atMs);
     this.#lastStood = stand !== undefined;
     this.#isAttempting = true;
-    const attempt = this.#wait.attempt(stand);
-    // The first of it: in the history, a second round of a fenced attempt takes its place.
-    const round = this.#wait.history.last;
-    this.#lastRound = round;
-    if (round !== undefined) this.#place.lastAttempt = { round, atMs };
-    const lock = await attempt.finally(() => {
+    const onRound = (round: Round): void => {
+      this.#lastRound = round;
+      this.#companions.lastAttempt = { round, atMs };
+    };
+    const lock = await this.#wait.attempt(stand, onRound).finally(() => {
       this.#isAttempting = false;
     });
     this.#shared.pace.note(environment.monotonicMs() - atMs);
     if (lock !== undefined) return lock;
     this.#expect();
     this.#standAsHeard();
-    if (round !== undefined) void this.#comeBack(round);
+    if (this.#lastRound !== undefined) void this.#comeBack(this.#lastRound);
     return undefined;
   }
 
@@ -278,18 +225,17 @@ export class Waiter implements WakeUpListener {
    */
   async #comeBack(failed: Round): Promise<void> {
     await failed.complete();
-    if (this.#hasLeft || this.#ticketMs === undefined) return;
+    if (!this.#is("queued")) return;
     // A later attempt's take has put it into the line, or out of it.
     if (this.#lastRound !== failed) return;
     if (failed.ballots.every(({ vote }) => vote !== "for")) return;
     await this.#ask(this.#id);
-    const { pace } = this.#shared;
-    this.#splitMs = Math.max(2 * this.#splitMs, 2 * pace.slowestMs, LEAST_SPLIT_MS);
+    this.#splitMs = splitPauseMs(this.#splitMs, this.#shared.pace.slowestMs);
     if (this.#splitMs < this.#wait.mostDelayMs) this.#expect(this.#splitMs);
   }
 
   #asStanding(askedMs: number): Stand | undefined {
-    if (this.#ticketMs === undefined) return undefined;
+    if (!this.#is("queued")) return undefined;
     return {
       keys: this.#wait.lineKeys,
       standing: (node) => this.#standing(node),
@@ -300,19 +246,15 @@ export class Waiter implements WakeUpListener {
   }
 
   #standing(node: Node): Standing {
-    const { wakeUps, pace } = this.#shared;
-    const channel = wakeUps.channelOn(node);
-    const graceMs = Math.min(
-      Math.max(3 * pace.slowestMs + GRACE_MS, LEAST_GRACE_MS),
-      LONGEST_GRACE_MS,
-    );
+    const { subscriptions, pace } = this.#shared;
+    const channel = subscriptions.channelOn(node);
     const nodeTimeoutMs = this.#nodeTimeoutMs;
     const pollMs = this.#wait.mostDelayMs + nodeTimeoutMs;
     return {
-      ticketMs: this.#ticketMs ?? 0,
+      ticketMs: this.#ticketMs,
       id: this.#id,
       channel,
-      graceMs: Math.ceil(channel === "" ? pollMs : graceMs),
+      graceMs: Math.ceil(channel === "" ? pollMs : graceMs(pace.slowestMs)),
       lifeMs: Math.ceil(pollMs + nodeTimeoutMs + LONGEST_GRACE_MS),
     };
   }
@@ -321,7 +263,11 @@ export class Waiter implements WakeUpListener {
     return Math.max(...this.#shared.nodes.map(this.#wait.nodeTimeoutMs));
   }
 
-  #onTold(node: Node, { isOpen, leftMs = Infinity, nodeMs, rank }: Told, askedMs: number): void {
+  #onTold(
+    node: Node,
+    { isOpen, leftMs = Infinity, nodeMs, rank }: QueueReply,
+    askedMs: number,
+  ): void {
     const { clocks, environment } = this.#shared;
     const nowMs = environment.monotonicMs();
     clocks.note(node, nodeMs, (nowMs - askedMs) / 2);
@@ -337,7 +283,7 @@ export class Waiter implements WakeUpListener {
   }
 
   onHeard(node: Node): void {
-    if (this.#ticketMs === undefined) return;
+    if (!this.#is("queued")) return;
     this.#heardBy.add(node);
     // Behind an attempt that gets the lock it would stand in line for a lock that it has.
     if (!this.#isAttempting) this.#standAsHeard();
@@ -347,7 +293,7 @@ export class Waiter implements WakeUpListener {
   #standAsHeard(): void {
     const nodes = [...this.#heardBy];
     this.#heardBy.clear();
-    if (nodes.length === 0 || this.#hasLeft) return;
+    if (nodes.length === 0 || !this.#is("queued")) return;
     void this.#ask(this.#id, nodes).then(() => {
       this.#expect();
     });
@@ -355,31 +301,30 @@ export class Waiter implements WakeUpListener {
 
   /** It stands in line as one who is called, and has to do so as one who polls. */
   onUnheard(): void {
-    if (this.#ticketMs !== undefined) this.hurry();
+    if (this.#is("queued")) this.hurry();
   }
 
   /**
-   * Attempts when a quorum of the nodes should be free; the later, the more stand before it. One who is not
-   * called asks again the sooner, the nearer its turn is, and the later, the longer the line stands still.
+   * Attempts when a quorum of the nodes should be free; and, where it is not called, when it has to ask again.
    *
-   * @param pauseMs before the first in line attempts, and once more for each that stands before
+   * @param pauseMs before the first in the queue attempts, and once more for each that stands before
    */
   #expect(pauseMs = 0): void {
-    const { nodes, pace, wakeUps, environment } = this.#shared;
-    const told = [...this.#told.values()].sort((a, b) => a.freeMs - b.freeMs);
-    const last = told[quorumOf(nodes.length) - 1];
-    if (last === undefined) return;
-    const rank = Math.min(...told.map((one) => one.rank));
-    if (last.freeMs < Infinity) {
-      const spreadMs = rank * Math.max(pace.slowestMs, 1, pauseMs) + pauseMs;
-      this.#attemptWithin(last.freeMs + spreadMs - environment.monotonicMs());
-    }
-    if (wakeUps.isHeard) return;
-    const growth = rank === 0 ? NEXT_POLL_GROWTH : POLL_GROWTH;
-    this.#stillMs =
-      rank === this.#rank ? growth * this.#stillMs : Math.max(LEAST_POLL_MS, pace.slowestMs);
-    this.#rank = rank;
-    this.#attemptWithin(this.#stillMs * (rank + 1));
+    const { nodes, pace, subscriptions, environment } = this.#shared;
+    const places = [...this.#told.values()];
+    const quorum = quorumOf(nodes.length);
+    if (places.length < quorum) return;
+    const { slowestMs } = pace;
+    const atMs = attemptAtMs(places, quorum, slowestMs, pauseMs);
+    if (atMs < Infinity) this.#attemptWithin(atMs - environment.monotonicMs());
+    if (subscriptions.isHeard) return;
+    this.#poll = nextPoll(this.#poll, rankIn(places), slowestMs);
+    this.#attemptWithin(this.#poll.stillMs * (this.#poll.rank + 1));
+  }
+
+  /** Asked anew each time: what it awaits may change it. */
+  #is(state: State): boolean {
+    return this.#state === state;
   }
 
   #attemptWithin(ms: number): void {

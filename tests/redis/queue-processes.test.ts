@@ -181,15 +181,18 @@ describe("a process that is killed", () => {
 test("a process that is stopped while it waits costs the others one grace, not one each turn", async () => {
   const TURNS = 20;
   const resource = fresh();
+  // Nobody is told when the grace is over: those behind ask again by their retry timer.
+  const retries = { retryCount: -1, retryDelay: 100, retryJitter: 50 };
+  const redlocks = [await another(retries), await another(retries)];
+  const startMs = performance.now();
+  await takeTurns(redlocks, fresh(), TURNS / 2);
+  const usualMs = performance.now() - startMs;
   const lock = await observer.acquire(resource, 60_000);
   const { child } = await run(
     resource,
     `void new Redlock(clients, endless).acquire(resource, 30_000);`,
   );
   await untilWaiting(observer, resource, 1);
-  // Nobody is told when the grace is over: those behind ask again by their retry timer.
-  const retries = { retryCount: -1, retryDelay: 100, retryJitter: 50 };
-  const redlocks = [await another(retries), await another(retries)];
   const turns = takeTurns(redlocks, resource, TURNS / 2);
   await untilWaiting(observer, resource, 3);
   child.kill("SIGSTOP");
@@ -205,7 +208,8 @@ test("a process that is stopped while it waits costs the others one grace, not o
   expect(order).toHaveLength(TURNS);
   expect(mostAtOnce).toBe(1);
   expect(tookMs).toBeGreaterThan(GRACE_MS - 20);
-  expect(tookMs).toBeLessThan((TURNS * GRACE_MS) / 2);
+  // A busy machine takes longer over the turns themselves.
+  expect(tookMs).toBeLessThan((TURNS * GRACE_MS) / 2 + 2 * usualMs);
 });
 
 test("a program that waited in line, and quits its own clients, ends by itself", async () => {

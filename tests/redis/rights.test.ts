@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/g
 import { ask, type RedisServer, startServers, stopAll } from "../support/servers.js";
 import { Redlock } from "../../src/index.js";
 import { untilWaiting } from "../support/line.js";
-import { defined, fresh, rejection, valuesOn } from "../support/nodes.js";
+import { defined, fresh, rejection, untilHeld, valuesOn } from "../support/nodes.js";
 
 /** Redis 6 and 7.0, and what came after them. */
 const REFUSED = /can't run this command|no permissions to run/;
@@ -45,6 +45,7 @@ describe("a user without the right to GET", () => {
   ])("cannot release a lock on %s, and is told so", async (_, count, settings) => {
     const resources = Array.from({ length: count }, () => fresh());
     const lock = await redlock.acquire(resources, 60_000, settings);
+    await untilHeld(servers, lock);
     await setRights("-get");
     const error = await rejection(redlock.release(lock, settings));
     expect(error.code).toBe("ERR_REDLOCK_QUORUM");
@@ -62,6 +63,7 @@ describe("a user without the right to GET", () => {
       redlock.acquire(resource, 60_000, { retryCount: -1, signal: giveUp.signal }),
     );
     await untilWaiting(redlock, resource, 1);
+    await untilHeld(servers, lock);
     await setRights("-get");
     const error = await rejection(lock.release());
     expect(error.message).toMatch(REFUSED);

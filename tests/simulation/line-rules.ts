@@ -91,9 +91,9 @@ export const LINE_RULES: readonly LineRule[] = [
     name: "the key is kept for as long as the one who is next needs to come",
     isLong: true,
     simpler: {
-      file: "waiting/waiter.ts",
-      from: "Math.max(3 * pace.slowestMs + GRACE_MS, LEAST_GRACE_MS)",
-      to: "Math.max(0 * pace.slowestMs + GRACE_MS, LEAST_GRACE_MS)",
+      file: "waiting/schedule.ts",
+      from: "Math.max(3 * slowestMs + GRACE_MS, LEAST_GRACE_MS)",
+      to: "Math.max(0 * slowestMs + GRACE_MS, LEAST_GRACE_MS)",
     },
     // One is far away from all nodes: its turn takes it four ways there or back, 300 ms. Others come anew
     // whenever the key is free.
@@ -112,7 +112,7 @@ export const LINE_RULES: readonly LineRule[] = [
   {
     name: "who hears nothing is passed over",
     simpler: {
-      file: "operations/line.ts",
+      file: "operations/queue.ts",
       from: "redis.call('PUBLISH', channel, id) > 0)",
       to: "redis.call('PUBLISH', channel, id) >= 0)",
     },
@@ -134,7 +134,7 @@ export const LINE_RULES: readonly LineRule[] = [
   {
     name: "who was called is out of the line until it asks again",
     simpler: {
-      file: "operations/line.ts",
+      file: "operations/queue.ts",
       from: "      stepOut(order, alive, id)\n      if hears",
       to: "      if not hears then stepOut(order, alive, id) end\n      if hears",
     },
@@ -177,7 +177,7 @@ export const LINE_RULES: readonly LineRule[] = [
   {
     name: "who waits for several stands only in the lines of what is in its way",
     simpler: {
-      file: "operations/line.ts",
+      file: "operations/queue.ts",
       from: "if isOpen or not mayTake(valueOf(keys[i]), tonumber(time), id) then",
       to: "if true then",
     },
@@ -209,9 +209,9 @@ export const LINE_RULES: readonly LineRule[] = [
   {
     name: "the more often votes were split, the longer is the pause",
     simpler: {
-      file: "waiting/waiter.ts",
-      from: "Math.max(2 * this.#splitMs, 2 * pace.slowestMs, LEAST_SPLIT_MS)",
-      to: "Math.max(0 * this.#splitMs, 2 * pace.slowestMs, LEAST_SPLIT_MS)",
+      file: "waiting/schedule.ts",
+      from: "Math.max(2 * lastMs, 2 * slowestMs, LEAST_SPLIT_MS)",
+      to: "Math.max(0 * lastMs, 2 * slowestMs, LEAST_SPLIT_MS)",
     },
     // The nodes that are held back let it stand in line, and give no votes for their guard time.
     options: {
@@ -256,7 +256,7 @@ export const LINE_RULES: readonly LineRule[] = [
   {
     name: "where calling fails, the key is deleted",
     simpler: {
-      file: "operations/line.ts",
+      file: "operations/queue.ts",
       from: "local ok, result = pcall(reserve, key, order, alive, except)",
       to: "local ok, result = true, reserve(key, order, alive, except)",
     },

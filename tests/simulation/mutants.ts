@@ -106,7 +106,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "a late yes counted",
-    "quorum/round.ts",
+    "quorum/ballot.ts",
     "this.timeoutMs = poll.question.nodeTimeoutMs(node);",
     "this.timeoutMs = 1.5 * poll.question.nodeTimeoutMs(node);",
   ),
@@ -160,11 +160,16 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "an adopted lock trusts its expiration",
-    "redlock.ts",
+    "algorithm/adopt.ts",
     "lease: Lease.adopted(environment),",
     "lease: Lease.held(environment, { since: { monotonicMs: environment.monotonicMs(), wallMs: expiration - ttl }, ttlMs: ttl, driftMs: 0 }),",
   ),
-  m("nothing is owed", "nodes/node.ts", "if (this.#keepsOwed) this.#owed.add(release);", ""),
+  m(
+    "nothing is pending",
+    "nodes/pending-releases.ts",
+    "if (!this.#isClosed) this.#releases.add(release);",
+    "",
+  ),
   m(
     "a release does not end the lease",
     "algorithm/lease.ts",
@@ -241,9 +246,9 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "a node that was down at the grant is not given the key on its return",
-    "nodes/node.ts",
-    'if (this.refusal() === undefined && this.#connection.state === "ready") {\n      owed.give();\n    } else {',
-    'if (this.refusal() === undefined && this.#connection.state === "ready") {\n      owed.give();\n    } else if (owed.ttlMs < 0) {',
+    "nodes/pending-releases.ts",
+    'if (this.#mayBeAsked() && this.#connection.state === "ready") {\n      key.give();\n    } else {',
+    'if (this.#mayBeAsked() && this.#connection.state === "ready") {\n      key.give();\n    } else if (key.ttlMs < 0) {',
   ),
   m(
     "a key is given after its release",
@@ -285,9 +290,9 @@ export const FOUND: readonly Mutant[] = [
   ),
   m(
     "no debt is paid beside another",
-    "nodes/node.ts",
+    "nodes/pending-releases.ts",
     'if (this.#connection.state !== "ready") return;\n    for',
-    'if (this.#connection.state !== "ready" || this.#inPayment.size > 0) return;\n    for',
+    'if (this.#connection.state !== "ready" || this.#onTheirWay.size > 0) return;\n    for',
   ),
   m(
     "a failed extension lengthens no debt",
@@ -297,15 +302,15 @@ export const FOUND: readonly Mutant[] = [
   ),
   m(
     "a debt is forgotten while a command is in flight",
-    "nodes/node.ts",
+    "nodes/pending-releases.ts",
     "() => this.#setting === 0",
     "() => true",
   ),
   m(
     "a closed Redlock keeps debts",
-    "nodes/node.ts",
-    "if (this.#keepsOwed) this.#owed.add",
-    "this.#owed.add",
+    "nodes/pending-releases.ts",
+    "if (!this.#isClosed) this.#releases.add",
+    "this.#releases.add",
   ),
   m(
     "an abort does not end the look at the keys",

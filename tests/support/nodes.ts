@@ -1,4 +1,4 @@
-import type { ExecutionError } from "../../src/index.js";
+import type { ExecutionError, Lock } from "../../src/index.js";
 import { Redis } from "ioredis";
 import { ask, type RedisServer, until } from "./servers.js";
 import { takeScript } from "../../src/operations/take.js";
@@ -28,6 +28,20 @@ export async function untilFree(servers: readonly RedisServer[], key: string): P
     5000,
     () => `${key} is still there`,
   );
+}
+
+/** A lock is given to every node; on those that were late it is a moment after the grant. */
+export async function untilHeld(
+  servers: readonly RedisServer[],
+  { resources, value }: Lock,
+): Promise<void> {
+  for (const resource of resources) {
+    await until(
+      async () => (await valuesOn(servers, resource)).every((found) => found === value),
+      5000,
+      () => `${resource} is not held on every server`,
+    );
+  }
 }
 
 /** A connected client of each server, that keeps a list of what it was asked to send. */

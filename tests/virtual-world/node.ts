@@ -17,7 +17,7 @@ export class SimulatedNode {
   /** A command for which it has only an error. */
   refuses: string | undefined;
   refusal = "NOPERM this user has no permissions to run the command";
-  /** Told before and after each command. */
+  /** QueueReply before and after each command. */
   onExecute:
     | ((node: SimulatedNode, command: string, args: readonly string[], run: () => Reply) => Reply)
     | undefined;

@@ -40,7 +40,7 @@ export class World {
   nowMs = 0;
   /** How many things happened. */
   events = 0;
-  /** Told before and after each turn of an actor, and after everything else. */
+  /** QueueReply before and after each turn of an actor, and after everything else. */
   onBefore: ((actor: Actor) => void) | undefined;
   onAfter: ((actor: Actor | undefined) => void) | undefined;
   readonly #heap: Happening[] = [];

@@ -75,7 +75,7 @@ describe("the exhaustive search", () => {
       rule: "only the owner",
     },
     {
-      bug: "nothing is owed",
+      bug: "nothing is pending",
       programs: { before: [acquire], then: [[release], []] },
       bounds: { deliveries: 2, faults: 1, timers: 0 },
       rule: "release everywhere",

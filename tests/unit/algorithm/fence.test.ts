@@ -1,10 +1,8 @@
 import { describe, expect, it } from "@jest/globals";
 import type { Lock } from "../../../src/lock.js";
-import {
-  acquireOperation,
-  confirmFenceOperation,
-  extendOperation,
-} from "../../../src/operations/operation.js";
+import { acquireOperation } from "../../../src/operations/acquire-fenced.js";
+import { confirmFenceOperation } from "../../../src/operations/confirm-fence.js";
+import { extendOperation } from "../../../src/operations/extend-fenced.js";
 import { played, rejection, type Stage } from "../../virtual-world/stage.js";
 
 const ALL = [0, 1, 2, 3, 4];

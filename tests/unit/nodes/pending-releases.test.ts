@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@jest/globals";
-import { acquireOperation } from "../../../src/operations/operation.js";
+import { acquireOperation } from "../../../src/operations/acquire-fenced.js";
 import { played, type Stage } from "../../virtual-world/stage.js";
 
 const SETTING = { isUndecided: () => true, onReply: () => undefined, onError: () => undefined };
@@ -17,7 +17,7 @@ describe("releases that a server is owed", () => {
       stage.freeze([0], 2000);
       nodes[0]?.fellSilent();
       const values = Array.from({ length: 1003 }, (_, index) => `v${index}`);
-      for (const value of values) nodes[0]?.owe({ keys: ["r"], value, ttlMs: 20_000 }, false);
+      for (const value of values) nodes[0]?.addRelease({ keys: ["r"], value, ttlMs: 20_000 }, false);
       await stage.sleep(3000);
       expect(released(stage)).toEqual(values.slice(3));
     }),
@@ -32,7 +32,7 @@ describe("releases that a server is owed", () => {
       nodes[0]?.ask({ ...SETTING, operation: acquireOperation(["r"], "late", 3000) });
       await stage.sleep(1);
       nodes[0]?.fellSilent();
-      nodes[0]?.owe({ keys: ["r"], value: "late", ttlMs: 3000 }, true);
+      nodes[0]?.addRelease({ keys: ["r"], value: "late", ttlMs: 3000 }, true);
       await stage.sleep(3200);
       // What was in flight is lost with the connection, though the server may have read it.
       link?.cut("both");
@@ -53,8 +53,8 @@ describe("releases that a server is owed", () => {
       nodes[0]?.ask({ ...SETTING, operation: acquireOperation(["s"], "another", 60_000) });
       await stage.sleep(1);
       nodes[0]?.fellSilent();
-      nodes[0]?.owe({ keys: ["r"], value: "old", ttlMs: 1000 }, false);
-      nodes[0]?.owe({ keys: ["s"], value: "another", ttlMs: 60_000 }, false);
+      nodes[0]?.addRelease({ keys: ["r"], value: "old", ttlMs: 1000 }, false);
+      nodes[0]?.addRelease({ keys: ["s"], value: "another", ttlMs: 60_000 }, false);
       await stage.sleep(1200);
       link?.cut("both");
       link?.reset();
@@ -62,7 +62,7 @@ describe("releases that a server is owed", () => {
       link?.heal("both");
       await stage.sleep(2000);
       expect(released(stage)).toEqual(["another"]);
-      nodes[0]?.forgetOwed();
+      nodes[0]?.forgetPending();
     }),
   );
 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@jest/globals";
 import type { Node } from "../../../src/nodes/node.js";
-import { acquireOperation, releaseOperation } from "../../../src/operations/operation.js";
+import { acquireOperation } from "../../../src/operations/acquire-fenced.js";
+import { releaseOperation } from "../../../src/operations/release.js";
 import type { Question } from "../../../src/quorum/ballot.js";
 import { quorumOf, Round } from "../../../src/quorum/round.js";
 import { type Machine, nodesOf, played } from "../../virtual-world/stage.js";

@@ -1,9 +1,11 @@
+import type { Argument } from "./operation.js";
+
 /**
  * What the scripts of the line share. Beside each lock's key stand two more: `order`, a sorted set of the
  * waiters' ids by the time of their tickets; and `alive`, a hash of what each said of itself when it last
  * asked. Keys come in threes: lock, order, alive.
  */
-export const line = `
+export const queue = `
 -- A reservation is a marker and a ticket. No lock's value begins like this.
 local RESERVED = 'reserved '
 
@@ -112,3 +114,46 @@ local function lookAt(keys, first, last, atMs, time, id)
   return { isOpen, leftMs, atMs, rank }
 end
 `;
+
+/** The keys of locks and of their lines, in threes: lock, order, alive. */
+export type QueueKeys = readonly string[];
+
+/** What a waiter says of itself when it stands in line. */
+export interface Standing {
+  /** By the nodes' clocks, in epoch ms. */
+  readonly ticketMs: number;
+  readonly id: string;
+  /** By which it hears that it is next; empty where it polls. */
+  readonly channel: string;
+  /** How long the key is kept for it when it is next, in ms. */
+  readonly graceMs: number;
+  /** How long it stands there without asking again, in ms. */
+  readonly lifeMs: number;
+}
+
+/** What a node tells one who waits. */
+export interface QueueReply {
+  /** Whether the waiter may take all of it. */
+  readonly isOpen: boolean;
+  /** In how many ms the locks expire that are in the way; undefined where that is not known. */
+  readonly leftMs: number | undefined;
+  /** The node's clock, in epoch ms. */
+  readonly nodeMs: number;
+  /** How many stand before it. */
+  readonly rank: number;
+}
+
+/** What a join, or a refused take, answers; undefined for the answer to another. */
+export function queueReplyIn(reply: unknown): QueueReply | undefined {
+  if (!Array.isArray(reply)) return undefined;
+  const [isOpen = 0, leftMs = -1, nodeMs = 0, rank = 0] = reply.map(Number);
+  return { isOpen: isOpen === 1, leftMs: leftMs < 0 ? undefined : leftMs, nodeMs, rank };
+}
+
+export function argsOf({ ticketMs, id, channel, graceMs, lifeMs }: Standing): Argument[] {
+  return [ticketMs, id, channel, graceMs, lifeMs];
+}
+
+export function locksOf(keys: QueueKeys): string[] {
+  return keys.filter((_, index) => index % 3 === 0);
+}
