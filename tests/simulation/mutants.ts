@@ -387,7 +387,7 @@ export const FOUND: readonly Mutant[] = [
   ),
   m(
     "a debt is forgotten while a fenced acquisition is in flight",
-    "operations/operation.ts",
+    "operations/acquire-fenced.ts",
     "fenced(acquireFencedScript, keys, value, ttlMs, fence, sets)",
     "fenced(acquireFencedScript, keys, value, ttlMs, fence)",
   ),

@@ -17,7 +17,8 @@ describe("releases that a server is owed", () => {
       stage.freeze([0], 2000);
       nodes[0]?.fellSilent();
       const values = Array.from({ length: 1003 }, (_, index) => `v${index}`);
-      for (const value of values) nodes[0]?.addRelease({ keys: ["r"], value, ttlMs: 20_000 }, false);
+      for (const value of values)
+        nodes[0]?.addRelease({ keys: ["r"], value, ttlMs: 20_000 }, false);
       await stage.sleep(3000);
       expect(released(stage)).toEqual(values.slice(3));
     }),
