@@ -1,8 +1,6 @@
 /** @type {import("@stryker-mutator/api/core").PartialStrykerOptions} */
 export default {
-  mutate: ["quorum", "validity", "lock", "lease", "keeper", "redlock"].map(
-    (name) => `src/${name}.ts`,
-  ),
+  mutate: ["redlock", "lock", "algorithm/*", "quorum/*", "nodes/*"].map((name) => `src/${name}.ts`),
   // What a message says is no promise, but for the few that the tests quote.
   mutator: { excludedMutations: ["StringLiteral"] },
   testRunner: "jest",

@@ -200,7 +200,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
   async inspect(resources: string | readonly string[]): Promise<NodeInspection[]> {
     const { keyPrefix } = this.settings;
     const names = checkResources(resources, "inspect", keyPrefix);
-    this.#assertOpen();
+    this.#closing.signal.throwIfAborted();
     const keys = names.map((resource) => ({ resource, key: keyPrefix + resource }));
     const { environment } = this.#instance;
     return Promise.all(
@@ -220,7 +220,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
    * ```
    */
   async health(): Promise<NodeHealth[]> {
-    this.#assertOpen();
+    this.#closing.signal.throwIfAborted();
     const { settings } = this;
     const { environment, guard } = this.#instance;
     const { longestTtlMs } = guard;
@@ -293,9 +293,5 @@ export class Redlock extends EventEmitter implements LockIssuer {
     if (event !== "error" || this.listenerCount("error") > 0) return super.emit(event, ...args);
     super.emit(errorMonitor, ...args);
     return true;
-  }
-
-  #assertOpen(): void {
-    this.#closing.signal.throwIfAborted();
   }
 }

@@ -328,7 +328,6 @@ function unknownSetting(name: string, call: string): TypeError {
   );
 }
 
-/** Levenshtein's. */
 function editDistance(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, column) => column);
   for (let index = 0; index < from.length; index++) {

@@ -439,10 +439,14 @@ export class Checker implements LinkObserver {
     return [...last.values()].filter((yes) => yes).length;
   }
 
-  /** For a node that has not answered yet: how many granted the lock, also where some of them do not hold it by now. */
+  /**
+   * For a node that was away, and did not say that it lost the key: how many granted the lock, also where some of them do
+   * not hold it by now.
+   */
   #granted(value: string, host: Host, node: SimulatedNode): number {
     const answered = this.#of(value, host).filter(({ answeredMs }) => answeredMs !== undefined);
-    if (answered.some((ballot) => ballot.node === node)) return 0;
+    const last = answered.filter((ballot) => ballot.node === node).at(-1);
+    if (last?.kind === "extend" && !last.yes) return 0;
     const votesFor = answered.filter(({ kind, yes }) => kind === "acquire" && yes);
     return new Set(votesFor.map((ballot) => ballot.node)).size;
   }

@@ -300,8 +300,9 @@ class Simulation {
       error instanceof Error ? error : new Error(String(error)),
     );
     const tookMs = host.monotonicAt(host.timeMs) - startMs;
-    // The nodes' time begins at the end of a turn.
-    const busyMs = host.pausedMs - pausedMs + host.longestTurnMs;
+    // The nodes' time begins at the end of a turn; and a call that is due goes on behind what its host is at, turn by turn.
+    const restlessMs = Math.max(host.longestTurnMs, host.timeMs - host.busySinceMs);
+    const busyMs = host.pausedMs - pausedMs + restlessMs;
     const allowedMs = budgetMs + LATE_MS + 1.01 * busyMs;
     this.world.log(host.name, `${what}: ${inWords(outcome)}`, host.timeMs);
     if (tookMs > allowedMs) {
