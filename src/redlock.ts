@@ -8,7 +8,7 @@ import { fenceKeysOf, Tokens } from "./algorithm/fence.js";
 import { release, Release, releaseSettings } from "./algorithm/release.js";
 import { type Routine, using } from "./algorithm/using.js";
 import type { Client } from "./clients/client.js";
-import { invalidType } from "./errors.js";
+import { Abstention, invalidType } from "./errors.js";
 import { internalsOf, type WithInternals } from "./internals.js";
 import type { Lock, LockIssuer, LockJson } from "./lock.js";
 import { makeNodes, type NodeEntry } from "./nodes/entries.js";
@@ -100,7 +100,10 @@ export class Redlock extends EventEmitter implements LockIssuer {
       closing: this.#closing.signal,
       undecided: new Set(),
       locksInUse: new Set(),
-      report: this.#report,
+      // A node that was not asked in time is at no fault.
+      onRefusal: (error, node) => {
+        if (!(error instanceof Abstention)) this.#report(error, node);
+      },
     };
   }
 

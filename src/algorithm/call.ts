@@ -1,5 +1,5 @@
 import { setMaxListeners } from "node:events";
-import { Abstention, type ErrorCode } from "../errors.js";
+import type { ErrorCode } from "../errors.js";
 import type { Lock, LockIssuer } from "../lock.js";
 import type { Node } from "../nodes/node.js";
 import type { RestartGuard } from "../nodes/restart-guard.js";
@@ -33,8 +33,8 @@ export interface Instance {
   readonly undecided: Set<Round>;
   /** The locks of `using` calls whose routine runs. */
   readonly locksInUse: Set<Lock>;
-  /** Emits `error`; of a node, with its name. */
-  readonly report: (error: Error, node?: Node) => void;
+  /** Emits `error` for a vote against. */
+  readonly onRefusal: (error: Error, node: Node) => void;
 }
 
 /** What a call is about. */
@@ -72,10 +72,9 @@ export class Call {
     this.history = new History(start.wallMs);
   }
 
-  /** What each node has to answer in. */
+  /** What each node has to answer in. A round keeps this function for as long as a lock lives: it keeps no call. */
   get nodeTimeoutMs(): (node: Node) => number {
-    const { nodeTimeout } = this.settings;
-    return (node) => nodeTimeout ?? node.timeoutMs(this.ttlMs);
+    return nodeTimeouts(this.settings.nodeTimeout, this.ttlMs);
   }
 
   get longestNodeTimeoutMs(): number {
@@ -122,18 +121,10 @@ export class Call {
         nodeTimeoutMs: this.nodeTimeoutMs,
         limitMs,
         refusal,
-        onRefusal: this.onRefusal,
+        onRefusal: this.instance.onRefusal,
       },
       environment,
     );
-  }
-
-  /** Reports a vote against. A node that was not asked in time is at no fault. */
-  get onRefusal(): (error: Error, node: Node) => void {
-    const { report } = this.instance;
-    return (error, node) => {
-      if (!(error instanceof Abstention)) report(error, node);
-    };
   }
 
   /** Whether a quorum voted for it. The caller's signal, or the end of the Redlock, ends an undecided round. */
@@ -236,6 +227,10 @@ export class Acquisition extends Call {
         : acquireTimeout || this.longestNodeTimeoutMs;
     return callMs - this.elapsedMs;
   }
+}
+
+function nodeTimeouts(nodeTimeout: number | undefined, ttlMs: number): (node: Node) => number {
+  return (node) => nodeTimeout ?? node.timeoutMs(ttlMs);
 }
 
 /** -1 is without end. */

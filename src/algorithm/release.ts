@@ -66,7 +66,7 @@ export function askRelease(call: Release): Round {
   const operation =
     lineKeys === undefined ? releaseOperation(keys, value) : handOverOperation(lineKeys, value);
   const pending = { keys, value, ttlMs: Math.max(lock.ttl, lease.longestTtlMs) };
-  return releaseOn(instance.nodes, call, history.last, operation, pending, call.onRefusal);
+  return releaseOn(instance.nodes, call, history.last, operation, pending, instance.onRefusal);
 }
 
 /**
