@@ -119,7 +119,7 @@ async function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
   return undefined;
 }
 
-/** Who is refused waits in the queue, or polls. */
+/** A call that was refused waits in the queue; where there can be none, it polls. */
 async function wait(call: Acquisition): Promise<Lock | undefined> {
   const { instance, keys, settings, start, history, retries, signals } = call;
   if (retries === 0) return undefined;

@@ -3,7 +3,6 @@ import type { ErrorCode } from "../errors.js";
 import type { Lock, LockIssuer } from "../lock.js";
 import type { Node } from "../nodes/node.js";
 import type { RestartGuard } from "../nodes/restart-guard.js";
-import type { Operation } from "../operations/operation.js";
 import { History } from "../quorum/history.js";
 import type { Question } from "../quorum/ballot.js";
 import { Round } from "../quorum/round.js";
@@ -57,19 +56,14 @@ export class Call {
   /** Why the last attempt failed. */
   failure: ErrorCode = "ERR_REDLOCK_QUORUM";
 
-  constructor(
-    instance: Instance,
-    { resources, keys, ttlMs }: Subject,
-    settings: ResolvedSettings,
-    start = instance.environment.now(),
-  ) {
+  constructor(instance: Instance, { resources, keys, ttlMs }: Subject, settings: ResolvedSettings) {
     this.instance = instance;
     this.resources = resources;
     this.keys = keys;
     this.ttlMs = ttlMs;
     this.settings = settings;
-    this.start = start;
-    this.history = new History(start.wallMs);
+    this.start = instance.environment.now();
+    this.history = new History(this.start.wallMs);
   }
 
   /** What each node has to answer in. A round keeps this function for as long as a lock lives: it keeps no call. */
@@ -233,13 +227,7 @@ function nodeTimeouts(nodeTimeout: number | undefined, ttlMs: number): (node: No
   return (node) => nodeTimeout ?? node.timeoutMs(ttlMs);
 }
 
-/** -1 is without end. */
+/** How many retries a `retryCount` allows: -1 stands for no limit. */
 function timesOf(retryCount: number): number {
   return retryCount === -1 ? Infinity : retryCount;
-}
-
-/** Asks a node for something that is no vote, and that nobody waits for, while `isWanted`. */
-export function tell(node: Node, operation: () => Operation, isWanted: () => boolean): void {
-  if (node.refusal() !== undefined) return;
-  node.perform(operation(), isWanted).catch(() => undefined);
 }

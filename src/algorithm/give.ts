@@ -5,7 +5,6 @@ import type { Fence } from "../operations/accept-fence.js";
 import { acquireOperation } from "../operations/acquire-fenced.js";
 import { extendOperation } from "../operations/extend-fenced.js";
 import type { Round } from "../quorum/round.js";
-import { tell } from "./call.js";
 import type { Lease } from "./lease.js";
 
 /** A lock that is held, as the nodes see it. */
@@ -49,8 +48,7 @@ export function keepOnRest(round: Round, holding: Holding): void {
       });
     } else if (!isReply(error) && lease.open) {
       const give = (): void => {
-        const extend = () => extendOperation(keys, value, lease.keyTtlMs, fence);
-        tell(node, extend, () => lease.open);
+        node.tell(extendOperation(keys, value, lease.keyTtlMs, fence), () => lease.open);
         // Its key may have expired meanwhile.
         giveKeys(node, holding);
       };
@@ -63,7 +61,6 @@ export function keepOnRest(round: Round, holding: Holding): void {
 export function giveKeys(node: Node, { keys, value, lease, fence }: Holding): void {
   for (const [index, key] of keys.entries()) {
     const own = fence && { ...fence, keys: fence.keys.slice(index, index + 1) };
-    const acquire = () => acquireOperation([key], value, lease.keyTtlMs, own);
-    tell(node, acquire, () => lease.open);
+    node.tell(acquireOperation([key], value, lease.keyTtlMs, own), () => lease.open);
   }
 }

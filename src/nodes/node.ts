@@ -225,6 +225,12 @@ export class Node {
     });
   }
 
+  /** Asks the node for something that is no vote and that nobody waits for, as long as `isWanted`; unless it is down or silent. */
+  tell(operation: Operation, isWanted: () => boolean): void {
+    if (this.refusal() !== undefined) return;
+    this.perform(operation, isWanted).catch(() => undefined);
+  }
+
   /** Undefined where the client cannot listen. */
   subscribe(channel: string, listener: ChannelListener): Subscription | undefined {
     return this.#connection.subscribe?.(channel, listener);

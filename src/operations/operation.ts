@@ -23,7 +23,7 @@ export interface OperationOptions {
 
 const NONE: readonly string[] = [];
 
-/** What is asked of a node. */
+/** One thing that a node is asked to do with some keys, such as to set them for a lock. */
 export class Operation {
   readonly script: OperationScript;
   readonly keys: readonly string[];
@@ -34,7 +34,7 @@ export class Operation {
   readonly resendUndecided: boolean;
   /** It finds the lock's value there, or does nothing: a node that may have forgotten others' locks may vote. */
   readonly requiresOwnValue: boolean;
-  /** What is asked in its place where the node refuses its keys. */
+  /** Makes the operation that is asked instead where the node refuses the keys, such as those of the queue. */
   readonly otherwise: (() => Operation) | undefined;
   #command: Command | undefined;
   #keyCharacters: number | undefined;

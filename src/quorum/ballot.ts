@@ -3,7 +3,7 @@ import type { Inquiry } from "../nodes/coalescer.js";
 import type { Node } from "../nodes/node.js";
 import type { Operation } from "../operations/operation.js";
 
-/** What is asked in a round, and how its answers count. */
+/** What every node is asked in a round, and which answers are votes for it. */
 export interface Question {
   readonly nodes: readonly Node[];
   readonly operation: (node: Node) => Operation;

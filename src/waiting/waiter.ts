@@ -4,7 +4,6 @@ import type { Lock } from "../lock.js";
 import type { Node } from "../nodes/node.js";
 import { joinOperation } from "../operations/join.js";
 import { leaveOperation } from "../operations/leave.js";
-import type { Operation } from "../operations/operation.js";
 import { type QueueReply, type Standing, queueReplyIn } from "../operations/queue.js";
 import { isRefusal } from "../quorum/ballot.js";
 import { quorumOf, Round } from "../quorum/round.js";
@@ -140,7 +139,7 @@ export class Waiter implements QueueListener {
     const last = this.#lastRound;
     const leave = leaveOperation(this.#wait.lineKeys, this.#id, false);
     if (lock === undefined || !this.#lastStood || last === undefined) {
-      for (const node of this.#shared.nodes) tell(node, leave);
+      for (const node of this.#shared.nodes) node.tell(leave, () => true);
       return;
     }
     const leaveForLock = leaveOperation(this.#wait.lineKeys, this.#id, true);
@@ -148,7 +147,7 @@ export class Waiter implements QueueListener {
       for (const { node, vote } of last.ballots) {
         if (vote === "for") continue;
         const isLate = isRefusal(vote) && isHeld(vote) && lock.valid;
-        tell(node, isLate ? leaveForLock : leave);
+        node.tell(isLate ? leaveForLock : leave, () => true);
         if (isLate) this.#wait.give(lock, node);
       }
     });
@@ -333,10 +332,4 @@ export class Waiter implements QueueListener {
     this.#attemptAtMs = atMs;
     this.#wake?.();
   }
-}
-
-/** Asks a node for what nobody waits for. */
-function tell(node: Node, operation: Operation): void {
-  if (node.refusal() !== undefined) return;
-  node.perform(operation, () => true).catch(() => undefined);
 }

@@ -252,9 +252,9 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "a key is given after its release",
-    "algorithm/call.ts",
-    "node.perform(operation(), isWanted)",
-    "node.perform(operation(), () => true)",
+    "nodes/node.ts",
+    "this.perform(operation, isWanted)",
+    "this.perform(operation, () => true)",
   ),
   m(
     "a lock that ended within the turn is healed at its end",
