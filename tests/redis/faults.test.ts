@@ -71,8 +71,14 @@ function freeze(count: number): Promise<unknown> {
   return Promise.all(servers.slice(0, count).map((server) => server.freeze()));
 }
 
-function kill(count: number): Promise<unknown> {
-  return Promise.all(servers.slice(0, count).map((server) => server.kill()));
+/** Until the clients know: one that does not yet keeps the next command for its next connection, without an error. */
+async function kill(count: number): Promise<void> {
+  await Promise.all(servers.slice(0, count).map((server) => server.kill()));
+  await until(
+    () => clients.slice(0, count).every(({ status }) => status !== "ready"),
+    5000,
+    () => "a client takes a dead server for ready",
+  );
 }
 
 const faults = [

@@ -184,9 +184,6 @@ test("a process that is stopped while it waits costs the others one grace, not o
   // Nobody is told when the grace is over: those behind ask again by their retry timer.
   const retries = { retryCount: -1, retryDelay: 100, retryJitter: 50 };
   const redlocks = [await another(retries), await another(retries)];
-  const startMs = performance.now();
-  await takeTurns(redlocks, fresh(), TURNS / 2);
-  const usualMs = performance.now() - startMs;
   const lock = await observer.acquire(resource, 60_000);
   const { child } = await run(
     resource,
@@ -208,8 +205,7 @@ test("a process that is stopped while it waits costs the others one grace, not o
   expect(order).toHaveLength(TURNS);
   expect(mostAtOnce).toBe(1);
   expect(tookMs).toBeGreaterThan(GRACE_MS - 20);
-  // A busy machine takes longer over the turns themselves.
-  expect(tookMs).toBeLessThan((TURNS * GRACE_MS) / 2 + 2 * usualMs);
+  expect(tookMs).toBeLessThan((TURNS * GRACE_MS) / 2);
 });
 
 test("a program that waited in line, and quits its own clients, ends by itself", async () => {
