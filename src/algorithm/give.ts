@@ -57,10 +57,16 @@ export function keepOnRest(round: Round, holding: Holding): void {
   });
 }
 
-/** Each key by itself: the node may hold some of them already. */
+/** Gives the node each key by itself: it may hold some of them already. */
 export function giveKeys(node: Node, { keys, value, lease, fence }: Holding): void {
+  const isWanted = (): boolean => lease.open;
   for (const [index, key] of keys.entries()) {
     const own = fence && { ...fence, keys: fence.keys.slice(index, index + 1) };
-    node.tell(acquireOperation([key], value, lease.keyTtlMs, own), () => lease.open);
+    const extendIfShort = (): void => {
+      if (lease.isExtended) node.tell(extendOperation([key], value, lease.keyTtlMs, own), isWanted);
+    };
+    // An earlier command may have set the key for less than an extension has granted meanwhile: one that the
+    // node's client sent again in full, since the node had not cached its script.
+    node.tell(acquireOperation([key], value, lease.keyTtlMs, own), isWanted, extendIfShort);
   }
 }

@@ -15,6 +15,8 @@ export class Lease {
   #isReleaseAsked = false;
   /** Of all extensions that were tried: one that failed may have moved a key's expiry. */
   longestTtlMs = 0;
+  /** Whether an extension was ever granted. */
+  isExtended = false;
   #onLoss: (() => void) | undefined;
 
   private constructor(environment: Environment, term: Term | undefined) {
@@ -89,6 +91,7 @@ export class Lease {
     if (!this.open || newMs <= 0) return false;
     if (this.#term === undefined || newMs > validityMs(this.#term, now)) this.#term = term;
     this.#state = "held";
+    this.isExtended = true;
     return true;
   }
 

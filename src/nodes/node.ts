@@ -225,10 +225,13 @@ export class Node {
     });
   }
 
-  /** Asks the node for something that is no vote and that nobody waits for, as long as `isWanted`; unless it is down or silent. */
-  tell(operation: Operation, isWanted: () => boolean): void {
+  /**
+   * Asks the node for something that is no vote, as long as `isWanted`, unless it is down or silent. Its error is
+   * nobody's; `onReply` is called after any other reply.
+   */
+  tell(operation: Operation, isWanted: () => boolean, onReply?: () => void): void {
     if (this.refusal() !== undefined) return;
-    this.perform(operation, isWanted).catch(() => undefined);
+    this.perform(operation, isWanted).then(onReply, () => undefined);
   }
 
   /** Undefined where the client cannot listen. */

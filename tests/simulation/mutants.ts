@@ -283,6 +283,12 @@ export const MUTANTS: readonly Mutant[] = [
  */
 export const FOUND: readonly Mutant[] = [
   m(
+    "a key is given late for less than its lock was extended by",
+    "algorithm/give.ts",
+    "if (lease.isExtended) node.tell(",
+    "if (lease.keyTtlMs < 0) node.tell(",
+  ),
+  m(
     "using releases under another nodeTimeout",
     "algorithm/using.ts",
     "...(nodeTimeout === undefined ? {} : { nodeTimeout })",
