@@ -1,7 +1,7 @@
 import { types } from "node:util";
 import type { ExecutionStats } from "./quorum/results.js";
 
-/** Every error of the library carries one of these as its `code`; check it rather than the class. */
+/** The `code` of every error of this library. Check the code rather than the class. */
 export type ErrorCode =
   | "ERR_REDLOCK_QUORUM"
   | "ERR_REDLOCK_VALIDITY"
@@ -16,17 +16,17 @@ export type ErrorCode =
   | "ERR_REDLOCK_SCRIPTS";
 
 /**
- * An operation that did not succeed: no quorum (`ERR_REDLOCK_QUORUM`), a quorum too late
- * (`ERR_REDLOCK_VALIDITY`), the caller's `acquireTimeout` over (`ERR_REDLOCK_TIMEOUT`), a lock that had
- * ended before (`ERR_REDLOCK_EXPIRED`), or a Redlock that was closed (`ERR_REDLOCK_CLOSED`). Its
- * message names the nodes and says why each voted against.
+ * Rejects an operation that failed. Its `code` says why: no quorum (`ERR_REDLOCK_QUORUM`), a quorum but no validity
+ * left (`ERR_REDLOCK_VALIDITY`), `acquireTimeout` passed (`ERR_REDLOCK_TIMEOUT`), the lock had already ended
+ * (`ERR_REDLOCK_EXPIRED`), or the Redlock is closed (`ERR_REDLOCK_CLOSED`). Its message names each node that voted
+ * against, and why.
  */
 export class ExecutionError extends Error {
   override readonly name = "ExecutionError";
 
   constructor(
     message: string,
-    /** One promise of statistics an attempt; the last 100 where there were more. */
+    /** One promise of statistics for each attempt; for the last 100 if there were more. */
     readonly attempts: readonly Promise<ExecutionStats>[],
     readonly code: ErrorCode = "ERR_REDLOCK_QUORUM",
   ) {
@@ -38,7 +38,7 @@ export function isClosed(error: Error): boolean {
   return error instanceof ExecutionError && error.code === "ERR_REDLOCK_CLOSED";
 }
 
-/** A node's vote against: one of the keys is another's, or, for an extension, no longer this lock's. */
+/** A node's vote against: another lock holds one of the keys or, for an extension, this lock no longer does. */
 export class ResourceLockedError extends Error {
   override readonly name = "ResourceLockedError";
   readonly code = "ERR_REDLOCK_HELD" satisfies ErrorCode;
@@ -48,14 +48,21 @@ export function isHeld(error: Error): boolean {
   return error instanceof ResourceLockedError;
 }
 
-/** A node's vote against: it is down, silent or held back by the restart guard, or did not answer in time. */
+/** The vote of a node that applied an operation to fewer keys than the lock has. */
+export function appliedToFew(applied: number, keyCount: number): ResourceLockedError {
+  return new ResourceLockedError(
+    `The operation was applied to: ${applied} of the ${keyCount} requested resources.`,
+  );
+}
+
+/** A node's vote against: it is down or silent, did not reply in time, or the restart guard holds it back. */
 export class NodeError extends Error {
   override readonly name = "NodeError";
 
   constructor(
     message: string,
     readonly code: "ERR_REDLOCK_NODE_TIMEOUT" | "ERR_REDLOCK_NODE_DOWN",
-    /** host:port of the node. */
+    /** The node, as `host:port`. */
     readonly node: string,
     options?: { readonly cause: Error },
   ) {
@@ -63,24 +70,21 @@ export class NodeError extends Error {
   }
 }
 
-/**
- * The vote of a node that was not asked, or not in full: mostly since its round was decided before. No fault
- * of the node's.
- */
+/** The vote of a node that the library did not ask, mostly because the other nodes had already decided. */
 export class Abstention extends NodeError {
   constructor(node: string, why = "not asked in time: the others had decided") {
     super(why, "ERR_REDLOCK_NODE_TIMEOUT", node);
   }
 }
 
-/** The node let its time pass. */
+/** The vote of a node that did not reply within its timeout. */
 export function noAnswerIn(timeoutMs: number, node: string): NodeError {
   return new NodeError(`no answer in ${inWords(timeoutMs)}`, "ERR_REDLOCK_NODE_TIMEOUT", node);
 }
 
 type Coded<E extends Error> = E & { readonly code: ErrorCode };
 
-/** Wrong in kind: the message says what, where and what to do. */
+/** Makes the error for an argument of the wrong type. The message says what, where and what to do. */
 export function invalidType(
   message: string,
   code: ErrorCode = "ERR_REDLOCK_INVALID_ARGUMENT",
@@ -88,21 +92,21 @@ export function invalidType(
   return Object.assign(new TypeError(message), { code });
 }
 
-/** Right in kind, but out of range. */
+/** Makes the error for an argument out of range. */
 export function outOfRange(message: string): Coded<RangeError> {
   return Object.assign(new RangeError(message), {
     code: "ERR_REDLOCK_INVALID_ARGUMENT" as const,
   });
 }
 
-/** What was thrown, as an Error: also one of another realm, such as Node's own under Jest. */
+/** Returns what was thrown as an Error. Recognises errors of other realms, such as Node's own under Jest. */
 export function asError(thrown: unknown): Error {
   return types.isNativeError(thrown) ? thrown : new Error(String(thrown));
 }
 
 /**
- * A client's error without the command that it was for: ioredis attaches the arguments, those of AUTH
- * included, also to errors inside errors.
+ * Returns a client's error without the command that failed: ioredis attaches the command's arguments, which for AUTH
+ * are the password, and does so for nested errors as well.
  */
 export function withoutCommand(thrown: unknown): Error {
   const error = asError(thrown);
@@ -116,7 +120,7 @@ export function withoutCommand(thrown: unknown): Error {
   return bare;
 }
 
-/** An error in the few words that fit a list of nodes: its code, such as ECONNREFUSED, or its message. */
+/** Describes an error in a few words for a list of nodes: its code, such as ECONNREFUSED, or its message. */
 export function inShort(error: Error): string {
   if (error instanceof NodeError && types.isNativeError(error.cause)) return inShort(error.cause);
   const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
@@ -124,7 +128,16 @@ export function inShort(error: Error): string {
   return error.message === "" ? error.name : error.message.replace(/\.$/, "");
 }
 
-/** A time as a person reads it: `250 ms`, `2.2 s`. */
+/** Formats a time for a person: `250 ms`, `2.2 s`. */
 export function inWords(durationMs: number): string {
   return durationMs < 1000 ? `${Math.round(durationMs)} ms` : `${(durationMs / 1000).toFixed(1)} s`;
+}
+
+/** Describes a wrong value. The text is shown only for numbers, since a string may be a secret. */
+export function kindOf(value: unknown): string {
+  if (value === null) return "null";
+  if (value === "") return "an empty string";
+  if (Array.isArray(value)) return "an array";
+  if (typeof value === "number") return String(value);
+  return value === undefined ? "undefined" : `a value of type ${typeof value}`;
 }

@@ -1,13 +1,13 @@
 import { type Environment, systemEnvironment } from "./runtime/environment.js";
 import { checkEntry } from "./nodes/entries.js";
 
-/** What is real for every caller, and simulated for the simulator. */
+/** What the simulator replaces. For everybody else it is real. */
 export interface Internals {
   readonly environment: Environment;
   readonly checkNode: typeof checkEntry;
 }
 
-/** Under this key the simulator puts its own among the settings; it is no setting. */
+/** The key under which the simulator passes its internals with the settings. It is not a setting. */
 export const internalsKey = Symbol("redlock-quorum internals");
 
 export interface WithInternals {

@@ -5,26 +5,27 @@ import type { Node } from "./nodes/node.js";
 import type { Fence } from "./operations/accept-fence.js";
 import type { ExecutionResult, ExecutionStats } from "./quorum/results.js";
 
-/** What made a lock, and can renew and release it. */
+/** Extends and releases the locks that it made. */
 export interface LockIssuer {
   extend(lock: Lock, ttl: number): Promise<Lock>;
   release(lock: Lock): Promise<ExecutionResult>;
 }
 
-/** A lock as plain data, for `adopt` in another process. */
+/** A lock as plain data, which another process can `adopt`. */
 export interface LockJson {
   readonly version: 1;
   readonly resources: readonly string[];
   readonly value: string;
-  /** Epoch ms by the clock of the host that wrote this. */
+  /** The end of the validity in epoch ms, by the clock of the host that wrote this. */
   readonly expiration: number;
   /** In ms. */
   readonly ttl: number;
   readonly keyPrefix: string;
-  /** The fencing token, where the lock has one. */
+  /** The fencing token, if the lock has one. */
   readonly fence?: number;
 }
 
+/** The parts of a lock that only the library sees. */
 export interface LockParts {
   readonly redlock: LockIssuer;
   readonly nodes: readonly Node[];
@@ -34,21 +35,20 @@ export interface LockParts {
   readonly value: string;
   readonly ttlMs: number;
   readonly keyPrefix: string;
-  /** Whether its release hands over to who waits in line, if the release does not say. */
+  /** Whether its release hands over to the queue, unless the release has a setting of its own. */
   readonly queue: boolean;
   readonly lease: Lease;
   readonly history: History;
   readonly fence?: Fence | undefined;
-  /** What an adopted lock's data said. */
+  /** The expiration in the data of an adopted lock, in epoch ms. */
   readonly statedExpirationMs?: number | undefined;
 }
 
-/** What is behind a lock. Throws a TypeError, naming the call, where `lock` is none of this library's. */
+/** Returns the parts of a lock. Throws a TypeError that names the call if `lock` is not a lock of this library. */
 export let partsOf: (lock: Lock, call: string) => LockParts;
 
 /**
- * A lock that was acquired or adopted. `extend` renews this very object; a lock that is lost or
- * released stays so.
+ * A lock that was acquired or adopted. `extend` changes this object; a lock that is lost or released stays so.
  *
  * @example
  * ```ts
@@ -60,12 +60,11 @@ export let partsOf: (lock: Lock, call: string) => LockParts;
 export class Lock {
   readonly redlock: LockIssuer;
   readonly resources: string[];
-  /** What the keys hold while the lock is held: random, of this lock alone. */
+  /** The random value that the keys hold while this lock is held. */
   readonly value: string;
   /**
-   * The fencing token: larger than that of every lock on these resources before. Hand it to what the lock
-   * guards, which must refuse a smaller one than it has seen. Undefined where the lock was taken without
-   * the setting `fencing`.
+   * The fencing token, which is larger than that of every earlier lock on these resources. Pass it to whatever the lock
+   * guards, which must refuse a token smaller than one it has seen. Undefined without the setting `fencing`.
    */
   readonly fence: number | undefined;
   readonly #lease: Lease;
@@ -76,7 +75,7 @@ export class Lock {
       if (typeof lock === "object" && lock !== null && #parts in lock) return lock.#parts;
       throw invalidType(
         `${call}() needs a lock that acquire() or adopt() of this copy of redlock-quorum gave. ` +
-          "Pass such a lock; for one of another process or copy, adopt(lock.toJSON()) first.",
+          "Pass such a lock; adopt(lock.toJSON()) a lock of another process or copy first.",
       );
     };
   }
@@ -91,12 +90,12 @@ export class Lock {
     this.#parts = parts;
   }
 
-  /** One promise of statistics for each attempt that it took; the last 100 where there were more. */
+  /** One promise of statistics for each attempt; for the last 100 if there were more. */
   get attempts(): readonly Promise<ExecutionStats>[] {
     return this.#parts.history.attempts;
   }
 
-  /** Epoch ms at which the validity ends by this host's wall clock; 0 once lost or released. */
+  /** The end of the validity in epoch ms, by this host's wall clock; 0 once lost or released. */
   get expiration(): number {
     if (this.#lease.adopted) return this.#parts.statedExpirationMs ?? 0;
     return this.#lease.expirationMs;
@@ -108,19 +107,19 @@ export class Lock {
   }
 
   /**
-   * Ms of validity left, read from both clocks each time. 0 once lost or released, and for an adopted
-   * lock until its first extension: another host's clock set its expiration.
+   * Milliseconds of validity left, read from both clocks each time. 0 once lost or released, and for an adopted lock until
+   * its first extension, since another host's clock set its expiration.
    */
   get remaining(): number {
     return this.#lease.remainingMs;
   }
 
-  /** Whether the lock may be relied on at this moment. */
+  /** Whether the lock may be relied on now. */
   get valid(): boolean {
     return this.remaining > 0;
   }
 
-  /** Renews this lock for `ttl` ms from now. Rejects as `Redlock.extend` does. */
+  /** Extends this lock to `ttl` ms from now. Rejects as `Redlock.extend` does. */
   extend(ttl: number): Promise<Lock> {
     return this.redlock.extend(this, ttl);
   }
@@ -130,6 +129,7 @@ export class Lock {
     return this.redlock.release(this);
   }
 
+  /** Returns the lock as plain data, which another process can `adopt`. */
   toJSON(): LockJson {
     return {
       version: 1,
@@ -142,12 +142,13 @@ export class Lock {
     };
   }
 
+  /** Releases the lock at the end of an `await using` block. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.release();
   }
 }
 
-/** The lock's validity ended, or a majority no longer held it, before it was released. */
+/** Says that the lock's validity ended, or that no quorum held it any more, before it was released. */
 export class LockLostError extends Error {
   override readonly name = "LockLostError";
   readonly code = "ERR_REDLOCK_LOST" satisfies ErrorCode;

@@ -8,7 +8,7 @@ import { fenceKeysOf, Tokens } from "./algorithm/fence.js";
 import { release, Release, releaseSettings } from "./algorithm/release.js";
 import { type Routine, using } from "./algorithm/using.js";
 import type { Client } from "./clients/client.js";
-import { Abstention, invalidType } from "./errors.js";
+import { Abstention, invalidType, kindOf } from "./errors.js";
 import { internalsOf, type WithInternals } from "./internals.js";
 import type { Lock, LockIssuer, LockJson } from "./lock.js";
 import { makeNodes, type NodeEntry } from "./nodes/entries.js";
@@ -20,10 +20,8 @@ import { type NodeHealth, nodesHealth } from "./reports/health.js";
 import { inspectNode, type NodeInspection } from "./reports/inspect.js";
 import { Alarms } from "./runtime/alarms.js";
 import { inOwnTurn } from "./runtime/environment.js";
+import { checkResources, checkTtl, keysOf } from "./input.js";
 import {
-  checkResources,
-  checkTtl,
-  kindOf,
   type RedlockSettings,
   type ResolvedSettings,
   resolveSettings,
@@ -31,14 +29,14 @@ import {
 } from "./settings.js";
 import { LocalQueues } from "./waiting/local-queue.js";
 
-/** What a node has to answer in where no ttl says more. */
+/** The node timeout of calls without a ttl. */
 const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
 
 /**
  * Takes locks on the majority of independent Redis servers.
  *
- * Emits `error`, with the error and the node's name, for each vote against: a ResourceLockedError where
- * the resource is held. Nothing happens where nobody listens.
+ * Emits `error`, with the error and the node's name, for each vote against; the error is a ResourceLockedError if another
+ * lock holds the resource. Without a listener, nothing happens.
  *
  * @example
  * ```ts
@@ -52,20 +50,22 @@ const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
  * ```
  */
 export class Redlock extends EventEmitter implements LockIssuer {
-  /** What stands for each node in statistics: the client passed in, or for a URL its address. */
+  /** Represents each node in statistics: the client that was passed in, or the address of a URL. */
   readonly clients: ReadonlySet<Client>;
   readonly settings: ResolvedSettings;
   readonly #nodes: readonly Node[];
-  /** Whose connections the library made. */
+  /** The nodes whose connections the library made. */
   readonly #ownNodes: readonly Node[];
   readonly #instance: Instance;
   readonly #closing = new AbortController();
 
   /**
-   * @param nodes one entry an independent Redis: a `redis://` or `rediss://` URL, whose connection the
-   *   library makes and owns, or a client that the caller owns
-   * @param settings the defaults of every call
-   * @throws TypeError, RangeError for a node or a setting that is none
+   * Connects to the nodes.
+   *
+   * @param nodes one entry for each independent Redis: a `redis://` or `rediss://` URL, for which the library makes and
+   *   owns the connection, or a client that the caller owns
+   * @param settings defaults for every call
+   * @throws TypeError or RangeError for an invalid node or setting
    */
   constructor(
     nodes: Iterable<NodeEntry>,
@@ -75,7 +75,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     super();
     if (scripts !== undefined) {
       throw invalidType(
-        "Redlock takes no third argument: custom scripts could break what the library promises. " +
+        "Redlock takes no third argument: custom scripts could break the guarantees of this library. " +
           "See “Coming from node-redlock” in the README.",
         "ERR_REDLOCK_SCRIPTS",
       );
@@ -100,7 +100,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
       closing: this.#closing.signal,
       undecided: new Set(),
       locksInUse: new Set(),
-      // A node that was not asked in time is at no fault.
+      // A node that was not asked has not failed.
       onRefusal: (error, node) => {
         if (!(error instanceof Abstention)) this.#report(error, node);
       },
@@ -108,13 +108,13 @@ export class Redlock extends EventEmitter implements LockIssuer {
   }
 
   /**
-   * Takes a lock on all the resources, waiting for it as the settings say.
+   * Acquires a lock on all the resources, and waits for it as the settings say.
    *
    * @param resources at most 1000, whose keys have at most 100 000 characters together
    * @param ttl ms after which the servers free the lock by themselves
-   * @returns the lock, whose validity is positive
-   * @throws ExecutionError `ERR_REDLOCK_QUORUM`, `_VALIDITY`, `_TIMEOUT`, `_CLOSED`; the signal's
-   *   reason; TypeError, RangeError before anything is sent
+   * @returns the lock, which is valid
+   * @throws ExecutionError `ERR_REDLOCK_QUORUM`, `_VALIDITY`, `_TIMEOUT` or `_CLOSED`; the signal's reason; TypeError or
+   *   RangeError for invalid input, before anything is sent
    */
   async acquire(
     resources: string | readonly string[],
@@ -125,8 +125,8 @@ export class Redlock extends EventEmitter implements LockIssuer {
   }
 
   /**
-   * Tries once. Null where others hold the resources: where the nodes that voted for us and those that
-   * answered "held" are together a quorum, and those that voted for us alone are not.
+   * Tries once to acquire a lock. Resolves with null if others hold the resources: if the nodes that granted the lock are
+   * no quorum, but together with those that answered "held" they are.
    *
    * @throws as `acquire` does
    */
@@ -139,13 +139,13 @@ export class Redlock extends EventEmitter implements LockIssuer {
   }
 
   /**
-   * Renews a lock for `ttl` ms from now, if a quorum still holds it, and gives the same lock. A node
-   * that had lost the key is given it again after that, and counts from the next extension on.
+   * Extends a lock to `ttl` ms from now, if a quorum still holds it. Resolves with the same lock. A node that had lost the
+   * key then gets it again, and counts from the next extension on.
    *
-   * A ttl shorter than what is left is granted, but shortens nothing.
+   * A ttl below what is left succeeds, but shortens nothing.
    *
-   * @throws ExecutionError `ERR_REDLOCK_EXPIRED` for a lock that is lost or released,
-   *   `ERR_REDLOCK_QUORUM`, `_VALIDITY`, `_CLOSED`; TypeError, RangeError before anything is sent
+   * @throws ExecutionError `ERR_REDLOCK_EXPIRED` for a lock that is lost or released, `ERR_REDLOCK_QUORUM`, `_VALIDITY` or
+   *   `_CLOSED`; TypeError or RangeError for invalid input, before anything is sent
    */
   async extend(lock: Lock, ttl: number, settings?: Settings): Promise<Lock> {
     ownPartsOf(this.#instance, lock, "extend");
@@ -155,11 +155,11 @@ export class Redlock extends EventEmitter implements LockIssuer {
   }
 
   /**
-   * Releases a lock on every node. Resolves at once for one that is lost, expired or released; where
-   * no quorum answers it retries as the settings say, but not past the lock's ttl.
+   * Releases a lock on every node. Resolves at once for a lock that is lost, expired or released. If no quorum replies,
+   * retries as the settings say, but not beyond the lock's ttl.
    *
-   * @throws ExecutionError `ERR_REDLOCK_QUORUM`, `_CLOSED`. The lock is not valid any more even then,
-   *   and nodes that come back before its ttl has passed are still told.
+   * @throws ExecutionError `ERR_REDLOCK_QUORUM` or `_CLOSED`. Even then the lock is no longer valid, and nodes that come
+   *   back before its ttl has passed are sent the release.
    */
   async release(lock: Lock, settings?: Settings): Promise<ExecutionResult> {
     const base = releaseSettings(this.#instance, ownPartsOf(this.#instance, lock, "release"));
@@ -167,10 +167,10 @@ export class Redlock extends EventEmitter implements LockIssuer {
   }
 
   /**
-   * Runs `routine` under a lock that is extended until it ends, and gives its value.
+   * Runs `routine` under a lock, extends the lock until it ends, and resolves with its value.
    *
-   * The signal aborts, with a LockLostError as its reason and its `error`, no later than the validity
-   * ends. A routine that ends after that rejects with this error, unless it threw its own.
+   * If the lock is lost, the signal aborts no later than the validity ends, with a LockLostError as its `reason` and its
+   * `error`. The call then rejects with that error, unless the routine throws its own.
    *
    * @throws as `acquire` does; what the routine throws; LockLostError `ERR_REDLOCK_LOST`
    */
@@ -193,27 +193,27 @@ export class Redlock extends EventEmitter implements LockIssuer {
         : [settingsOrRoutine, optionalRoutine];
     if (typeof routine !== "function") {
       throw invalidType(
-        `INVARIANT: routine is not a function. using() needs one to run under the lock, but has ${kindOf(routine)}.`,
+        `INVARIANT: routine is not a function. using() needs one to run under the lock, but got ${kindOf(routine)}.`,
       );
     }
     return using(this.#acquisition("using", resources, ttl, settings), routine);
   }
 
-  /** What each node holds of the resources; a node that cannot say within its time has `ok: false`. */
+  /** Reads what each node stores for the resources. A node that does not reply in time has `ok: false`. */
   async inspect(resources: string | readonly string[]): Promise<NodeInspection[]> {
     const { keyPrefix } = this.settings;
     const names = checkResources(resources, "inspect", keyPrefix);
     this.#closing.signal.throwIfAborted();
-    const keys = names.map((resource) => ({ resource, key: keyPrefix + resource }));
+    const keys = keysOf(names, keyPrefix);
     const { environment } = this.#instance;
     return Promise.all(
-      this.#nodes.map((node) => inspectNode(node, keys, this.#timeoutMs, environment)),
+      this.#nodes.map((node) => inspectNode(node, names, keys, this.#timeoutMs, environment)),
     );
   }
 
   /**
-   * How each node is, and what an operator should know of it. Nothing is written. Never rejects because of a
-   * node: one that does not answer within its time has `reachable: false`.
+   * Checks the health of each node, and says what an operator should know. Writes nothing. Never rejects because of a
+   * node: one that does not reply in time has `reachable: false`.
    *
    * @example
    * ```ts
@@ -232,31 +232,32 @@ export class Redlock extends EventEmitter implements LockIssuer {
   }
 
   /**
-   * Takes over a lock that another process made, from its `toJSON()`. It is not valid here before its
-   * first successful extension: its expiration was set by another host's clock.
+   * Takes over a lock of another process, from its `toJSON()`. The lock becomes valid here with its first successful
+   * extension, since another host's clock set its expiration.
    *
-   * @throws TypeError for what is no such data, or another `keyPrefix` than this Redlock's
+   * @throws TypeError for invalid data, or data with another `keyPrefix` than this Redlock's
    */
   adopt(json: LockJson): Lock {
     return adopt(this.#instance, json);
   }
 
   /**
-   * Quits every connection, including those of clients passed in. Later calls reject with `ERR_REDLOCK_CLOSED`.
+   * Closes every connection, including those of clients that were passed in. Later calls reject with
+   * `ERR_REDLOCK_CLOSED`.
    *
-   * Locks of running `using` calls are released first: their signals abort with a LockLostError. Locks from
+   * The locks of running `using` calls are released first, and their signals abort with a LockLostError. Locks from
    * `acquire` stay until their ttl has passed, since another process may have adopted them.
    */
   async quit(): Promise<void> {
     await close(this.#instance, this.#closing, this.#nodes, this.#timeoutMs);
   }
 
-  /** Closes as `quit` does, but only the connections that the library made; clients passed in stay open. */
+  /** Closes as `quit` does, but leaves clients that were passed in open. */
   async [Symbol.asyncDispose](): Promise<void> {
     await close(this.#instance, this.#closing, this.#ownNodes, this.#timeoutMs);
   }
 
-  /** Checks all of a call's input before anything is sent. */
+  /** Checks the input of a call before anything is sent. */
   #acquisition(
     name: string,
     resources: string | readonly string[],
@@ -267,7 +268,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const names = checkResources(resources, name, this.settings.keyPrefix);
     const resolved = resolveSettings(settings, name, this.settings);
     checkTtl(ttl, name, resolved.driftFactor);
-    const keys = this.#keysOf(names);
+    const keys = keysOf(names, this.settings.keyPrefix);
     return new Acquisition(
       this.#instance,
       { resources: names, keys, ttlMs: ttl },
@@ -276,22 +277,18 @@ export class Redlock extends EventEmitter implements LockIssuer {
     );
   }
 
-  #keysOf(resources: readonly string[]): string[] {
-    return resources.map((resource) => this.settings.keyPrefix + resource);
-  }
-
-  /** What each node has to answer in where no ttl says more. */
+  /** The node timeout of calls without a ttl. */
   get #timeoutMs(): number {
     return this.settings.nodeTimeout ?? NODE_TIMEOUT_WITHOUT_TTL_MS;
   }
 
-  /** In a turn of its own, so that a listener that throws breaks no vote count. */
+  /** Emits `error` in a microtask of its own, so that a listener that throws cannot disturb the count of votes. */
   readonly #report = (error: Error, node?: Node): void => {
     const about = node === undefined ? [] : [node.name];
     inOwnTurn(() => this.emit("error", error, ...about));
   };
 
-  /** As any emitter's, but `error` harms nobody where nobody listens: Node would end the process. */
+  /** Emits as any emitter does, but an `error` without a listener is ignored. By default it would end the process. */
   override emit(event: string | symbol, ...args: unknown[]): boolean {
     if (event !== "error" || this.listenerCount("error") > 0) return super.emit(event, ...args);
     super.emit(errorMonitor, ...args);

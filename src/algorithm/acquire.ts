@@ -1,4 +1,4 @@
-import { isHeld, ResourceLockedError } from "../errors.js";
+import { appliedToFew, isHeld } from "../errors.js";
 import { Lock, partsOf } from "../lock.js";
 import type { Fence } from "../operations/accept-fence.js";
 import { appliedTo } from "../operations/acquire.js";
@@ -8,7 +8,7 @@ import { takeOperation } from "../operations/take-fenced.js";
 import type { Question } from "../quorum/ballot.js";
 import type { Round } from "../quorum/round.js";
 import { endOfTurn } from "../runtime/environment.js";
-import type { Stand } from "../waiting/wait.js";
+import type { QueuedAttempt } from "../waiting/wait.js";
 import type { Acquisition } from "./call.js";
 import { lookBeforeEnd, whyNotAcquired } from "./explain.js";
 import { acceptedFence, proposedFence, setsLock } from "./fence.js";
@@ -17,7 +17,7 @@ import { Lease } from "./lease.js";
 import { releaseFailedAttempt } from "./release.js";
 import { validityMs } from "./validity.js";
 
-/** Attempts, then waits for the lock as the settings say. Throws why there is none. */
+/** Acquires: attempts once, then waits as the settings say. Throws an ExecutionError that says why it failed. */
 export async function acquire(call: Acquisition): Promise<Lock> {
   call.settings.signal?.throwIfAborted();
   const lock = (await firstAttempt(call)) ?? (await wait(call));
@@ -25,7 +25,7 @@ export async function acquire(call: Acquisition): Promise<Lock> {
   throw await whyNotAcquired(call);
 }
 
-/** Attempts once. Null where others hold the lock. */
+/** Attempts once. Returns null if others hold the lock. */
 export async function tryAcquire(call: Acquisition): Promise<Lock | null> {
   const { settings, history } = call;
   settings.signal?.throwIfAborted();
@@ -41,75 +41,80 @@ export async function tryAcquire(call: Acquisition): Promise<Lock | null> {
 }
 
 /**
- * One attempt. The steps are those of the Redlock description; a waiter's attempt, with `stand`, differs in what
- * it asks of the nodes, not in how they are counted.
+ * Makes one attempt, in the five steps of the Redlock description. The attempt of a waiter in the queue (`queued`)
+ * sends another command; the votes are counted in the same way.
  */
 async function attempt(
   call: Acquisition,
-  stand?: Stand,
+  queued?: QueuedAttempt,
   onRound?: (round: Round) => void,
 ): Promise<Lock | undefined> {
-  const { instance, resources, keys, ttlMs, settings, history } = call;
+  const { instance, keys, ttlMs, history } = call;
   const { environment } = instance;
   call.assertOpen();
-  // A value of the attempt's own: what is late of it can neither vote in the next nor release that.
+  // Each attempt has its own value, so that a late reply or release of this attempt cannot touch the next one.
   const value = environment.randomValue();
   // Step 1: the current time.
   const since = environment.now();
   const proposed = proposedFence(call, since);
-  // Step 2: every node is asked to set the keys to the value, within a time that is short beside the ttl.
+  // Step 2: ask every node to set the keys to the value, with a timeout that is short compared to the ttl.
   const plain = acquireOperation(keys, value, ttlMs, proposed);
   const round = call.ask(
-    stand === undefined
+    queued === undefined
       ? () => plain
-      : (node) => takeOperation(stand.keys, value, ttlMs, stand.standing(node), proposed),
-    telling(stand, proposed === undefined ? grantsAll(keys.length) : setsLock(keys.length)),
+      : (node) => takeOperation(queued.keys, value, ttlMs, queued.entryFor(node), proposed),
+    passingOn(queued, proposed === undefined ? grantsAll(keys.length) : setsLock(keys.length)),
     call.budgetLeftMs,
   );
   history.add(round);
   onRound?.(round);
-  // Step 3: the lock is acquired if a majority of the nodes set the keys, in less than the validity time.
+  // Step 3: the lock is acquired if a majority of the nodes set the keys within the validity time.
   let granted = await call.decided(round);
   let fence: Fence | undefined = proposed;
   if (granted && proposed !== undefined) {
     fence = await acceptedFence(call, round, proposed, value, since);
     granted = fence !== undefined;
   }
-  // Step 4: the validity is the ttl less what that took, and what the clocks may drift.
+  // Step 4: the validity is the ttl, minus the time elapsed, minus the clock drift allowance.
   const term = call.term(since);
   const isOpen = !instance.closing.aborted;
   if (granted && isOpen && validityMs(term, environment.now()) > 0) {
     const lease = Lease.held(environment, term);
-    giveToRest(round, { keys, value, lease, fence }, stand !== undefined);
-    const { issuer, nodes } = instance;
-    const { keyPrefix, queue } = settings;
-    // Not by spreading: whatever is done with such a lock takes 4 % longer.
-    return new Lock({
-      redlock: issuer,
-      nodes,
-      resources,
-      keys,
-      value,
-      ttlMs,
-      keyPrefix,
-      queue,
-      lease,
-      history,
-      fence,
-      statedExpirationMs: undefined,
-    });
+    giveToRest(round, { keys, value, lease, fence }, queued !== undefined);
+    return lockOf(call, value, lease, fence);
   }
-  // Step 5: otherwise the keys are released on every node that may have set them.
+  // Step 5: otherwise release the keys on every node that may have set them.
   releaseFailedAttempt(call, round, value);
-  // It is on its way before the caller learns of the failure.
+  // The release is on its way before the caller learns of the failure.
   await endOfTurn(environment);
   call.failure = granted ? "ERR_REDLOCK_VALIDITY" : "ERR_REDLOCK_QUORUM";
   return undefined;
 }
 
+function lockOf(call: Acquisition, value: string, lease: Lease, fence: Fence | undefined): Lock {
+  const { instance, resources, keys, ttlMs, settings, history } = call;
+  const { issuer, nodes } = instance;
+  const { keyPrefix, queue } = settings;
+  // Written out: with a spread, every later use of the lock took 4 % longer.
+  return new Lock({
+    redlock: issuer,
+    nodes,
+    resources,
+    keys,
+    value,
+    ttlMs,
+    keyPrefix,
+    queue,
+    lease,
+    history,
+    fence,
+    statedExpirationMs: undefined,
+  });
+}
+
 /**
- * A free lock never meets the queue. Where others of this process wait in it already, their last attempt
- * stands for this one's first: it would be refused likewise.
+ * Attempts without the queue, so that a free lock never touches it. If other callers of this process already wait
+ * for the same keys, their last attempt counts as this call's first: the nodes would refuse it in the same way.
  */
 async function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
   const { keys, settings, history, instance } = call;
@@ -119,20 +124,20 @@ async function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
   return undefined;
 }
 
-/** A call that was refused waits in the queue; where there can be none, it polls. */
+/** Waits after a refused attempt: in the queue or, if the keys can have no queue, by polling. */
 async function wait(call: Acquisition): Promise<Lock | undefined> {
   const { instance, keys, settings, start, history, retries, signals } = call;
   if (retries === 0) return undefined;
-  const lineKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
+  const queueKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
   const timeLeftMs = (): number => call.budgetLeftMs;
   const look = lookBeforeEnd(call);
   try {
-    if (lineKeys === undefined) {
+    if (queueKeys === undefined) {
       return await call.attemptAgain(() => attempt(call), retries, signals, timeLeftMs);
     }
     return await instance.queues.wait({
       keys,
-      lineKeys,
+      queueKeys,
       start,
       history,
       retries,
@@ -141,7 +146,7 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
       timeLeftMs,
       nodeTimeoutMs: call.nodeTimeoutMs,
       signals,
-      attempt: (stand, onRound) => attempt(call, stand, onRound),
+      attempt: (queued, onRound) => attempt(call, queued, onRound),
       give: (lock, node) => {
         giveKeys(node, partsOf(lock, "acquire"));
       },
@@ -151,23 +156,21 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
   }
 }
 
-/** A vote for is an answer that the operation was applied to every key. */
+/** Counts a reply as a vote for if the node applied the operation to every key. */
 export function grantsAll(keyCount: number): Question["judge"] {
   return (reply) => {
     const applied = queueReplyIn(reply) === undefined ? appliedTo(reply, keyCount) : 0;
     if (applied === keyCount) return undefined;
-    return new ResourceLockedError(
-      `The operation was applied to: ${applied} of the ${keyCount} requested resources.`,
-    );
+    return appliedToFew(applied, keyCount);
   };
 }
 
-/** Judges likewise, and tells a waiter what each node says that refuses it. */
-function telling(stand: Stand | undefined, judge: Question["judge"]): Question["judge"] {
-  if (stand === undefined) return judge;
+/** Judges as `judge` does, and passes each refusing node's reply about the queue on to the waiter. */
+function passingOn(queued: QueuedAttempt | undefined, judge: Question["judge"]): Question["judge"] {
+  if (queued === undefined) return judge;
   return (reply, node) => {
-    const told = queueReplyIn(reply);
-    if (told !== undefined) stand.onTold(node, told);
+    const queueReply = queueReplyIn(reply);
+    if (queueReply !== undefined) queued.onQueueReply(node, queueReply);
     return judge(reply, node);
   };
 }

@@ -2,17 +2,17 @@ import { invalidType } from "../errors.js";
 import { Lock, type LockParts, partsOf } from "../lock.js";
 import type { Node } from "../nodes/node.js";
 import { History } from "../quorum/history.js";
-import { checkJson } from "../settings.js";
+import { checkJson, keysOf } from "../input.js";
 import type { Instance } from "./call.js";
 import { fenceKeysOf } from "./fence.js";
 import { Lease } from "./lease.js";
 
-/** Makes a lock of another's data; throws a TypeError for what is none. */
+/** Makes a lock from the data of another process. Throws a TypeError if the data is invalid. */
 export function adopt(instance: Instance, json: unknown): Lock {
   const { issuer, nodes, settings, environment, tokens } = instance;
   const { keyPrefix, queue } = settings;
   const { resources, value, ttl, expiration, fence } = checkJson(json, keyPrefix);
-  const keys = resources.map((resource) => keyPrefix + resource);
+  const keys = keysOf(resources, keyPrefix);
   if (fence !== undefined) tokens.saw(fence, environment.now().wallMs);
   return new Lock({
     redlock: issuer,
@@ -31,8 +31,8 @@ export function adopt(instance: Instance, json: unknown): Lock {
 }
 
 /**
- * What is behind a lock whose keys are named as this instance's are, and are on its nodes; throws a TypeError for
- * another lock.
+ * Returns the parts of a lock that belongs to this instance's nodes and has its key prefix. Throws a TypeError for any
+ * other lock.
  */
 export function ownPartsOf(
   { issuer, settings, nodes }: Instance,
@@ -43,15 +43,15 @@ export function ownPartsOf(
   if (parts.redlock === issuer) return parts;
   if (parts.keyPrefix !== settings.keyPrefix) {
     throw invalidType(
-      `${call}() needs a lock of this Redlock's own keyPrefix, but this one's keys have other names. ` +
+      `${call}() needs a lock with this Redlock's keyPrefix, but this lock has another one. ` +
         "Call it on the Redlock that acquired the lock, or on one with the same keyPrefix.",
     );
   }
-  // In whatever order.
+  // The order of the nodes does not matter.
   const isOurs = (node: Node): boolean => parts.nodes.some((other) => node.reachesSameKeys(other));
   if (parts.nodes.length !== nodes.length || !nodes.every(isOurs)) {
     throw invalidType(
-      `${call}() needs a lock on this Redlock's own nodes, but this one is on other nodes. ` +
+      `${call}() needs a lock on this Redlock's nodes, but this lock is on other nodes. ` +
         "Call it on the Redlock that acquired it, or on one with the same nodes.",
     );
   }

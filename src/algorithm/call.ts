@@ -15,9 +15,9 @@ import { retry } from "../waiting/retry.js";
 import type { Tokens } from "./fence.js";
 import { driftMs, type Term } from "./validity.js";
 
-/** What all calls of one Redlock share. */
+/** Everything that the calls of one Redlock share. */
 export interface Instance {
-  /** Whose locks these are. */
+  /** The Redlock that a lock calls to be extended or released. */
   readonly issuer: LockIssuer;
   readonly settings: ResolvedSettings;
   readonly nodes: readonly Node[];
@@ -26,17 +26,17 @@ export interface Instance {
   readonly guard: RestartGuard;
   readonly tokens: Tokens;
   readonly queues: LocalQueues;
-  /** Aborts when the Redlock is closed, with the error for every call since. */
+  /** Aborts when the Redlock closes. Its reason is the error of every later call. */
   readonly closing: AbortSignal;
-  /** The rounds of attempts under way. */
+  /** The rounds that have not decided yet. */
   readonly undecided: Set<Round>;
-  /** The locks of `using` calls whose routine runs. */
+  /** The locks under which `using` runs a routine now. */
   readonly locksInUse: Set<Lock>;
   /** Emits `error` for a vote against. */
   readonly onRefusal: (error: Error, node: Node) => void;
 }
 
-/** What a call is about. */
+/** The keys and the ttl that a call is about. */
 export interface Subject {
   readonly resources: readonly string[];
   /** The resources' keys, in their order. */
@@ -44,7 +44,7 @@ export interface Subject {
   readonly ttlMs: number;
 }
 
-/** One call of the API, and what came of it so far. */
+/** One API call: its keys, its time left, its retries, and its attempts so far. */
 export class Call {
   readonly instance: Instance;
   readonly resources: readonly string[];
@@ -66,7 +66,7 @@ export class Call {
     this.history = new History(this.start.wallMs);
   }
 
-  /** What each node has to answer in. A round keeps this function for as long as a lock lives: it keeps no call. */
+  /** Each node's timeout. The function keeps no reference to the call, since a round keeps it as long as the lock lives. */
   get nodeTimeoutMs(): (node: Node) => number {
     return nodeTimeouts(this.settings.nodeTimeout, this.ttlMs);
   }
@@ -75,30 +75,30 @@ export class Call {
     return Math.max(...this.instance.nodes.map(this.nodeTimeoutMs));
   }
 
-  /** Ms since the call began. */
+  /** Milliseconds since the call began. */
   get elapsedMs(): number {
     return this.instance.environment.monotonicMs() - this.start.monotonicMs;
   }
 
-  /** What ends a waiting: the end of the Redlock, and the caller's signal. */
+  /** The signals that end waiting: the closing of the Redlock, and the caller's own signal. */
   get signals(): readonly AbortSignal[] {
     const { closing } = this.instance;
     const { signal } = this.settings;
     return signal === undefined ? [closing] : [closing, signal];
   }
 
-  /** Throws the error for a closed Redlock. */
+  /** Throws if the Redlock is closed. */
   assertOpen(): void {
     this.instance.closing.throwIfAborted();
   }
 
-  /** What a quorum grants to this call: its ttl, from this moment on, less the drift allowance. */
+  /** The term that a quorum grants to this call: its ttl from `since` on, minus the drift allowance. */
   term(since: Instant): Term {
     const { ttlMs } = this;
     return { since, ttlMs, driftMs: driftMs(ttlMs, this.settings.driftFactor) };
   }
 
-  /** Asks every node; undecided after `limitMs`, the round has failed. */
+  /** Asks every node. A round that is undecided after `limitMs` has failed. */
   ask(
     operation: Question["operation"],
     judge: Question["judge"],
@@ -121,7 +121,7 @@ export class Call {
     );
   }
 
-  /** Whether a quorum voted for it. The caller's signal, or the end of the Redlock, ends an undecided round. */
+  /** Resolves with whether a quorum voted for. The caller's signal, or closing the Redlock, ends an undecided round. */
   async decided(round: Round): Promise<boolean> {
     const { undecided, closing } = this.instance;
     const { signal } = this.settings;
@@ -137,7 +137,7 @@ export class Call {
     return granted;
   }
 
-  /** Attempts once, and then again as the settings say. */
+  /** Attempts once, then retries as the settings say. */
   async untilGiven<T>(
     attempt: () => Promise<T | undefined>,
     timeLeftMs: () => number,
@@ -148,8 +148,8 @@ export class Call {
   }
 
   /**
-   * Attempts again, after one that was refused, until an attempt gives something, the retries are used up, or
-   * the next one could not begin within the time left.
+   * Retries until an attempt succeeds, the retries are used up, or the next attempt could not start within the time
+   * left.
    */
   async attemptAgain<T>(
     attempt: () => Promise<T | undefined>,
@@ -166,7 +166,7 @@ export class Call {
     return retry(retries, pause, attempt);
   }
 
-  /** Ms to the next attempt: `retryDelay`, give or take as much as `retryJitter`. */
+  /** Milliseconds until the next attempt: `retryDelay`, plus or minus a random share of `retryJitter`. */
   nextDelayMs(): number {
     const { retryDelay, retryJitter } = this.settings;
     const jitterMs = Math.floor((this.instance.environment.random() * 2 - 1) * retryJitter);
@@ -174,13 +174,13 @@ export class Call {
   }
 }
 
-/** One call that acquires. */
+/** One call of `acquire`, `tryAcquire` or `using`. */
 export class Acquisition extends Call {
-  /** Where the nodes keep the fencing tokens; undefined where the lock has none. */
+  /** The keys of the fencing tokens; undefined without `fencing`. */
   readonly fenceKeys: readonly string[] | undefined;
-  /** The least token that the last attempt has left. */
+  /** The least token that the next attempt may propose. */
   leastToken = 0;
-  /** What the keys of a node that answered "held" hold in place of a lock, once somebody looks. */
+  /** For each node that answered "held" and was inspected: the data under the key, if it is no lock. */
   readonly strangers = new Map<Node, Promise<string | undefined>>();
 
   constructor(
@@ -191,11 +191,11 @@ export class Acquisition extends Call {
   ) {
     super(instance, subject, settings);
     this.fenceKeys = fenceKeys;
-    // Any number of callers may wait with one signal, such as that of the process's shutdown.
+    // Many callers may share one signal, such as the one for the shutdown of the process.
     if (settings.signal instanceof EventTarget) setMaxListeners(0, settings.signal);
   }
 
-  /** How often it attempts after its first attempt. */
+  /** How many attempts may follow the first one. */
   get retries(): number {
     const { acquireTimeout, retryCount } = this.settings;
     if (acquireTimeout !== undefined) return acquireTimeout === 0 ? 0 : Infinity;
@@ -203,8 +203,8 @@ export class Acquisition extends Call {
   }
 
   /**
-   * Ms of `acquireTimeout` left; it has no say in a single attempt. What is waited for is timed by the monotonic
-   * clock alone: a wall clock that is set forward ends a lock, but no waiting.
+   * Milliseconds of `acquireTimeout` left; Infinity for a single attempt, which it does not limit. Waiting is timed by
+   * the monotonic clock alone: a wall clock that jumps forward ends a lock, but does not end the waiting.
    */
   get budgetLeftMs(): number {
     const { acquireTimeout } = this.settings;
@@ -212,7 +212,7 @@ export class Acquisition extends Call {
     return acquireTimeout - this.elapsedMs;
   }
 
-  /** Ms left of what the call may take altogether, by which it must have said why it gave no lock. */
+  /** Milliseconds left of the whole call, including the time it takes to find out why it failed. */
   get callLeftMs(): number {
     const { acquireTimeout, retryCount, retryDelay, retryJitter } = this.settings;
     const callMs =
@@ -227,7 +227,7 @@ function nodeTimeouts(nodeTimeout: number | undefined, ttlMs: number): (node: No
   return (node) => nodeTimeout ?? node.timeoutMs(ttlMs);
 }
 
-/** How many retries a `retryCount` allows: -1 stands for no limit. */
+/** Returns how many retries a `retryCount` allows: -1 means no limit. */
 function timesOf(retryCount: number): number {
   return retryCount === -1 ? Infinity : retryCount;
 }

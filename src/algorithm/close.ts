@@ -6,8 +6,8 @@ import type { Instance } from "./call.js";
 import { endInUse } from "./using.js";
 
 /**
- * Ends all that an instance does, and then the connections to these nodes: each once all that was asked is
- * answered, or after `timeoutMs`.
+ * Ends everything that an instance does, then closes the connections to `nodes`: each once it has no command in flight,
+ * or after `timeoutMs`.
  */
 export async function close(
   instance: Instance,
@@ -27,7 +27,7 @@ export async function close(
   for (const node of instance.nodes) node.forgetPending();
   for (const round of undecided) round.cut();
   for (const lock of locksInUse) endInUse(instance, lock);
-  // Calls that attempt, wait or run a routine release what they have on the nodes before the connections end.
+  // Calls that attempt, wait or run a routine send their releases before the connections close.
   await endOfTurn(environment);
   const customTimers = pTimeoutTimers(environment);
   await Promise.all(

@@ -20,9 +20,10 @@ const OPENINGS: Partial<Record<ErrorCode, string>> = {
 };
 
 /**
- * Why a call failed: how often it was tried, for how long, and what each node did in the last attempt.
+ * Makes the error of a failed call. Its message says how many attempts there were, how long they took, and what each
+ * node did in the last one.
  *
- * @param refusalInWords what a node that answered 0 keys is said to be
+ * @param refusalInWords describes a node that applied the operation to too few keys, such as "held by another lock"
  */
 export function executionError(
   { history, elapsedMs, failure }: Call,
@@ -43,7 +44,7 @@ function lastVotes(round: Round | undefined, refusalInWords: (node: Node) => str
   if (round === undefined) return "no node was asked";
   const { ballots } = round;
   const inFavour = ballots.filter(({ vote }) => vote === "for").length;
-  // A node without a vote matters only where the votes alone did not decide.
+  // A node that has not voted is listed only if the votes alone did not decide the round.
   const against = ballots.flatMap(({ node, vote }) => {
     if (vote === "for" || (vote === undefined && !round.wasCut)) return [];
     return [`${node.name} ${voteInWords(vote, () => refusalInWords(node))}`];
@@ -57,7 +58,7 @@ export function voteInWords(vote: Exclude<Vote, "for">, refusal: () => string): 
   return vote instanceof ResourceLockedError ? refusal() : inShort(vote);
 }
 
-/** Why `acquire` or `tryAcquire` gave no lock. */
+/** Returns the error that says why a call acquired no lock. */
 export async function whyNotAcquired(call: Acquisition): Promise<ExecutionError> {
   const { settings, failure } = call;
   settings.signal?.throwIfAborted();
@@ -74,9 +75,9 @@ export async function whyNotAcquired(call: Acquisition): Promise<ExecutionError>
 }
 
 /**
- * Gives the error, but lets the event loop turn where no node has replied. With a majority down or silent, a
- * call fails without waiting. A caller that calls again and again would keep the event loop from reading the
- * other nodes' replies, and commands to them would pile up.
+ * Returns the error. If no node has replied, lets the event loop read its sockets first. While a majority is down or
+ * silent, a call fails without waiting; a caller that tries again at once, over and over, would keep the event loop
+ * from reading the other nodes' replies, and commands to them would pile up.
  */
 export async function inTurn(
   { history, instance }: Call,
@@ -87,7 +88,10 @@ export async function inTurn(
   return error;
 }
 
-/** All of `acquireTimeout` is for waiting, so the look at the keys begins before its end, beside the waiting. */
+/**
+ * Starts a timer that inspects the keys shortly before `acquireTimeout` ends, while the call still waits: inspecting
+ * them afterwards would take longer than the caller allowed.
+ */
 export function lookBeforeEnd(call: Acquisition): Timer | undefined {
   const leftMs = call.budgetLeftMs;
   if (leftMs === Infinity) return undefined;
@@ -97,8 +101,8 @@ export function lookBeforeEnd(call: Acquisition): Timer | undefined {
 }
 
 /**
- * Keys that hold no lock but other data, in words: SET NX itself only answers "held". Looks once at each node
- * that answered so, or may do so meanwhile: for one that has not voted nobody waits.
+ * Describes, for each node, the key that holds other data than a lock: SET NX only says that a key exists. Inspects
+ * each node once that refused the lock or has not voted yet, but waits only for those that refused it.
  */
 async function strangeKeys(call: Acquisition): Promise<Map<Node, string>> {
   const { history, strangers } = call;

@@ -8,7 +8,7 @@ import { executionError, inTurn } from "./explain.js";
 import { keepOnRest } from "./give.js";
 import type { Lease } from "./lease.js";
 
-/** One call that extends. */
+/** One call of `extend`. */
 export class Extension extends Call {
   readonly lock: Lock;
   readonly parts: LockParts;
@@ -25,7 +25,7 @@ export class Extension extends Call {
   }
 }
 
-/** Extends, and tries again as the settings say, but not past the lock's end. Throws why it failed. */
+/** Extends, and retries as the settings say, but not beyond the lock's end. Throws an ExecutionError that says why. */
 export async function extend(call: Extension): Promise<Lock> {
   const { lock, lease } = call;
   call.assertOpen();
@@ -38,7 +38,7 @@ export async function extend(call: Extension): Promise<Lock> {
   throw await inTurn(call, lease.released ? alreadyEnded(lock, lease) : whyNotExtended(call));
 }
 
-/** One attempt. It has failed where it is undecided after `limitMs`, or when the old validity ends. */
+/** Tries to extend once. An attempt that is undecided after `limitMs`, or at the end of the old validity, has failed. */
 export async function attemptExtension(
   call: Extension,
   limitMs = Infinity,
@@ -59,7 +59,7 @@ export async function attemptExtension(
     return lock;
   }
   call.failure = "ERR_REDLOCK_QUORUM";
-  // So many hold it no longer that no extension can be granted, and somebody else may acquire.
+  // So many nodes no longer hold it that no extension can reach a quorum, and another client may acquire it.
   if (round.isHopeless(isHeld)) lease.lose(whyNotExtended(call));
   return undefined;
 }

@@ -1,5 +1,5 @@
 import { companionKey } from "../operations/companion-key.js";
-import { Abstention, invalidType, outOfRange, ResourceLockedError } from "../errors.js";
+import { Abstention, appliedToFew, invalidType, outOfRange } from "../errors.js";
 import { voteInWords } from "./explain.js";
 import type { Node } from "../nodes/node.js";
 import { type Fence, answerIn } from "../operations/accept-fence.js";
@@ -9,26 +9,26 @@ import type { Acquisition } from "./call.js";
 import { isRefusal, type Question } from "../quorum/ballot.js";
 import { quorumOf, type Round } from "../quorum/round.js";
 
-/** Where the nodes keep the tokens of these keys. Throws a TypeError that names a key which can have none. */
+/** Returns the keys under which the nodes store the tokens. Throws a TypeError that names a key which can have none. */
 export function fenceKeysOf(keys: readonly string[], call: string): string[] {
   return keys.map((key) => {
     const fenceKey = companionKey(key, "fence");
     if (fenceKey !== undefined) return fenceKey;
     throw invalidType(
-      `${call}() cannot fence the key ${key}: no other key surely shares its slot of a Redis Cluster. ` +
+      `${call}() cannot fence the key ${key}: no other key is sure to lie in the same slot of a Redis Cluster. ` +
         "Name the resource without braces, or with a hash tag such as {order:7}:items.",
     );
   });
 }
 
-/** A token so far ahead of the clock is not one of a clock's: it concerns the resource that has it, and no other. */
+/** A stored token further ahead than this did not come from a clock. It counts for its own resource only. */
 const MOST_AHEAD_US = 366 * 86_400e6;
 
-/** The tokens that one Redlock proposes, each larger than every one that it saw. */
+/** Proposes the tokens of one Redlock. Each is larger than every token it has seen. */
 export class Tokens {
   #last = 0;
 
-  /** A token of this host's clock, in microseconds, or the next above the last, or the least that will do. */
+  /** Returns the largest of: this host's clock in microseconds, the last token plus 1, `least`. */
   propose(wallMs: number, least: number): number {
     this.#last = Math.max(Math.floor(wallMs * 1000), this.#last + 1);
     const token = Math.max(this.#last, least);
@@ -45,7 +45,7 @@ export class Tokens {
   }
 }
 
-/** The next above all that the nodes answered in a round of proposals; they answer none from which there is no next. */
+/** Returns the next token above all that the nodes returned. The nodes return none that has no next. */
 function above({ ballots }: Round): number {
   let largest = 0;
   for (const { vote, reply } of ballots) {
@@ -55,7 +55,7 @@ function above({ ballots }: Round): number {
   return largest + 1;
 }
 
-/** The token that an attempt proposes, if its lock is to have one. */
+/** Returns the token that an attempt proposes; undefined for a lock without `fencing`. */
 export function proposedFence(call: Acquisition, since: Instant): Fence | undefined {
   const { fenceKeys, instance, leastToken } = call;
   if (fenceKeys === undefined) return undefined;
@@ -63,8 +63,8 @@ export function proposedFence(call: Acquisition, since: Instant): Fence | undefi
 }
 
 /**
- * The token of a lock that a quorum has set: the proposed one where a quorum accepted it, or else one above all
- * that they answered, once they have accepted that in a second round. Undefined where they have not.
+ * Returns the token of a lock that a quorum has set. That is the proposed token if a quorum accepted it. Otherwise
+ * a second round proposes one above all that the nodes returned. Undefined if no quorum accepts that one either.
  */
 export async function acceptedFence(
   call: Acquisition,
@@ -81,9 +81,8 @@ export async function acceptedFence(
 }
 
 /**
- * The second round, where a quorum set the lock but had larger tokens: the fence's token, which is above
- * all that they answered, to the nodes that hold the lock. Only the lock's holder can store one there.
- * The nodes have what the first round left of their time.
+ * Runs the second round: proposes the larger token to the nodes that hold the lock. Only the lock's holder can
+ * store a token there. Each node has the time that the first round left of its timeout.
  */
 async function confirm(
   fence: Fence,
@@ -102,26 +101,24 @@ async function confirm(
   return confirmed;
 }
 
-/** In a round of proposals a node that has a larger token votes for all the same: it set the lock. */
+/** Counts a reply as a vote for if the node set the lock, even if it has a larger token than the proposed one. */
 export function setsLock(keyCount: number): Question["judge"] {
   return (reply) => {
     if (answerIn(reply) !== undefined) return undefined;
-    return new ResourceLockedError(
-      `The operation was applied to: 0 of the ${keyCount} requested resources.`,
-    );
+    return appliedToFew(0, keyCount);
   };
 }
 
-/** Whether a quorum of nodes both set the lock and accepted its token. */
+/** Returns whether a quorum of nodes set the lock and accepted its token. */
 function isAccepted({ ballots }: Round): boolean {
   const accepted = ballots.filter(({ vote, reply }) => vote === "for" && reply === "accepted");
   return accepted.length >= quorumOf(ballots.length);
 }
 
 /**
- * How the second round counts: a vote for is the acceptance of its token. A node that refused the
- * lock, or was too late, is not asked. One that has not voted yet is: its answer to the first round comes
- * before, and the value says whether it holds the lock.
+ * Says how the second round counts: a node votes for by accepting the token. A node that refused the lock, or
+ * answered too late, is not asked. A node that has not voted yet is asked: its reply to the first round arrives
+ * earlier, and the script compares the value, so that only a node that holds the lock can accept.
  */
 function confirmation({ ballots }: Round): Required<Pick<Question, "judge" | "refusal">> {
   const refusals = new Map<Node, Error>();

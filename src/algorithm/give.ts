@@ -7,7 +7,7 @@ import { extendOperation } from "../operations/extend-fenced.js";
 import type { Round } from "../quorum/round.js";
 import type { Lease } from "./lease.js";
 
-/** A lock that is held, as the nodes see it. */
+/** What the nodes store of a lock that is held. */
 export interface Holding {
   readonly keys: readonly string[];
   readonly value: string;
@@ -16,18 +16,18 @@ export interface Holding {
 }
 
 /**
- * Gives the key of a lock that was just acquired to the nodes that did not vote for it, as soon as each can
- * be asked: a lock that stands on a bare quorum is lost with the first of its nodes. It is no vote.
+ * Gives the keys of a lock that was just acquired to the nodes that did not vote for it, as soon as each can be asked.
+ * Otherwise a lock that only a bare quorum holds is lost when one of those nodes fails. This is not a vote.
  */
-export function giveToRest(round: Round, holding: Holding, isStanding: boolean): void {
+export function giveToRest(round: Round, holding: Holding, isQueued: boolean): void {
   const { value, lease } = holding;
   round.eachVoteAgainst((error, node) => {
     const give = (): void => {
       giveKeys(node, holding);
     };
     if (isHeld(error)) {
-      // Whoever held it there is mostly about to release it. One who stands in line is given it as it leaves.
-      if (!isStanding) void round.complete().then(give);
+      // Mostly the previous holder is about to release it there. A waiter is given the key as it leaves the queue.
+      if (!isQueued) void round.complete().then(give);
     } else if (!isReply(error) && lease.open) {
       node.addKey({ value, ttlMs: lease.keyTtlMs, give });
     }
@@ -35,9 +35,9 @@ export function giveToRest(round: Round, holding: Holding, isStanding: boolean):
 }
 
 /**
- * After an extension, gives the key again to the nodes that had lost it, in a command of its own: it is no
- * vote in the round that found it gone. Nodes that could not be asked, or not in time, are told of the
- * extension as soon as they can be.
+ * After an extension, gives the keys again to the nodes that had lost them. It does so in a command of its own, which is
+ * not a vote in the round that found them missing. Nodes that did not reply are sent the extension as soon as they can be
+ * asked again.
  */
 export function keepOnRest(round: Round, holding: Holding): void {
   const { keys, value, lease, fence } = holding;
@@ -49,7 +49,7 @@ export function keepOnRest(round: Round, holding: Holding): void {
     } else if (!isReply(error) && lease.open) {
       const give = (): void => {
         node.tell(extendOperation(keys, value, lease.keyTtlMs, fence), () => lease.open);
-        // Its key may have expired meanwhile.
+        // The key may have expired on that node meanwhile.
         giveKeys(node, holding);
       };
       node.addKey({ value, ttlMs: lease.keyTtlMs, give });

@@ -4,15 +4,15 @@ import { inWords, isClosed } from "../errors.js";
 import type { Lease } from "./lease.js";
 import { type Lock, LockLostError } from "../lock.js";
 
-/** Aborts when the lock of `using` is lost; `error` is then the same LockLostError as `reason`. */
+/** Aborts when the lock of `using` is lost. `error` is then the same LockLostError as `reason`. */
 export type RedlockAbortSignal = AbortSignal & { error?: Error };
 
-/** At least this often the lease is held against both clocks. */
+/** The lease is compared with both clocks at least this often. */
 const LONGEST_CHECK_MS = 1000;
 
 /**
- * The loss is said this much before the validity ends, since timers are late: a hundredth of the ttl
- * within 2 to 10 ms. Measured: up to 3.5 ms late on a busy machine.
+ * How long before the end of the validity the loss is reported, since timers fire late: 1 % of the ttl, at least 2 and
+ * at most 10 ms. Measured: timers were up to 3.5 ms late on a busy machine.
  */
 function timerSlackMs(ttlMs: number): number {
   return Math.min(Math.max(2, ttlMs / 100), 10);
@@ -21,17 +21,17 @@ function timerSlackMs(ttlMs: number): number {
 export interface Keeping {
   readonly lock: Lock;
   readonly lease: Lease;
-  /** Ms of validity left at which to extend. */
+  /** The lock is extended when this much validity is left. */
   readonly thresholdMs: number;
-  /** Ms from a failed try to the next. */
+  /** The pause after a failed extension. */
   readonly pauseMs: () => number;
-  /** Tries once, for at most this long. Resolves with why it failed, if it did. */
+  /** Tries to extend once, for at most `limitMs`. Resolves with the error if it failed. */
   readonly extend: (limitMs: number) => Promise<Error | undefined>;
 }
 
 /**
- * Keeps a lock alive by extending it in time, and sees to it that its loss is noticed by a timer and
- * not by a reply: whatever the nodes do, the signal aborts no later than the validity ends.
+ * Keeps a lock alive by extending it in time. A timer, not a reply, notices the loss: whatever the nodes do, the signal
+ * aborts no later than the validity ends.
  */
 export class Keeper {
   readonly #keeping: Keeping;
@@ -56,7 +56,7 @@ export class Keeper {
     return this.#controller.signal;
   }
 
-  /** Ends the keeping, with a last look at the clocks. Gives the loss, if there was one. */
+  /** Stops extending, after a last look at the clocks. Returns the loss, if there was one. */
   stop(): Error | undefined {
     this.#stopped = true;
     this.#cancelAlarm();
@@ -74,7 +74,7 @@ export class Keeper {
 
     const untilThresholdMs = leftMs - thresholdMs;
     const pauseLeftMs = this.#nextTryMs - this.#environment.monotonicMs();
-    // An alarm rings early, together with those of other locks; a pause is not cut short.
+    // An alarm may ring early, together with those of other locks. That must not cut a pause short.
     const isDue = untilThresholdMs < slackMs && pauseLeftMs <= 0;
     if (isDue && !this.#extending) void this.#extend(leftMs / 3);
     const wakeMs = Math.min(

@@ -2,10 +2,10 @@ import type { Environment } from "../runtime/environment.js";
 import { expirationMs, type Term, validityMs } from "./validity.js";
 
 /**
- * How long a lock may be relied on.
+ * Knows how long a lock may be relied on.
  *
- * `adopted`: not known here, since the clock that set it was another host's. `held`: until its term is
- * over. `lost` and `released` are final: no later answer brings a lock back.
+ * `adopted`: not known yet, since another host's clock set the expiration. `held`: until its term ends. `lost` and
+ * `released` are final: no later reply brings a lock back.
  */
 export class Lease {
   readonly #environment: Environment;
@@ -13,9 +13,9 @@ export class Lease {
   #term: Term | undefined;
   #lossCause: Error | undefined;
   #isReleaseAsked = false;
-  /** Of all extensions that were tried: one that failed may have moved a key's expiry. */
+  /** The longest ttl of all extensions tried. A failed one counts, since it may have moved the expiry of a key. */
   longestTtlMs = 0;
-  /** Whether an extension was ever granted. */
+  /** Whether a quorum has granted an extension. */
   isExtended = false;
   #onLoss: (() => void) | undefined;
 
@@ -33,13 +33,13 @@ export class Lease {
     return new Lease(environment, undefined);
   }
 
-  /** Called once, at the moment of the loss; at once where the lock is lost already. */
+  /** Called once, when the lock is lost; at once if it already is. */
   set onLoss(listener: () => void) {
     this.#onLoss = listener;
     if (this.#state === "lost") listener();
   }
 
-  /** Ms of validity left by both clocks; reading it is what notices the end. */
+  /** Milliseconds of validity left by both clocks. Reading this is what notices the end. */
   get remainingMs(): number {
     if (this.#state !== "held" || this.#term === undefined) return 0;
     const leftMs = validityMs(this.#term, this.#environment.now());
@@ -48,13 +48,13 @@ export class Lease {
     return 0;
   }
 
-  /** Ms for which a key that is set now lives as long as those that the term was granted for. */
+  /** The ttl with which a key set now expires together with the keys that the term was granted for. */
   get keyTtlMs(): number {
     const leftMs = this.remainingMs;
     return leftMs > 0 && this.#term !== undefined ? Math.ceil(leftMs + this.#term.driftMs) : 0;
   }
 
-  /** Neither lost nor released, as of now: reading it, too, notices the end. */
+  /** Whether the lock is neither lost nor released. Reading this, too, notices the end. */
   get open(): boolean {
     return this.#state === "adopted" || this.remainingMs > 0;
   }
@@ -71,7 +71,7 @@ export class Lease {
     return this.#lossCause;
   }
 
-  /** Epoch ms of the end, 0 once lost or released. */
+  /** The end of the validity in epoch ms; 0 once lost or released. */
   get expirationMs(): number {
     return this.open && this.#term !== undefined ? expirationMs(this.#term) : 0;
   }
@@ -81,9 +81,9 @@ export class Lease {
   }
 
   /**
-   * Takes up what an extension granted. False where the lease had ended by then, or the new term is
-   * over already. Of the old and the new term the one that ends later is in force: no key's expiry
-   * was brought nearer, so the old promise stands.
+   * Takes over the term that an extension granted. Returns false if the lease had already ended, or the new term is
+   * already over. The term that ends later is in force: an extension never brings the expiry of a key nearer, so the
+   * old promise stands.
    */
   renew(term: Term): boolean {
     const now = this.#environment.now();
@@ -102,7 +102,7 @@ export class Lease {
     this.#onLoss?.();
   }
 
-  /** Ends the lease. False where it was called before: the nodes were told to release then. */
+  /** Ends the lease. Returns false if it was called before: the release was sent then. */
   release(): boolean {
     if (this.#isReleaseAsked) return false;
     this.#isReleaseAsked = true;

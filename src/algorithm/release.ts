@@ -11,7 +11,7 @@ import type { ResolvedSettings } from "../settings.js";
 import { type Acquisition, Call, type Instance } from "./call.js";
 import { executionError } from "./explain.js";
 
-/** One call that releases. */
+/** One call of `release`. */
 export class Release extends Call {
   readonly lock: Lock;
   readonly parts: LockParts;
@@ -23,15 +23,15 @@ export class Release extends Call {
     this.parts = parts;
   }
 
-  /** Ms until the ttl has passed since the call began: the servers have freed the lock by themselves then. */
+  /** Milliseconds until a whole ttl has passed since the call began: by then the keys have expired by themselves. */
   get leftMs(): number {
     return this.lock.ttl - this.elapsedMs;
   }
 }
 
 /**
- * Releases on every node, and tries again as the settings say, but not past the ttl. Throws where no quorum
- * answered.
+ * Releases on every node, and retries as the settings say, but not beyond the ttl. Throws an ExecutionError if no quorum
+ * replied.
  */
 export async function release(call: Release): Promise<ExecutionResult> {
   const { instance, parts, history, start } = call;
@@ -53,25 +53,25 @@ export async function release(call: Release): Promise<ExecutionResult> {
   throw executionError(call, () => "holds it no longer", "ERR_REDLOCK_QUORUM");
 }
 
-/** A lock's release hands over to the next waiter, or does not, as its acquisition was set. */
+/** Returns the settings of a lock's release: it hands over to the queue if the lock was acquired with `queue: true`. */
 export function releaseSettings({ settings }: Instance, { queue }: LockParts): ResolvedSettings {
   return queue === settings.queue ? settings : { ...settings, queue };
 }
 
-/** Asks every node to release the lock, or to hand it over to the next waiter. */
+/** Asks every node to release the lock or, with a queue, to hand it over to the next waiter. */
 export function askRelease(call: Release): Round {
   const { instance, keys, settings, parts, lock } = call;
   const { value, lease, history } = parts;
-  const lineKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
+  const queueKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
   const operation =
-    lineKeys === undefined ? releaseOperation(keys, value) : handOverOperation(lineKeys, value);
+    queueKeys === undefined ? releaseOperation(keys, value) : handOverOperation(queueKeys, value);
   const pending = { keys, value, ttlMs: Math.max(lock.ttl, lease.longestTtlMs) };
   return releaseOn(instance.nodes, call, history.last, operation, pending, instance.onRefusal);
 }
 
 /**
- * Releases what a failed attempt has set, on every node that may have set it. It always deletes: minorities that
- * reserved would do so for each other for ever.
+ * Releases a failed attempt on every node that may have set its keys. It deletes the keys and never reserves them for
+ * the next waiter: attempts that each hold a minority would reserve keys for each other without end.
  */
 export function releaseFailedAttempt(call: Acquisition, round: Round, value: string): void {
   const { keys, ttlMs } = call;
@@ -79,7 +79,7 @@ export function releaseFailedAttempt(call: Acquisition, round: Round, value: str
   releaseOn(asked, call, round, releaseOperation(keys, value), { keys, value, ttlMs });
 }
 
-/** Asks the nodes to release what `acquired` took; those that do not confirm it have it pending. */
+/** Asks the nodes to release. A node that does not confirm the release gets it as a pending release. */
 function releaseOn(
   nodes: readonly Node[],
   { instance, nodeTimeoutMs }: Call,

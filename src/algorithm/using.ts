@@ -9,10 +9,10 @@ import { attemptExtension, Extension, whyNotExtended } from "./extend.js";
 import { Keeper, type RedlockAbortSignal } from "./keeper.js";
 import { askRelease, Release, release, releaseSettings } from "./release.js";
 
-/** What runs under a lock. */
+/** A function that `using` runs under a lock. */
 export type Routine<T> = (signal: RedlockAbortSignal, lock: Lock) => Promise<T> | T;
 
-/** Acquires, keeps the lock while `routine` runs, and releases it. Throws what the routine throws, or the loss. */
+/** Acquires the lock, keeps it while `routine` runs, and releases it. Throws what the routine throws, or the loss. */
 export async function using<T>(call: Acquisition, routine: Routine<T>): Promise<T> {
   const { instance, settings, ttlMs } = call;
   const thresholdMs = extensionThresholdMs(ttlMs, settings);
@@ -48,7 +48,7 @@ export async function using<T>(call: Acquisition, routine: Routine<T>): Promise<
   }
 }
 
-/** The Redlock is closed: the lock's release is on its way before its routine learns of the loss. */
+/** Releases a lock whose Redlock closes. The release is on its way before the routine learns of the loss. */
 export function endInUse(instance: Instance, lock: Lock): void {
   const parts = partsOf(lock, "using");
   if (!parts.lease.open) return;
@@ -56,7 +56,7 @@ export function endInUse(instance: Instance, lock: Lock): void {
   parts.lease.lose(asError(instance.closing.reason));
 }
 
-/** The routine's outcome is what counts: it waits for the release no longer than for one node. */
+/** Releases, but waits for it no longer than one node's timeout: the caller wants the routine's result. */
 async function releaseInTime(call: Acquisition, lock: Lock): Promise<void> {
   const { instance, settings } = call;
   const { nodeTimeout } = settings;

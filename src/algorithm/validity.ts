@@ -1,9 +1,6 @@
 import type { Instant } from "../runtime/environment.js";
 
-/**
- * What one decided round grants: from just before its first command was sent, a ttl, less the drift
- * allowance.
- */
+/** What a quorum grants: a ttl, counted from just before the first command was sent, minus the drift allowance. */
 export interface Term {
   readonly since: Instant;
   readonly ttlMs: number;
@@ -11,7 +8,7 @@ export interface Term {
 }
 
 /**
- * The part of the ttl given up because the servers' clocks and ours may run at different rates.
+ * Returns the part of the ttl that is given up because the clocks of servers and client may run at different rates, in ms.
  *
  * Source: the Redlock description, "The Redlock algorithm": the validity is reduced by a clock drift
  * that is a share of the ttl; the further 2 ms cover Redis's expiry precision of 1 ms, as the
@@ -22,15 +19,15 @@ export function driftMs(ttlMs: number, driftFactor: number): number {
 }
 
 /**
- * The larger of what the two clocks say: a wall clock that jumped forward, or a machine that was
- * suspended while its monotonic clock stood still, can only shorten a lock.
+ * Returns the time elapsed in ms: the larger of what the two clocks say. So a wall clock that jumps forward, or a
+ * machine that was suspended while its monotonic clock stood still, can only shorten a lock.
  */
 export function elapsedMs(since: Instant, now: Instant): number {
   return Math.max(now.monotonicMs - since.monotonicMs, now.wallMs - since.wallMs);
 }
 
 /**
- * What is left of a term, in ms; not positive once it is over.
+ * Returns what is left of a term, in ms; zero or negative once it is over.
  *
  * Source: the Redlock description, step 4: "its validity time is considered to be the initial
  * validity time minus the time elapsed", less the drift.
@@ -39,7 +36,7 @@ export function validityMs(term: Term, now: Instant): number {
   return term.ttlMs - elapsedMs(term.since, now) - term.driftMs;
 }
 
-/** When the term ends by this host's wall clock, in epoch ms. */
+/** Returns the end of a term by this host's wall clock, in epoch ms. */
 export function expirationMs(term: Term): number {
   return term.since.wallMs + term.ttlMs - term.driftMs;
 }

@@ -1,4 +1,4 @@
-/** What the library uses of a client. `Redis` and `Cluster` of ioredis 5 and 6 have it. */
+/** What the library needs of a client. `Redis` and `Cluster` of ioredis 5 and 6 have it. */
 export interface RedisClient {
   readonly status: string;
   readonly isCluster?: boolean;
@@ -8,11 +8,11 @@ export interface RedisClient {
   disconnect(): void;
   on(event: "ready" | "close" | "end", listener: () => void): unknown;
   on(event: "error", listener: (error: Error) => void): unknown;
-  /** Absent where waiters are to poll. */
+  /** Makes a second connection for notifications. Without it, waiters poll. */
   duplicate?(options?: object): Subscriber;
 }
 
-/** A client's double, to hear from the server who is next. */
+/** A second connection of a client, on which the server notifies waiters. */
 export interface Subscriber {
   subscribe(channel: string): Promise<unknown>;
   disconnect(): void;
@@ -21,7 +21,7 @@ export interface Subscriber {
   on(event: "message", listener: (channel: string, message: string) => void): unknown;
 }
 
-/** What stands for a node that was given as a URL, in statistics and in `clients`: no credentials. */
+/** Represents a node that was given as a URL, without credentials, in statistics and in `redlock.clients`. */
 export interface NodeAddress {
   /** `host:port` */
   readonly name: string;
@@ -29,5 +29,5 @@ export interface NodeAddress {
   readonly url: string;
 }
 
-/** What stands for a node in statistics: the client that the caller passed in, or the address of a URL. */
+/** Represents a node in statistics: the client that the caller passed in, or the address of a URL. */
 export type Client = RedisClient | NodeAddress;

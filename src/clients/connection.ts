@@ -2,51 +2,51 @@ import { types } from "node:util";
 import type { Argument } from "../operations/operation.js";
 
 /**
- * One Redis server as the library sees it. A client library fits in by an adapter of a few lines; the
- * simulator's nodes fit in the same way.
+ * The connection to one Redis server. Each client library has an adapter that implements this interface; so have the
+ * nodes of the simulator.
  */
 export interface Connection {
-  /** `host:port`, never a credential. */
+  /** `host:port`, without credentials. */
   readonly name: string;
-  /** The server, its database and the client's own key prefix: connections of equal ones reach the same keys. */
+  /** The server, its database and the client's own key prefix. Connections with equal keyspaces reach the same keys. */
   readonly keyspace: string;
   /**
-   * `connecting`: for the first time, without a failure so far. `down`: closed, ended, or
-   * reconnecting after a failure.
+   * `connecting`: for the first time, without a failure so far. `down`: closed, ended, or reconnecting after a
+   * failure.
    */
   readonly state: "connecting" | "ready" | "down";
-  /** Counts the times the connection became ready: a reply in a later epoch than its command was resent. */
+  /** How often the connection has become ready. A reply in a later epoch than its command belongs to a resent command. */
   readonly epoch: number;
-  /** When it last became ready, by the monotonic clock. */
+  /** When the connection last became ready, by the monotonic clock. */
   readonly openedMs: number;
-  /** Several servers behind one client: nothing that one of them says holds for the next command. */
+  /** Whether several servers stand behind the client, so that the next command may reach another one. */
   readonly isCluster: boolean;
-  /** Nothing ends this connection when it dies without a word, as behind a firewall that drops packets. */
+  /** Whether nothing notices that the connection has died silently, as behind a firewall that drops packets. */
   readonly lacksSocketTimeout?: boolean;
-  /** Why the connection is down, where the client said so. */
+  /** Why the connection is down, if the client said so. */
   readonly failure: Error | undefined;
-  /** Rejects with an error named `ReplyError` where the server answered with one. */
+  /** Sends a command. Rejects with an error named `ReplyError` if, and only if, the server replied with an error. */
   send(command: string, args: readonly Argument[]): Promise<unknown>;
   /** Resolves when the connection is next ready, rejects when it next fails. */
   opened(): Promise<void>;
   /**
-   * Listens to a channel, on a connection of its own that ends with this one; absent, or undefined, where
-   * the client cannot. Throws what the client throws.
+   * Subscribes to a channel on a connection of its own, which ends with this one. Absent, or returns undefined, if the
+   * client cannot subscribe. Throws what the client throws.
    */
   subscribe?(channel: string, listener: ChannelListener): Subscription | undefined;
-  /** Gives up a connection on which nothing is heard, and makes a new one; absent where the caller owns it. */
+  /** Replaces a connection that has gone silent. Absent if the caller owns the client. */
   renew?(): void;
-  /** Ends the connection, after the commands already sent. */
+  /** Closes the connection after the commands already sent. */
   quit(): Promise<void>;
-  /** Ends the connection at once. */
+  /** Closes the connection at once. */
   disconnect(): void;
 }
 
-/** Told of a subscription's state and messages. */
+/** Receives a subscription's state and messages. */
 export interface ChannelListener {
-  /** The server confirmed: it may be told more than once, after a loss. */
+  /** The server has confirmed the subscription. Called again after each loss that was repaired. */
   onOpen(): void;
-  /** Nothing is heard any more; the error where SUBSCRIBE failed. */
+  /** The subscription is lost; with the error if SUBSCRIBE failed. */
   onLoss(error?: Error): void;
   onMessage(message: string): void;
 }
@@ -55,12 +55,12 @@ export interface Subscription {
   close(): void;
 }
 
-/** Whether this is an error with which the server answered, and not the loss of a connection. */
+/** Returns whether the server replied with this error, as opposed to a lost connection. */
 export function isReply(error: unknown): error is Error {
   return types.isNativeError(error) && error.name === "ReplyError";
 }
 
-/** Whether the server only could not do it just now. */
+/** Returns whether the server refused only for the moment. */
 export function isPassing({ message }: Error): boolean {
   return /^(?:BUSY|LOADING|MASTERDOWN|NOAUTH)\b/.test(message);
 }

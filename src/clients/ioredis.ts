@@ -17,8 +17,8 @@ export function isRedisClient(entry: unknown): entry is RedisClient {
 }
 
 /**
- * A connection of our own, for a URL, with options that suit Redlock: what cannot be sent now fails
- * now, and nothing is sent a second time by the client.
+ * Connects to a URL, with options that suit Redlock: a command that cannot be sent now fails now, and the client never
+ * sends a command twice.
  */
 export function connectTo(url: string, environment: Environment): Connection {
   const client = new Redis(url, {
@@ -26,9 +26,9 @@ export function connectTo(url: string, environment: Environment): Connection {
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: 0,
     connectTimeout: 1000,
-    // A server that loads its data is asked again after this long, not after its own estimate.
+    // While a server loads its data, the client asks it again after this time, not after the server's estimate.
     maxLoadingRetryTime: 100,
-    // A connection that does not end by itself holds up the end of the process for this long.
+    // A connection that does not close keeps the process alive for at most this long.
     disconnectTimeout: 250,
     retryStrategy: (failures) => Math.min(50 * failures, 500),
   });
@@ -40,8 +40,8 @@ export function connectTo(url: string, environment: Environment): Connection {
 const known = new WeakMap<Environment, WeakMap<RedisClient, Connection>>();
 
 /**
- * The connection of a client that the caller owns: one a client, however many Redlocks share it, so that its
- * listeners do not add up. Its times are by the clocks of one environment, which all real Redlocks share.
+ * Returns the connection of a client that the caller owns. All Redlocks with the same client share one connection, so
+ * that listeners do not pile up on the client. The environment, whose clocks it uses, is the same for all of them.
  */
 export function connectionOf(client: RedisClient, environment: Environment): Connection {
   let ofClients = known.get(environment);
@@ -104,7 +104,7 @@ class IoredisConnection implements Connection {
 
   get keyspace(): string {
     const { isCluster, options } = this.#client as ClientOfAddress;
-    // A Cluster client names a server of which it happens to know: which Cluster it is cannot be told.
+    // A Cluster client names any server that it knows, so its name does not tell one Cluster from another.
     const where = isCluster === true ? "cluster" : this.name;
     return `${where}/${options?.db ?? 0} ${options?.keyPrefix ?? ""}`;
   }
@@ -124,7 +124,7 @@ class IoredisConnection implements Connection {
 
   send(command: string, args: readonly Argument[]): Promise<unknown> {
     try {
-      // The limits of one lock and of one call keep these far below what a function's call can take.
+      // The limits on locks and batches keep the arguments far below the most that a function call can take.
       return this.#client.call(command, ...args);
     } catch (error) {
       return Promise.reject(asError(error));
@@ -132,14 +132,14 @@ class IoredisConnection implements Connection {
   }
 
   opened(): Promise<void> {
-    // A lazy client connects when it is first needed; its failure arrives as an event.
+    // A lazy client connects when it is first needed. Its failure arrives as an event.
     if (this.#client.status === "wait") this.#client.connect().catch(() => undefined);
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject });
     });
   }
 
-  /** A Cluster says of no message how many heard it. */
+  /** Not for a Cluster: its PUBLISH does not return how many clients on other servers received the message. */
   subscribe(channel: string, listener: ChannelListener): Subscription | undefined {
     const client = this.#client;
     if (client.isCluster === true || client.duplicate === undefined) return undefined;
@@ -175,7 +175,7 @@ class IoredisConnection implements Connection {
   }
 
   disconnect(): void {
-    // ioredis sets a timer for this even where the connection is gone, which would hold up the process's end.
+    // Even if the connection is gone, ioredis would set a timer here, which would keep the process alive.
     if (this.#client.status !== "end") this.#client.disconnect();
   }
 
@@ -186,7 +186,7 @@ class IoredisConnection implements Connection {
   }
 }
 
-/** The ms after which the caller's client gives up a connection on which it hears nothing. */
+/** Returns the client's `socketTimeout` in ms; undefined if it has none. */
 function socketTimeoutOf(client: RedisClient): unknown {
   const { options } = client as { options?: { socketTimeout?: unknown; redisOptions?: object } };
   const ofEach: { socketTimeout?: unknown } | undefined = client.isCluster
@@ -201,20 +201,20 @@ interface Address {
   readonly path?: string;
 }
 
-/** What a client of ioredis tells of where it leads to. */
+/** Where an ioredis client connects to, as far as it tells. */
 interface ClientOfAddress {
   readonly isCluster?: boolean;
   readonly nodes?: () => { options: Address }[];
   readonly options?: Address & {
     readonly db?: number;
     readonly keyPrefix?: string;
-    /** The name of a group of servers, whose master the Sentinels know. */
+    /** The name of the group whose master the Sentinels know. */
     readonly name?: string;
     readonly sentinels?: readonly Address[] | null;
   };
 }
 
-/** Read anew each time: a Cluster client knows no node before it has connected. */
+/** Returns the address. It is not cached, since a Cluster client knows no server before it has connected. */
 function addressOf(client: ClientOfAddress): string {
   const { options = {} } = client;
   if (client.isCluster === true) {
@@ -222,7 +222,7 @@ function addressOf(client: ClientOfAddress): string {
     return first === undefined ? "cluster" : `cluster ${inText(first.options)}`;
   }
   const sentinel = options.sentinels?.[0];
-  // Independent groups often have one name, so that only their Sentinels tell them apart.
+  // Independent groups often have the same name. Only their Sentinels tell them apart.
   if (sentinel !== undefined) return `sentinel ${options.name ?? ""}@${inText(sentinel, 26379)}`;
   return inText(options);
 }
@@ -231,7 +231,7 @@ function inText({ path, host = "127.0.0.1", port }: Address, usualPort = 6379): 
   return path ?? `${host}:${port ?? usualPort}`;
 }
 
-/** The URL without user name and password. Throws, without showing the text, where it is no Redis URL. */
+/** Returns the URL without user name and password. If it is not a Redis URL, throws without showing the text. */
 export function publicUrl(text: string, where: string): { name: string; url: string } {
   const parsed = URL.canParse(text) && isDecodable(text) ? new URL(text) : undefined;
   if (
@@ -248,7 +248,7 @@ export function publicUrl(text: string, where: string): { name: string; url: str
   return { name, url: `${parsed.protocol}//${name}${parsed.pathname}` };
 }
 
-/** Whether a client can read its user name and password. */
+/** Returns whether a client can decode its user name and password. */
 function isDecodable(text: string): boolean {
   try {
     decodeURIComponent(text);

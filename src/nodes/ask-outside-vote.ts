@@ -4,8 +4,8 @@ import { noAnswerIn } from "../errors.js";
 import type { Node } from "./node.js";
 
 /**
- * Asks one node something that is no vote. Rejects with why it is not asked, with what `ask` rejects with, when
- * its time is over, or with the signal's reason.
+ * Asks one node something that is not a vote. Rejects with the node's refusal, with what `ask` rejects with, on timeout,
+ * or with the signal's reason.
  */
 export async function askOutsideVote<T>(
   node: Node,
@@ -28,7 +28,7 @@ export async function askOutsideVote<T>(
   });
 }
 
-/** Until when the restart guard holds the node back, in epoch ms, as a report's field; none where it does not. */
+/** Returns the field `heldBackUntil` of a report, in epoch ms; no field if the restart guard does not hold it back. */
 export function holdOf({ heldBackUntil }: Node): { readonly heldBackUntil?: number } {
   return heldBackUntil === undefined ? {} : { heldBackUntil };
 }

@@ -6,41 +6,41 @@ import { type Command, type Operation, inFull } from "../operations/operation.js
 import type { Script } from "../operations/script.js";
 import { isReply } from "../clients/connection.js";
 
-/** One operation asked of one node. */
+/** One operation for one node. */
 export interface Inquiry {
   readonly operation: Operation;
-  /** Not sent at all where it is decided by the end of the turn. */
+  /** Whether it is dropped if it is decided before the end of the turn. */
   readonly lapses?: true;
-  /** Whether an answer may still change its outcome. */
+  /** Whether a reply can still change the outcome. */
   isUndecided(): boolean;
   onReply(reply: unknown): void;
   onError(error: Error): void;
 }
 
-/** Sends a command; one of the two is called, once. */
+/** Sends a command. Calls one of the two callbacks, once. */
 type Send = (
   command: Command,
   onReply: (reply: unknown) => void,
   onError: (error: Error) => void,
 ) => void;
 
-/** A call of more would hold up the server for others. One operation by itself may have more keys. */
+/** A larger batch would hold up the server's other clients. One operation alone may have more keys. */
 const MOST_OPERATIONS = 256;
-/** As many as so many operations on one resource have that take fenced locks in line. */
+/** The number of keys of that many fenced, queued acquisitions of one resource each. */
 const MOST_KEYS = 1024;
-/** In all keys of a call. */
+/** The most characters that the keys of one batch have together. */
 const MOST_CHARACTERS = 100_000;
 
 /**
- * Brings the operations that one node is asked in a turn of the event loop together in one call, in their
- * order. One that is alone goes as its own plain command.
+ * Sends the operations that one event-loop turn has for a node as one command, in their order. An operation that is
+ * alone is sent as its own plain command.
  */
 export class Coalescer {
   readonly #nodeName: () => string;
   readonly #environment: Environment;
   readonly #send: Send;
   #waiting: Inquiry[] = [];
-  /** The node refuses calls whose keys lie in different slots of a Cluster. */
+  /** Whether the node refuses batches whose keys lie in different slots of a Redis Cluster. */
   #bySlot = false;
 
   constructor(nodeName: () => string, send: Send, environment: Environment) {
@@ -103,8 +103,8 @@ export class Coalescer {
   }
 
   /**
-   * A call that was refused before it ran is sent once more: in full where the node had not cached the
-   * script, or operation by operation where one of a batch may have been the reason.
+   * Sends again what the node refused before running it: in full if it had not cached the script; one by one if a single
+   * operation of the batch may be the reason. Returns false if there is nothing to send again.
    */
   #sendAgain(inquiries: readonly Inquiry[], { script }: Command, error: Error): boolean {
     if (!isReply(error)) return false;
@@ -118,12 +118,12 @@ export class Coalescer {
       return true;
     }
     this.#call(open, true);
-    // What is left of a batch goes as another script, or not at all.
+    // If operations dropped out, what is left is sent as another script, or not at all. Load this one for next time.
     if (open.length < Math.min(inquiries.length, 2)) this.#load(script);
     return true;
   }
 
-  /** What is refused for its keys may be asked with others. */
+  /** Sends the operation's alternative if the node refused its keys. */
   #askOtherwise([inquiry]: readonly Inquiry[], refusal: Error): boolean {
     const otherwise = inquiry?.operation.otherwise;
     if (inquiry === undefined || otherwise === undefined || !isAboutKeys(refusal)) return false;
@@ -143,19 +143,19 @@ export class Coalescer {
     return true;
   }
 
-  /** For the next time. */
+  /** Loads a script for the next time. */
   #load({ text }: Script): void {
     const ignore = (): void => undefined;
     this.#send({ command: "script", args: ["LOAD", text], sets: [] }, ignore, ignore);
   }
 }
 
-/** Whether a batch was refused for what concerns only some of its operations. */
+/** Whether a batch may have been refused because of some of its operations. */
 function isAboutOne({ message }: Error): boolean {
   return /^(NOPERM|CROSSSLOT|ERR)\b/.test(message);
 }
 
-/** Whether a call was refused for its keys. */
+/** Whether a command was refused because of its keys. */
 export function isAboutKeys({ message }: Error): boolean {
   return /^(NOPERM|CROSSSLOT)\b/.test(message);
 }
@@ -164,7 +164,7 @@ function isWanted(inquiry: Inquiry): boolean {
   return inquiry.lapses !== true || inquiry.isUndecided();
 }
 
-/** Later it could arrive behind its own release. */
+/** An operation whose round is decided could arrive after its own release. */
 function mayBeSentAgain(inquiry: Inquiry): boolean {
   return inquiry.operation.resendUndecided || inquiry.isUndecided();
 }
@@ -183,7 +183,7 @@ function deliver(inquiries: readonly Inquiry[], batchReply: unknown): void {
   }
 }
 
-/** As few calls as can be, in the order of the operations. */
+/** Splits operations into as few batches as the limits allow, in their order. */
 function inCalls(inquiries: readonly Inquiry[]): readonly (readonly Inquiry[])[] {
   const calls: (readonly Inquiry[])[] = [];
   let first = 0;
@@ -202,7 +202,7 @@ function inCalls(inquiries: readonly Inquiry[]): readonly (readonly Inquiry[])[]
   return calls;
 }
 
-/** Keys of one hash tag share a slot; without a tag, only a key and itself surely do. */
+/** Groups by hash tag: keys of one tag share a slot. Without a tag, only equal keys are sure to. */
 function groupedByTag(inquiries: readonly Inquiry[]): Iterable<readonly Inquiry[]> {
   const groups = new Map<string, Inquiry[]>();
   for (const inquiry of inquiries) {

@@ -9,10 +9,10 @@ import { Node } from "./node.js";
 /** One independent Redis: a `redis://` or `rediss://` URL, or a client that the caller owns. */
 export type NodeEntry = string | RedisClient;
 
-/** What an entry is, before anything is connected. */
+/** An entry that was checked, before anything is connected. */
 export interface CheckedEntry {
   readonly client: Client;
-  /** The library made it and closes it. */
+  /** Whether the library makes and closes the client. */
   readonly own: boolean;
   readonly connect: (environment: Environment) => Connection;
 }
@@ -30,12 +30,12 @@ export function checkEntry(entry: NodeEntry, where: string): CheckedEntry {
     };
   }
   throw invalidType(
-    `${where} is no Redis client that this library knows: it needs status, call, connect, quit, disconnect and on, ` +
-      "as the clients of ioredis 5 and 6 have them. Give such a client, or a redis:// URL.",
+    `${where} is not a Redis client that this library knows: it lacks status, call, connect, quit, disconnect or on, ` +
+      "which the clients of ioredis 5 and 6 have. Pass such a client, or a redis:// URL.",
   );
 }
 
-/** The nodes of a Redlock. Throws a TypeError that names a bad entry before anything is connected. */
+/** Makes the nodes of a Redlock. Throws a TypeError that names a bad entry, before anything is connected. */
 export function makeNodes(
   entries: Iterable<NodeEntry>,
   environment: Environment,
@@ -48,13 +48,13 @@ export function makeNodes(
     !(Symbol.iterator in entries)
   ) {
     throw invalidType(
-      "Redlock needs an array, or another iterable, of nodes: redis:// URLs or ioredis clients, one an independent Redis.",
+      "Redlock needs an array, or another iterable, of nodes: a redis:// URL or an ioredis client for each independent Redis.",
     );
   }
   const checked = [...entries].map((entry, index) => check(entry, `nodes[${index}]`));
   if (checked.length === 0) {
     throw invalidType(
-      "Redlock must be instantiated with at least one redis client. Give one an independent Redis, three or five of them.",
+      "Redlock must be instantiated with at least one redis client. Pass one for each independent Redis, best three or five.",
     );
   }
   const firstIndexes = new Map<unknown, number>();
@@ -64,7 +64,7 @@ export function makeNodes(
     if (first !== undefined) {
       throw invalidType(
         `nodes[${index}] is the same ${"url" in client ? "server" : "client"} as nodes[${first}]. ` +
-          "Each node must be an independent Redis: one that is counted twice votes twice.",
+          "Each node must be an independent Redis, otherwise one server casts two votes.",
       );
     }
     firstIndexes.set(identity, index);

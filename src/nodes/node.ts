@@ -10,32 +10,24 @@ import {
   type Subscription,
 } from "../clients/connection.js";
 import type { Hold, Watch } from "./restart-guard.js";
+import { Silence } from "./silence.js";
 import type { PendingKey, PendingRelease } from "./pending.js";
 import { PendingReleases } from "./pending-releases.js";
 
-/** After this long a silence, a connection of our own is given up for a new one. */
-const LONGEST_SILENCE_MS = 5000;
-
-/** One answer counts for no more than this, or twice the usual: a node that was paused is not a slow node. */
+/** One round trip counts for at most this, or twice the usual one: a node that paused once is not a slow node. */
 const UNUSUAL_RTT_MS = 100;
 
-interface Silence {
-  readonly epoch: number;
-  sinceMs: number;
-}
-
-/** What the library knows of one node, and the only way by which it is asked for anything. */
+/** What the library knows of one node. All commands to the node go through here. */
 export class Node {
   readonly client: Client;
   readonly #connection: Connection;
   readonly #environment: Environment;
   readonly #pending: PendingReleases;
   readonly #coalescer: Coalescer;
-  /** Absent where restarts are not guarded against, or cannot be. */
+  readonly #silence: Silence;
+  /** Undefined if the restart guard is off, or cannot watch this node. */
   readonly #watch: Watch | undefined;
-  #silence: Silence | undefined;
   #down: { readonly failure: Error | undefined; readonly error: NodeError } | undefined;
-  #probing = false;
   #rttMs = 0;
   #unanswered = 0;
   #onIdle: (() => void)[] = [];
@@ -50,6 +42,14 @@ export class Node {
       () => this.refusal() === undefined,
     );
     this.#coalescer = new Coalescer(() => this.name, this.#send, environment);
+    this.#silence = new Silence(
+      connection,
+      environment,
+      (epoch) => this.#heard(epoch),
+      () => {
+        this.#pending.sendOnReturn();
+      },
+    );
     this.#watch = connection.isCluster ? undefined : watch;
   }
 
@@ -57,14 +57,14 @@ export class Node {
     return this.#connection.name;
   }
 
-  /** Whether both lead to the same keys, as far as can be told. */
+  /** Returns whether both reach the same keys, as far as the library can tell. */
   reachesSameKeys(other: Node): boolean {
     return this.client === other.client || this.#connection.keyspace === other.#connection.keyspace;
   }
 
   /**
-   * What this node has to answer in where the caller set no `nodeTimeout`: 5 % of the ttl within 50 to
-   * 1000 ms, but three times its recent round trip while that is under a third of the ttl.
+   * Returns the node's timeout in ms if the caller set no `nodeTimeout`: 5 % of the ttl, at least 50 and at most 1000 ms;
+   * more for a slow node: three times its recent round trip, as long as that is below a third of the ttl.
    *
    * Source: the Redlock description, step 2: the time to wait for one node is "small compared to the
    * total lock auto-release time", with 5 to 50 ms for a ttl of 10 s as its example.
@@ -76,19 +76,13 @@ export class Node {
   }
 
   /**
-   * Why this node votes against without being asked: it is down, or silent, that is, it let an
-   * operation time out and has answered nothing since. Nothing may pile up for such a node.
+   * Returns why this node votes against without being asked, if it does. It is down; or it is silent: an operation timed
+   * out and the node has not replied since. Commands must not pile up for such a node.
    */
   refusal(): NodeError | undefined {
     if (this.#connection.state === "down") return this.#downError();
-    const silence = this.#silence;
-    if (silence === undefined) return undefined;
-    if (silence.epoch !== this.#connection.epoch) {
-      this.#silence = undefined;
-      return undefined;
-    }
-    const silentMs = this.#environment.monotonicMs() - silence.sinceMs;
-    this.#rouse(silence, silentMs);
+    const silentMs = this.#silence.check();
+    if (silentMs === undefined) return undefined;
     return new NodeError(
       `no answer for ${inWords(silentMs)}`,
       "ERR_REDLOCK_NODE_TIMEOUT",
@@ -96,7 +90,7 @@ export class Node {
     );
   }
 
-  /** Made once for each failure: an error's stack costs more than the rest of a vote. */
+  /** Makes the error once per failure: taking a stack costs more than the rest of a vote. */
   #downError(): NodeError {
     const { failure } = this.#connection;
     if (this.#down === undefined || this.#down.failure !== failure) {
@@ -108,13 +102,13 @@ export class Node {
     return this.#down.error;
   }
 
-  /** Why its vote for an acquisition would not count: it may have forgotten what it held, and is held back. */
+  /** Returns why the restart guard holds the node back, so that its vote for an acquisition would not count. */
   heldBack(): NodeError | undefined {
     const hold = this.#watch?.hold(this.#connection.epoch);
     return hold && this.#doubt(this.#inWords(hold));
   }
 
-  /** Why the vote for an acquisition that it just gave does not count. */
+  /** Returns why the vote for an acquisition that the node has just given does not count. */
   distrust(): NodeError | undefined {
     const watch = this.#watch;
     const { epoch } = this.#connection;
@@ -124,12 +118,12 @@ export class Node {
     return this.#doubt("could not say yet whether it restarted");
   }
 
-  /** Whether it is held back only until it is known that the others are as young. */
+  /** Whether the node is held back only until a quorum of nodes says that they also started recently. */
   get mayBeFresh(): boolean {
     return this.#watch?.mayBeFresh === true;
   }
 
-  /** Until when it is held back, in epoch ms by this host's clock; undefined where it is not. */
+  /** Until when the node is held back, in epoch ms by this host's clock; undefined if it is not. */
   get heldBackUntil(): number | undefined {
     const hold = this.#watch?.hold(this.#connection.epoch);
     if (hold === undefined) return undefined;
@@ -160,7 +154,7 @@ export class Node {
     return `${what}: its votes count again in ${inWords(untilMs - nowMs)}`;
   }
 
-  /** While the node is connecting for the first time: resolves when it may be asked, rejects with its refusal. */
+  /** While the node connects for the first time: resolves when it can be asked, rejects with its refusal. */
   connecting(): Promise<void> | undefined {
     if (this.#connection.state !== "connecting") return undefined;
     return this.#connection.opened().catch((error: unknown) => {
@@ -168,36 +162,31 @@ export class Node {
     });
   }
 
-  /** The node let an operation time out. */
+  /** Called when an operation has timed out on this node. */
   fellSilent(): void {
-    if (this.#silence?.epoch === this.#connection.epoch) return;
-    this.#silence = {
-      epoch: this.#connection.epoch,
-      sinceMs: this.#environment.monotonicMs(),
-    };
-    this.#probe();
+    this.#silence.begin();
   }
 
   /**
-   * Keeps a release that the node has not confirmed until it is back, or the ttl has passed. Where what
-   * is released is `inFlight` to a node that is silent, the release is sent behind it, on the same
-   * connection: the node may wake up and set the key after the debt was forgotten.
+   * Keeps a release that the node has not confirmed, until the node is back or the ttl has passed. If the command that may
+   * set the key is still `inFlight` to a silent node, the release is also sent right behind it, on the same connection:
+   * the node may wake up and set the key after the pending release has expired.
    */
   addRelease(release: PendingRelease, inFlight: boolean): void {
-    this.#pending.addRelease(release, inFlight || this.#silence === undefined);
+    this.#pending.addRelease(release, inFlight || !this.#silence.isOn);
   }
 
-  /** Gives the node the key of a lock that is held: now, or as soon as it answers again. */
+  /** Gives the node the key of a lock that is held: now, or as soon as the node replies again. */
   addKey(key: PendingKey): void {
     this.#pending.addKey(key);
   }
 
-  /** Keeps nothing for it any more. */
+  /** Drops everything that waits for this node, and keeps nothing new. */
   forgetPending(): void {
     this.#pending.close();
   }
 
-  /** Ends the connection once all that was asked is answered. */
+  /** Closes the connection once no command is in flight. */
   async quit(): Promise<void> {
     if (!this.#isIdle) {
       await new Promise<void>((resolve) => {
@@ -211,14 +200,14 @@ export class Node {
     this.#connection.disconnect();
   }
 
-  /** Asks the node, in one call with all that it is asked in this turn of the event loop. */
+  /** Asks the node, in one command with everything else that it is asked in this event-loop turn. */
   ask(inquiry: Inquiry): void {
-    // Before any vote: a key that is left from before would refuse it.
+    // Pending releases go first: a key left over from an earlier lock would refuse this operation.
     this.#pending.sendAll();
     this.#coalescer.add(inquiry);
   }
 
-  /** Asks the node, as a promise; rejects with the client's error, without the command's arguments. */
+  /** Asks the node. Resolves with the reply, or rejects with the client's error without the command's arguments. */
   perform(operation: Operation, isUndecided: () => boolean): Promise<unknown> {
     return new Promise((resolve, reject) => {
       this.ask({ operation, lapses: true, isUndecided, onReply: resolve, onError: reject });
@@ -226,20 +215,20 @@ export class Node {
   }
 
   /**
-   * Asks the node for something that is no vote, as long as `isWanted`, unless it is down or silent. Its error is
-   * nobody's; `onReply` is called after any other reply.
+   * Sends an operation that is not a vote, if it is still wanted at the end of the turn, and the node is neither down nor
+   * silent. Errors are ignored; `onReply` is called after any other reply.
    */
   tell(operation: Operation, isWanted: () => boolean, onReply?: () => void): void {
     if (this.refusal() !== undefined) return;
     this.perform(operation, isWanted).then(onReply, () => undefined);
   }
 
-  /** Undefined where the client cannot listen. */
+  /** Subscribes to a channel. Returns undefined if the client cannot subscribe. */
   subscribe(channel: string, listener: ChannelListener): Subscription | undefined {
     return this.#connection.subscribe?.(channel, listener);
   }
 
-  /** Sends one command by itself. */
+  /** Sends one command by itself, without coalescing. */
   query(command: string, args: readonly Argument[]): Promise<unknown> {
     return new Promise((resolve, reject) => {
       this.#send({ command, args, sets: [] }, resolve, reject);
@@ -279,7 +268,7 @@ export class Node {
     );
   };
 
-  /** Asks who the node is ahead of the first command of a connection, and on it: its answer is there before a vote. */
+  /** Sends INFO before the first command of a connection, so that the run id is known before the first vote. */
   #identify(watch: Watch, epoch: number): void {
     const connection = this.#connection;
     connection.send("info", ["server"]).then(
@@ -306,11 +295,12 @@ export class Node {
   }
 
   /**
-   * The node answered. What came on a later connection than it was asked on, where the caller's client
-   * resent it, may be from a node that forgot: the error that stands for such an answer, which is no vote.
+   * Notes that the node replied. Returns an error in place of a reply that came on a later connection than the command
+   * was sent on. The caller's client has resent such a command, and the node may have restarted and forgotten its locks
+   * in between, so the reply is not a vote.
    */
   #heard(epoch: number): NodeError | undefined {
-    this.#silence = undefined;
+    this.#silence.end();
     this.#pending.sendAll();
     if (epoch === this.#connection.epoch) return undefined;
     return new NodeError(
@@ -326,32 +316,5 @@ export class Node {
       Math.max(UNUSUAL_RTT_MS, 2 * this.#rttMs),
     );
     this.#rttMs = this.#rttMs === 0 ? rttMs : this.#rttMs + (rttMs - this.#rttMs) / 8;
-  }
-
-  #rouse(silence: Silence, silentMs: number): void {
-    if (silentMs > LONGEST_SILENCE_MS && this.#connection.renew !== undefined) {
-      silence.sinceMs = this.#environment.monotonicMs();
-      this.#connection.renew();
-    } else {
-      this.#probe();
-    }
-  }
-
-  /** One command that stays in flight, so that a node that comes back is noticed by its answer. */
-  #probe(): void {
-    if (this.#probing || this.#connection.state !== "ready") return;
-    this.#probing = true;
-    const { epoch } = this.#connection;
-    this.#connection.send("ping", []).then(
-      () => {
-        this.#probing = false;
-        this.#heard(epoch);
-      },
-      (error: unknown) => {
-        this.#probing = false;
-        if (isReply(error)) this.#heard(epoch);
-        else this.#pending.sendOnReturn();
-      },
-    );
   }
 }

@@ -4,20 +4,20 @@ import { releaseOperation, releaseScript } from "../operations/release.js";
 import type { Environment, Timer } from "../runtime/environment.js";
 import { Pending, type PendingKey, type PendingRelease } from "./pending.js";
 
-/** A node that refuses pending releases is sent one of them after this long; the pause doubles with each refusal. */
+/** A node that refuses a pending release is sent one again after this time, which doubles with each refusal. */
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 500;
 
-/** While a node answers pending releases with errors. */
+/** The state while a node replies to pending releases with errors. */
 interface Backoff {
-  /** Of the next try; undefined while that is under way. */
+  /** The timer of the next try; undefined while a try is under way. */
   timer: Timer | undefined;
   pauseMs: number;
 }
 
 /**
- * What one node is still to be told: releases that it has not confirmed, and keys of locks that are held but that
- * it does not hold. Sent as soon as the node answers again.
+ * Keeps what one node has not received yet: releases that it has not confirmed, and keys of locks that it does not hold.
+ * Sends them as soon as the node replies again.
  */
 export class PendingReleases {
   readonly #connection: Connection;
@@ -26,15 +26,15 @@ export class PendingReleases {
   readonly #releases: Pending<PendingRelease>;
   /** Keys of locks that are held, for a node that did not answer when they were granted. */
   readonly #keys: Pending<PendingKey>;
-  /** Values whose release is on its way. */
+  /** The lock values whose release is in flight. */
   readonly #onTheirWay = new Set<string>();
   #backoff: Backoff | undefined;
   #isAwaitingReturn = false;
   #isClosed = false;
-  /** How many commands without an answer may set a key, or let it live longer. */
+  /** How many commands in flight may set a key, or let it live longer. */
   #setting = 0;
 
-  /** @param mayBeAsked false while the node is down or silent */
+  /** @param mayBeAsked returns false while the node is down or silent */
   constructor(connection: Connection, environment: Environment, mayBeAsked: () => boolean) {
     this.#connection = connection;
     this.#environment = environment;
@@ -47,7 +47,7 @@ export class PendingReleases {
     return this.#releases.size === 0 && this.#keys.size === 0;
   }
 
-  /** @param isBehind whether to send it now, also to a silent node, on the same connection */
+  /** @param isBehind whether to send it now, even to a silent node, on the same connection */
   addRelease(release: PendingRelease, isBehind: boolean): void {
     this.#keys.done(release.value);
     if (!this.#isClosed) this.#releases.add(release);
@@ -55,7 +55,7 @@ export class PendingReleases {
     else if (isBehind) void this.#send(release);
   }
 
-  /** Gives the node the key of a lock that is held: now, or as soon as it answers again. */
+  /** Gives the node the key of a lock that is held: now, or as soon as the node replies again. */
   addKey(key: PendingKey): void {
     if (this.#isClosed) return;
     if (this.#mayBeAsked() && this.#connection.state === "ready") {
@@ -66,7 +66,7 @@ export class PendingReleases {
     }
   }
 
-  /** Forgets all of it, and keeps nothing more. */
+  /** Drops everything, and keeps nothing new. */
   close(): void {
     this.#isClosed = true;
     this.#releases.clear();
@@ -74,35 +74,35 @@ export class PendingReleases {
     this.#endBackoff();
   }
 
-  /** A command was sent that may set keys to these values. */
+  /** Notes that a command was sent that may set keys to these values. */
   sent(values: readonly string[]): void {
     if (values.length > 0) this.#setting += 1;
   }
 
-  /** It was answered, or its connection broke. */
+  /** Notes that the command was answered, or that its connection broke. */
   settled(values: readonly string[]): void {
     if (values.length === 0) return;
     this.#setting -= 1;
-    // The node may have done it just now or, where the connection broke, do it yet: a release that was
-    // sent behind it may be lost all the same.
+    // The node may have run the command just now or, if the connection broke, may still run it. A release that was
+    // sent behind it may be lost.
     if (this.#releases.size > 0) this.#releases.settled(values);
   }
 
-  /** Sends all of it; but while the node refuses them, `#retry` sends the releases one by one. */
+  /** Sends everything. While the node refuses releases, `#retry` sends them one by one instead. */
   sendAll(): void {
     if (this.isEmpty || this.#backoff !== undefined) return;
     if (this.#connection.state !== "ready") return;
     for (const release of this.#releases) {
       if (!this.#onTheirWay.has(release.value)) void this.#send(release);
     }
-    // Behind the releases: one of them may free the same key.
+    // Keys go after the releases, one of which may free the same key.
     for (const { value, give } of this.#keys) {
       this.#keys.done(value);
       give();
     }
   }
 
-  /** Sends all of it once the connection is ready again. */
+  /** Sends everything once the connection is ready again. */
   sendOnReturn(): void {
     if (this.#isAwaitingReturn || this.isEmpty) return;
     if (this.#connection.state === "ready") return;
@@ -120,7 +120,7 @@ export class PendingReleases {
     );
   }
 
-  /** In full, not by EVALSHA: a fallback after NOSCRIPT would arrive behind the votes. */
+  /** Sends a release in full, not by EVALSHA: a second try after NOSCRIPT would arrive after the votes. */
   async #send({ keys, value }: PendingRelease): Promise<void> {
     const { command, args } = inFull(releaseOperation(keys, value).command, releaseScript);
     this.#onTheirWay.add(value);
@@ -140,9 +140,9 @@ export class PendingReleases {
   }
 
   /**
-   * Keeps a release that the node answered with an error, whatever error: the key still stands. Which errors are
-   * passing cannot be told from their text (Redis 6 wraps those of a script), and one command a pause, until the
-   * ttl has passed, is cheap also where the error is there to stay.
+   * Keeps a release that the node refused with an error, whichever it was, since the key is still there. The text of an
+   * error does not tell whether it will pass (Redis 6 wraps the errors of scripts). One command per pause until the ttl
+   * has passed is cheap, even if the error is permanent.
    */
   #refused(value: string): void {
     if (this.#isClosed) return;
@@ -153,7 +153,7 @@ export class PendingReleases {
     backoff.pauseMs = Math.min(2 * backoff.pauseMs, LONGEST_RETRY_MS);
   }
 
-  /** A node that is down or silent meanwhile is sent all of them when it is back. */
+  /** Sends the next release. If the node is down or silent by now, it is sent all of them when it is back. */
   readonly #retry = (): void => {
     if (this.#backoff !== undefined) this.#backoff.timer = undefined;
     const [next] = this.#releases;

@@ -1,35 +1,35 @@
 import type { Environment, Timer } from "../runtime/environment.js";
 
-/** A release that a node has not confirmed. */
+/** A release that a node has not confirmed yet. */
 export interface PendingRelease {
   readonly keys: readonly string[];
   readonly value: string;
-  /** For how long, at most, a command may have set the keys. */
+  /** The longest time that the keys may live, in ms. */
   readonly ttlMs: number;
 }
 
-/** The key of a lock that is held, which a node does not hold yet. */
+/** The key of a lock that is held, but not yet by this node. */
 export interface PendingKey {
   readonly value: string;
-  /** For how long, at most, the key is of use. */
+  /** How long the key is of use at most, in ms. */
   readonly ttlMs: number;
   /** Asks the node to set it, if the lock is still held. */
   readonly give: () => void;
 }
 
-/** Beyond this many the ttl alone frees the oldest. */
+/** Beyond this many, the oldest is dropped and only its ttl frees the key. */
 const MOST_PENDING = 1000;
 
-/** What waits for a node, by the values of locks: each until it is done or its ttl has passed. */
+/** What waits for a node, by lock value. Each item stays until it is done or its ttl has passed. */
 export class Pending<Item extends PendingRelease | PendingKey> {
   readonly #byValue = new Map<string, Item & { readonly untilMs: number }>();
   readonly #environment: Environment;
   readonly #mayForget: () => boolean;
   #expiry: { readonly timer: Timer; readonly atMs: number } | undefined;
-  /** The ttl of some has passed, but they could not be forgotten then. */
+  /** Whether the ttl of some items has passed, but they could not be forgotten then. */
   #isOverdue = false;
 
-  /** @param mayForget false while a command is in flight that may set a key, or let it live longer */
+  /** @param mayForget returns false while a command is in flight that may set a key, or let it live longer */
   constructor(environment: Environment, mayForget: () => boolean) {
     this.#environment = environment;
     this.#mayForget = mayForget;
@@ -64,7 +64,7 @@ export class Pending<Item extends PendingRelease | PendingKey> {
     return this.#byValue.values();
   }
 
-  /** Lets the others be sent before this one, which the node refused. */
+  /** Moves an item that the node refused behind the others. */
   defer(value: string): void {
     const item = this.#byValue.get(value);
     if (item === undefined) return;
@@ -73,8 +73,8 @@ export class Pending<Item extends PendingRelease | PendingKey> {
   }
 
   /**
-   * A command has settled that may have set keys to these values. Their ttl begins anew, since the command
-   * was in flight until now.
+   * Notes that a command has settled that may have set keys to these values. Their ttl begins again now, since the node
+   * may have run the command only just now.
    */
   settled(values: readonly string[]): void {
     for (const value of values) {
@@ -94,7 +94,7 @@ export class Pending<Item extends PendingRelease | PendingKey> {
     this.#expiry = { timer, atMs };
   }
 
-  /** Forgets those whose ttl has passed, unless something in flight could bring their keys back. */
+  /** Forgets the items whose ttl has passed, unless a command in flight could set their keys again. */
   #forgetExpired(): void {
     this.#isOverdue = !this.#mayForget();
     if (this.#isOverdue) return;

@@ -1,23 +1,23 @@
 import type { Environment } from "../runtime/environment.js";
 import { isPassing, isReply } from "../clients/connection.js";
 
-/** Uptime is told in whole seconds of the server's own clock: it is surely older than that less this. */
+/** INFO gives the uptime in whole seconds of the server's clock. The server is at least that old, minus this. */
 const UPTIME_SLACK_MS = 2000;
 
-/** Since when a node may have forgotten what it held, by this client's monotonic clock, and why. */
+/** When a node may have forgotten its locks, by this client's monotonic clock, and why. */
 interface Doubt {
   readonly sinceMs: number;
   readonly why: "started" | "restarted" | "unreadable";
 }
 
-/** A node's votes for acquisitions do not count yet. */
+/** The state of a node whose votes for acquisitions do not count yet. */
 export interface Hold extends Doubt {
   readonly untilMs: number;
 }
 
 /**
- * Holds nodes back that may have forgotten locks that they gave: their votes for acquisitions do not count
- * until every such lock has expired.
+ * Holds back nodes that may have forgotten locks: their votes for acquisitions do not count until every such lock has
+ * expired.
  *
  * Source: the Redlock description, "Performance, crash recovery and fsync": a node that restarts should be
  * "unavailable, after a crash, for at least a bit more than the max TTL we use".
@@ -30,7 +30,7 @@ export class RestartGuard {
   readonly #watches: Watch[] = [];
   #longestTtlMs = 0;
 
-  /** @param setting ms, or false for none; without one, the longest ttl in use */
+  /** @param setting the guard time in ms; false for no guard; undefined for the longest ttl in use */
   constructor(
     setting: number | false | undefined,
     quorumOf: (nodeCount: number) => number,
@@ -55,14 +55,14 @@ export class RestartGuard {
     return this.#givenMs === undefined;
   }
 
-  /** What watches one more node. */
+  /** Makes the watch of one more node. */
   watch(): Watch {
     const watch = new Watch(this, this.#environment);
     this.#watches.push(watch);
     return watch;
   }
 
-  /** A lock is asked for, or extended, with this ttl. */
+  /** Notes that a lock is acquired or extended with this ttl. */
   use(ttlMs: number): void {
     if (ttlMs <= this.#longestTtlMs) return;
     this.#longestTtlMs = ttlMs;
@@ -71,8 +71,8 @@ export class RestartGuard {
   }
 
   /**
-   * Where so many nodes are young at first contact that no quorum would be left, this is a fresh
-   * deployment, and they count. A guard time given by hand knows no exception.
+   * Lets the votes of young nodes count if so many nodes are young at first contact that no quorum is left: this is a new
+   * deployment. There is no such exception from a guard time that the user set.
    */
   exemptFresh(): void {
     if (!this.knowsExceptions) return;
@@ -83,13 +83,13 @@ export class RestartGuard {
   }
 }
 
-/** What is known of who one node is, and since when it surely forgot nothing. */
+/** Knows the identity of one node, and since when the node has not lost its data. */
 export class Watch {
   readonly #guard: RestartGuard;
   readonly #environment: Environment;
   #askedEpoch = -1;
   #knownEpoch = -1;
-  /** On this connection all its votes count: all that the hot path reads. */
+  /** The connection on which all its votes count. The hot path reads nothing else. */
   #clearEpoch = -1;
   #isKnown = false;
   #isExempt = false;
@@ -101,23 +101,23 @@ export class Watch {
     this.#environment = environment;
   }
 
-  /** Whether the node is to be asked who it is, ahead of the next command on this connection. */
+  /** Returns whether INFO is to be sent before the next command on this connection. */
   mustAsk(epoch: number): boolean {
     if (this.#askedEpoch === epoch) return false;
     this.#askedEpoch = epoch;
     return true;
   }
 
-  /** It did not say who it is. */
+  /** Notes that INFO failed. */
   failed(error: Error, epoch: number, openedMs: number): void {
     if (isReply(error) && !isPassing(error)) this.met("", epoch, openedMs);
     else this.#askedEpoch = -1;
   }
 
   /**
-   * It said who it is.
+   * Notes the node's reply to INFO.
    *
-   * @param info the section `server` of INFO; one without a run id cannot be compared with another
+   * @param info the section `server` of INFO; without a run id it cannot be compared with a later one
    * @param openedMs when the connection was made, by the monotonic clock
    */
   met(info: unknown, epoch: number, openedMs: number): void {
@@ -138,12 +138,12 @@ export class Watch {
     this.#guard.exemptFresh();
   }
 
-  /** Whether it said who it is on this connection, as far as it can. */
+  /** Returns whether the node has replied to INFO on this connection. */
   knows(epoch: number): boolean {
     return this.#knownEpoch === epoch;
   }
 
-  /** Why its votes do not count now, as far as is known. */
+  /** Returns why the node's votes do not count now; undefined if they do, or nothing is known yet. */
   hold(epoch: number): Hold | undefined {
     if (this.#clearEpoch === epoch) return undefined;
     const hold = this.#isExempt ? undefined : this.#hold();
@@ -151,7 +151,7 @@ export class Watch {
     return hold;
   }
 
-  /** The guard time has grown. */
+  /** Called when the guard time has grown. */
   review(): void {
     this.#clearEpoch = -1;
   }
@@ -160,7 +160,7 @@ export class Watch {
     return this.#doubt?.why === "started" && this.#hold() !== undefined;
   }
 
-  /** Whether its votes may yet count, as soon as other nodes say that they are young. */
+  /** Whether its votes will count if other nodes turn out to be young as well. */
   get mayBeFresh(): boolean {
     return this.isYoung && this.#guard.knowsExceptions;
   }
@@ -176,7 +176,7 @@ export class Watch {
   }
 }
 
-/** The lines `name:value` of a reply to INFO. */
+/** Reads the lines `name:value` of a reply to INFO. */
 export function fieldsOf(info: unknown): Readonly<Partial<Record<string, string>>> {
   const lines = typeof info === "string" ? info.split(/\r?\n/) : [];
   return Object.fromEntries(

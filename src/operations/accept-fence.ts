@@ -3,16 +3,15 @@ import { queueReplyIn } from "./queue.js";
 import type { OperationScript } from "./script.js";
 
 /**
- * The acceptance of a fencing token, to be called by the scripts that have seen to it that the lock is, or
- * will be, held under `value`. A fence key holds a token and the value that it was accepted under: so a
- * repeat of the same token is told from another's equal one.
+ * Lua function that accepts a fencing token. A script calls it only if `value` holds the lock, or is about to. A fence
+ * key stores the token with the value under which it was accepted, which tells a repeated proposal from an equal token
+ * of another lock.
  */
 export const acceptFence = `
 -- keys from first to last: the fences of the lock's resources. value, ttlMs: the lock's. token: as decimals.
--- Stores the token where all fences are below it, or hold it under this value already. Fences live for a
--- day or ten ttls, the longer, after the server's time or the token's, the later; never shorter than before.
--- Returns 'accepted', or else the largest stored token, as decimals: it may be an equal one of another's. Or
--- an error.
+-- Stores the token if every fence is below it, or holds it under this value already. A fence lives for a day or
+-- ten ttls, whichever is longer, after the server's time or the token's, whichever is later; never shorter than before.
+-- Returns 'accepted'; or the largest stored token, as decimals, which may be an equal one of another lock; or an error.
 local function acceptFence(keys, first, last, value, ttlMs, token)
   local largest = 0
   for i = first, last do
@@ -41,9 +40,9 @@ local function acceptFence(keys, first, last, value, ttlMs, token)
 end
 `;
 
-/** A fencing token, and where the nodes keep the largest that they accepted. */
+/** A fencing token, and the keys under which the nodes store the largest token that they accepted. */
 export interface Fence {
-  /** Whole, and below 2^53. */
+  /** An integer below 2^53. */
   readonly token: number;
   /** One for each key of the lock, in their order. */
   readonly keys: readonly string[];
@@ -60,14 +59,14 @@ export function fenced(
   return new Operation(script, [...keys, ...fence.keys], fencedArgs(value, ttlMs, fence), options);
 }
 
-/** The token as text: Lua would write 1.7e+15. */
+/** The token is text, since Lua would print the number as 1.7e+15. */
 export function fencedArgs(value: string, ttlMs: number, fence: Fence): Argument[] {
   return [value, ttlMs, String(fence.token)];
 }
 
 /**
- * What a node that holds the lock answered to a token: that it accepted it, or the one that it has. Undefined
- * where it does not hold the lock.
+ * Reads a node's reply to a proposed token: that it accepted it, or the larger one that it stores. Undefined if the node
+ * does not hold the lock.
  */
 export function answerIn(reply: unknown): "accepted" | number | undefined {
   if (reply === "accepted") return reply;

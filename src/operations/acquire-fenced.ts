@@ -4,13 +4,13 @@ import { valueOf } from "./value-of.js";
 import { Operation } from "./operation.js";
 import { acceptFence, type Fence, fenced } from "./accept-fence.js";
 
-/** All or nothing, but for a fence that may have risen: it may at any time. */
+/** Sets all keys or none. A fence may have risen even so, which it may at any time. */
 export const acquireFencedScript = operationScript(
   "acquireFenced",
   `
 -- keys: the resources', then their fences. value, ttlMs: the lock's. token: the fencing token proposed.
--- Returns 'accepted', or the largest token stored, as decimals, and the lock is set all the same; or 0 where
--- a resource is taken.
+-- Returns 'accepted', or the largest token stored, as decimals, and sets the lock in both cases; or 0 if a
+-- resource is taken.
 local function acquireFenced(keys, first, last, value, ttlMs, token)
   local middle = (first + last - 1) / 2
   -- Only a holder may raise a fence.
@@ -27,7 +27,7 @@ end
   [valueOf, acceptFence, ...acquireScript.definitions],
 );
 
-/** Takes every key for `value`, or none; with a fence, proposes its token. */
+/** Sets every key to `value`, or none; with a fence, proposes its token. */
 export function acquireOperation(
   keys: readonly string[],
   value: string,

@@ -2,13 +2,13 @@ import { type OperationScript, operationScript } from "./script.js";
 import { setAll } from "./set-all.js";
 import { strangeReply } from "./operation.js";
 
-/** All or nothing. Alone and for a single resource it is the plain `SET key value NX PX ttl`. */
+/** Sets all keys or none. For a single key outside a batch, the plain command `SET key value NX PX ttl`. */
 export const acquireScript: OperationScript = {
   ...operationScript(
     "acquire",
     `
 -- value: the lock's. ttlMs: its ttl.
--- Returns the number of keys set: all of them, or 0 where one is taken.
+-- Returns the number of keys set: all of them, or 0 if one exists.
 local function acquire(keys, first, last, value, ttlMs)
   if first == last then
     return redis.call('SET', keys[first], value, 'NX', 'PX', ttlMs) and 1 or 0
@@ -22,8 +22,8 @@ end
     [setAll],
   ),
   /**
-   * Source: the Redlock description, "Correct implementation with a single instance": `SET key value NX PX ttl`
-   * acquires.
+   * Source: the Redlock description, "Correct implementation with a single instance": the client acquires with
+   * `SET key value NX PX ttl`.
    */
   plain: (keys, [value = "", ttlMs = 0]) =>
     keys.length > 1
@@ -31,7 +31,7 @@ end
       : { command: "set", args: [keys[0] ?? "", value, "NX", "PX", ttlMs] },
 };
 
-/** How many of the keys an acquire or extend was applied to. SET answers OK or null, a script a number. */
+/** Returns how many keys an acquire or extend was applied to. SET returns OK or null, a script a number. */
 export function appliedTo(reply: unknown, keyCount: number): number {
   if (reply === "OK") return keyCount;
   if (reply === null) return 0;

@@ -29,13 +29,13 @@ const scripts = [
   leaveScript,
   lookScript,
 ];
-/** Each once, also where several scripts call it. */
+/** Each definition once, even if several scripts use it. */
 const definitions = new Set(scripts.flatMap(({ definitions }) => definitions));
 
-/** Many operations in one call, in their order. What goes wrong with one is its own reply. */
+/** Runs many operations in one command, in their order. An error of one is the reply of that one alone. */
 export const batchScript = script(`${[...definitions].join("")}
--- KEYS: those of all operations, in their order. ARGV[1]: a JSON array that holds for each operation
--- its name, the number of its keys, the number of its arguments, and these.
+-- KEYS: those of all operations, in their order. ARGV[1]: a JSON array with each operation's name, the number of its
+-- keys, the number of its arguments, and the arguments.
 -- Returns a JSON array of the replies; an error is {"err": its message}.
 local operations = { ${scripts.map(({ name }) => `${name} = ${name}`).join(", ")} }
 local batch = cjson.decode(ARGV[1])
@@ -52,10 +52,10 @@ end
 return cjson.encode(replies)
 `);
 
-/** The last batch made: the nodes are mostly asked the same in a turn. */
+/** The last batch, to be used again: in one turn, mostly every node is asked the same. */
 let lastBatch: { readonly operations: readonly Operation[]; readonly command: Command } | undefined;
 
-/** Several operations in one call. */
+/** Makes one command of several operations. */
 export function batchOf(operations: readonly Operation[]): Command {
   if (lastBatch !== undefined && isSame(lastBatch.operations, operations)) return lastBatch.command;
   const keys: string[] = [];
@@ -80,7 +80,7 @@ function isSame(some: readonly Operation[], others: readonly Operation[]): boole
   return some.length === others.length && some.every((one, index) => one === others[index]);
 }
 
-/** The replies to the operations of a batch, an error for each that failed. */
+/** Returns the replies to the operations of a batch, with an error for each that failed. */
 export function repliesOf(batchReply: unknown): unknown[] {
   const replies: unknown = typeof batchReply === "string" ? JSON.parse(batchReply) : undefined;
   if (!Array.isArray(replies)) throw strangeReply(batchReply, "a string");

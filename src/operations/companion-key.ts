@@ -1,4 +1,7 @@
-/** What the keys beside a lock's key are for; `shared` and `permit:<n>` are not used yet. */
+/**
+ * The suffixes of the keys that Redlock stores beside a lock's key. `line` and `alive` are the queue's, `fence` the fencing
+ * token's, `health` that of `health()`; `shared` and `permit:<n>` are reserved.
+ */
 export const COMPANIONS = ["line", "alive", "fence", "shared", "permit:0", "health"] as const;
 
 export type Companion = (typeof COMPANIONS)[number];
@@ -8,18 +11,18 @@ const COMPANION_KEY =
   /^[^{]*\{[^}]+\}(?:.*:)?:redlock:(?:line|alive|fence|shared|permit:\d+|health)$/s;
 
 /**
- * Names a key beside another, in the same slot of a Cluster; undefined where none is.
- * No two keys share one: an untagged key's has `}` before `:redlock`, a tagged key's has `:` there.
+ * Returns the name of a companion key, which lies in the same slot of a Redis Cluster; undefined if there is none. No two
+ * keys share a companion: that of an untagged key has `}` before `:redlock`, that of a tagged key has `:` there.
  *
- * Source: the Redis Cluster specification, "Hash tags": where a key has braces with something between,
- * the first of it alone decides the slot.
+ * Source: the Redis Cluster specification, "Hash tags": if a key has text between braces, the text between the first pair
+ * alone decides the slot.
  */
 export function companionKey(key: string, companion: Companion): string | undefined {
   if (!/[{}]/.test(key)) return `{${key}}:redlock:${companion}`;
   return HASH_TAG.test(key) ? `${key}::redlock:${companion}` : undefined;
 }
 
-/** Whether a key may stand beside another, so that no lock can have it. */
+/** Whether a key has the form of a companion key, so that no lock may use it. */
 export function isCompanionKey(key: string): boolean {
   return key.includes(":redlock:") && COMPANION_KEY.test(key);
 }

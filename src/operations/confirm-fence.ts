@@ -7,7 +7,7 @@ export const confirmFenceScript = operationScript(
   "confirmFence",
   `
 -- keys: the resources', then their fences. value, ttlMs: the lock's. token: the fencing token proposed.
--- Returns 'accepted', or the largest token stored, as decimals; or 0 where a key is not this lock's.
+-- Returns 'accepted', or the largest token stored, as decimals; or 0 if this lock does not hold every key.
 local function confirmFence(keys, first, last, value, ttlMs, token)
   local middle = (first + last - 1) / 2
   for i = first, middle do
@@ -19,7 +19,7 @@ end
   [valueOf, acceptFence],
 );
 
-/** Proposes a token where every key holds `value`. */
+/** Proposes a token to the nodes on which every key holds `value`. */
 export function confirmFenceOperation(
   keys: readonly string[],
   value: string,

@@ -4,12 +4,12 @@ import { valueOf } from "./value-of.js";
 import { Operation } from "./operation.js";
 import { acceptFence, type Fence, fenced } from "./accept-fence.js";
 
-/** Renews the fences as well, and gives them back to a node that lost them. */
+/** Extends the fences as well, and stores them again on a node that lost them. */
 export const extendFencedScript = operationScript(
   "extendFenced",
   `
 -- keys: the resources', then their fences. value: the lock's. ttlMs: for how long from now. token: the lock's.
--- Returns what extend does, of the resources' keys. What goes wrong with a fence costs no extension.
+-- Returns what extend returns for the resources' keys. An error with a fence does not fail the extension.
 local function extendFenced(keys, first, last, value, ttlMs, token)
   local middle = (first + last - 1) / 2
   local applied = extend(keys, first, middle, value, ttlMs)
@@ -20,7 +20,7 @@ end
   [valueOf, acceptFence, ...extendScript.definitions],
 );
 
-/** Keeps every key that still holds `value` for `ttlMs` at least, or none. */
+/** Lets every key that still holds `value` live for at least `ttlMs`; all keys or none. */
 export function extendOperation(
   keys: readonly string[],
   value: string,

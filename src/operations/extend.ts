@@ -2,14 +2,14 @@ import { operationScript } from "./script.js";
 import { valueOf } from "./value-of.js";
 
 /**
- * Renews where every key still holds the lock's value. An expiry never comes nearer: a late, failed
- * or shorter extension leaves what an earlier one promised.
+ * Extends if every key still holds the lock's value. It never brings an expiry nearer, so that a late, failed or shorter
+ * extension cannot break the promise of an earlier one.
  */
 export const extendScript = operationScript(
   "extend",
   `
 -- value: the lock's. ttlMs: for how long from now.
--- Returns the number of keys that live for the ttl at least: all of them, or 0 where one is not ours.
+-- Returns the number of keys that live for at least the ttl: all of them, or 0 if one does not hold the value.
 local function extend(keys, first, last, value, ttlMs)
   for i = first, last do
     if valueOf(keys[i]) ~= value then return 0 end

@@ -5,12 +5,12 @@ import { Operation } from "./operation.js";
 import { locksOf, type QueueKeys } from "./queue.js";
 import { releaseOperation } from "./release.js";
 
-/** Releases what is still ours to the next in line, without a moment in which the key is free. */
+/** Hands the keys that this lock still holds over to the next waiter. At no moment is a key free. */
 export const handOverScript = withShortcut(
   operationScript(
     "handOver",
     `
--- value: the lock's. Returns the number of locks released or, where the next could not be called, why not.
+-- value: the lock's. Returns the number of locks released or, if the next waiter could not be notified, the error.
 local function handOver(keys, first, last, value)
   local released, failure = 0, nil
   for i = first, last, 3 do
@@ -25,7 +25,7 @@ end
     [valueOf, queue],
   ),
   `
--- One lock for which nobody waits. A table is an error, which is not for here.
+-- The shortcut for one lock without waiters. A table is an error, which the full script handles.
 if #KEYS == 3 and redis.call('EXISTS', KEYS[2]) == 0 then
   local value = redis.pcall('GET', KEYS[1])
   if value == ARGV[1] then return redis.call('DEL', KEYS[1]) end
@@ -34,7 +34,7 @@ end
 `,
 );
 
-/** Releases to the next in line. */
+/** Hands over to the next waiter. */
 export function handOverOperation(keys: QueueKeys, value: string): Operation {
   return new Operation(handOverScript, keys, [value], {
     resendUndecided: true,
@@ -42,7 +42,7 @@ export function handOverOperation(keys: QueueKeys, value: string): Operation {
   });
 }
 
-/** Why a hand-over could not call the next in line, if so. */
+/** Returns why a hand-over could not notify the next waiter; undefined if it could, or nobody waits. */
 export function failureIn(handOverReply: unknown): string | undefined {
   return typeof handOverReply === "string" && Number.isNaN(Number(handOverReply))
     ? handOverReply

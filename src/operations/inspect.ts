@@ -4,7 +4,7 @@ import { Operation } from "./operation.js";
 export const inspectScript = operationScript(
   "inspect",
   `
--- Returns for each key: its type, its value ('' where it is no string), its PTTL.
+-- Returns for each key its type, its value ('' if it is no string) and its PTTL.
 local function inspect(keys, first, last)
   local found = {}
   for i = first, last do
@@ -17,22 +17,22 @@ end
 `,
 );
 
-/** What a node holds under one key. */
+/** What a node stores under one key. */
 export interface FoundKey {
-  /** The Redis type: `none` where there is no key. */
+  /** The Redis type; `none` if there is no key. */
   readonly type: string;
-  /** Of a string. */
+  /** The text of a string. */
   readonly value: string;
-  /** As PTTL: -2 for no key, -1 for no expiry. */
+  /** As PTTL in ms: -2 for no key, -1 for no expiry. */
   readonly pttl: number;
 }
 
-/** Reads what the keys hold. */
+/** Reads the type, value and PTTL of keys. */
 export function inspectOperation(keys: readonly string[]): Operation {
   return new Operation(inspectScript, keys, []);
 }
 
-/** What an inspection answers, for each key in their order; nothing for another answer. */
+/** Reads the reply to an inspection: one item for each key, in their order; none for any other reply. */
 export function foundIn(reply: unknown): FoundKey[] {
   const rows: unknown[] = Array.isArray(reply) ? reply : [];
   return rows.map((row) => {

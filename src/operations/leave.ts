@@ -7,10 +7,10 @@ import { type QueueKeys } from "./queue.js";
 export const leaveScript = operationScript(
   "leave",
   `
--- id: the ticket's. holds: 1 where its lock is held by now, 0 where it waits no longer.
--- What is reserved for it is freed for its lock, or passed on. Returns 0.
+-- id: the ticket's. holds: 1 if the waiter holds the lock by now, 0 if it has stopped waiting.
+-- Frees the keys reserved for it, so that its lock can get them, or passes them on. Returns 0.
 local function leave(keys, first, last, id, holds)
-  for i = first, last, 3 do stepOut(keys[i + 1], keys[i + 2], id) end
+  for i = first, last, 3 do dequeue(keys[i + 1], keys[i + 2], id) end
   if tonumber(holds) == 0 then
     passOnReserved(keys, first, last, id)
     return 0
@@ -25,7 +25,7 @@ end
   [valueOf, queue],
 );
 
-/** Leaves the line; what was reserved is freed for the waiter's lock where it holds one, or else passed on. */
+/** Leaves the queue. Frees the keys reserved for the waiter if it `holds` the lock, otherwise passes them on. */
 export function leaveOperation(keys: QueueKeys, id: string, holds: boolean): Operation {
   return new Operation(leaveScript, keys, [id, holds ? 1 : 0], { requiresOwnValue: true });
 }

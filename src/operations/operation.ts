@@ -2,18 +2,18 @@ import type { OperationScript, Script } from "./script.js";
 
 export type Argument = string | number;
 
-/** What is sent to a node. */
+/** A command as it is sent to a node. */
 export interface Command {
-  /** In lower case: ioredis lowers it several times a command, which costs nothing where it is. */
+  /** In lower case: ioredis lowers it several times per command, which is cheaper if it already is. */
   readonly command: string;
   readonly args: readonly Argument[];
   /** The script behind an EVALSHA, which the node may not have cached. */
   readonly script?: Script;
-  /** The values that it may set keys to, or let keys hold for longer. */
+  /** The lock values whose keys it may set, or let live longer. */
   readonly sets: readonly string[];
 }
 
-/** How an operation is not just asked and answered. */
+/** Options of an operation. Each is described at the field of the same name of `Operation`. */
 export interface OperationOptions {
   readonly sets?: string;
   readonly resendUndecided?: boolean;
@@ -23,18 +23,18 @@ export interface OperationOptions {
 
 const NONE: readonly string[] = [];
 
-/** One thing that a node is asked to do with some keys, such as to set them for a lock. */
+/** One operation on some keys of a node, such as setting them for a lock. */
 export class Operation {
   readonly script: OperationScript;
   readonly keys: readonly string[];
   readonly args: readonly Argument[];
-  /** The value that it may set a key to, or let a key hold for longer. */
+  /** The lock value whose keys it may set, or let live longer. */
   readonly sets: string | undefined;
-  /** Sent again in full, where the node has not cached the script, whatever was decided meanwhile. */
+  /** Whether it is sent again after NOSCRIPT even if its round is decided, as a release must be. */
   readonly resendUndecided: boolean;
-  /** It finds the lock's value there, or does nothing: a node that may have forgotten others' locks may vote. */
+  /** Whether it changes only keys that hold its own value, so that a node that may have forgotten locks may vote. */
   readonly requiresOwnValue: boolean;
-  /** Makes the operation that is asked instead where the node refuses the keys, such as those of the queue. */
+  /** Makes the operation to send instead if the node refuses the keys, such as those of the queue. */
   readonly otherwise: (() => Operation) | undefined;
   #command: Command | undefined;
   #keyCharacters: number | undefined;
@@ -54,12 +54,12 @@ export class Operation {
     this.otherwise = otherwise;
   }
 
-  /** How many characters its keys have together. */
+  /** The number of characters of all its keys together. */
   get keyCharacters(): number {
     return (this.#keyCharacters ??= this.keys.reduce((sum, { length }) => sum + length, 0));
   }
 
-  /** It by itself, made once for all nodes. */
+  /** The command for this operation alone. It is made once for all nodes. */
   get command(): Command {
     return (this.#command ??= this.#made());
   }
@@ -73,7 +73,7 @@ export class Operation {
   }
 }
 
-/** The same as EVAL, for a node that has not cached the script. */
+/** Makes the EVAL command for a node that has not cached the script. */
 export function inFull({ args: [, ...args], sets }: Command, script: Script): Command {
   return { command: "eval", args: [script.text, ...args], sets };
 }

@@ -1,12 +1,12 @@
 import type { Argument } from "./operation.js";
 
 /**
- * What the scripts of the line share. Beside each lock's key stand two more: `order`, a sorted set of the
- * waiters' ids by the time of their tickets; and `alive`, a hash of what each said of itself when it last
- * asked. Keys come in threes: lock, order, alive.
+ * Lua functions that the scripts of the queue share. Each lock's queue has two keys: `order`, a sorted set of the
+ * waiters' ids by the time of their tickets; and `alive`, a hash with each waiter's entry of its last request. Keys come
+ * in threes: lock, order, alive.
  */
 export const queue = `
--- A reservation is a marker and a ticket. No lock's value begins like this.
+-- A reservation is this marker and a ticket. No lock's value begins like this.
 local RESERVED = 'reserved '
 
 local function nodeMs()
@@ -14,14 +14,14 @@ local function nodeMs()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- The time and the id of the ticket that the key's value reserves it for.
+-- Returns the time and the id of the ticket that a value reserves its key for.
 local function reservedFor(value)
   if type(value) ~= 'string' or string.sub(value, 1, #RESERVED) ~= RESERVED then return nil end
   local gap = string.find(value, ' ', #RESERVED + 1, true)
   return tonumber(string.sub(value, #RESERVED + 1, gap - 1)), string.sub(value, gap + 1)
 end
 
--- Whether the ticket may take what the key holds: nothing, or a reservation for it or a later one.
+-- Whether a ticket may take the key: if it is free, or reserved for this ticket or a later one.
 local function mayTake(value, time, id)
   if value == false then return true end
   local reservedTime, reservedId = reservedFor(value)
@@ -36,33 +36,33 @@ local function mayTakeAll(keys, first, last, time, id)
   return true
 end
 
-local function stepOut(order, alive, id)
+local function dequeue(order, alive, id)
   redis.call('ZREM', order, id)
   redis.call('HDEL', alive, id)
 end
 
--- Puts the ticket into its place in the lines of what is in its way, or renews it there; where nothing is, in
--- all. Who waits for several and stood for one that it can have would be called for it in vain, and two such
--- would hand it to each other without end.
-local function stand(keys, first, last, isOpen, atMs, time, id, channel, graceMs, lifeMs)
-  local said = cjson.encode({ atMs + lifeMs, tonumber(graceMs), channel })
+-- Puts the ticket into the queues of the locks in its way, or renews it there; if none is in its way, into all.
+-- A waiter for several locks that were also queued for one it can have would be notified in vain, and two such
+-- waiters would hand that lock to each other without end.
+local function enqueue(keys, first, last, isOpen, atMs, time, id, channel, graceMs, lifeMs)
+  local entry = cjson.encode({ atMs + lifeMs, tonumber(graceMs), channel })
   for i = first, last, 3 do
     local order, alive = keys[i + 1], keys[i + 2]
     if isOpen or not mayTake(valueOf(keys[i]), tonumber(time), id) then
       redis.call('ZADD', order, time, id)
-      redis.call('HSET', alive, id, said)
+      redis.call('HSET', alive, id, entry)
       if redis.call('PTTL', alive) < tonumber(lifeMs) then
         redis.call('PEXPIRE', order, lifeMs)
         redis.call('PEXPIRE', alive, lifeMs)
       end
     else
-      stepOut(order, alive, id)
+      dequeue(order, alive, id)
     end
   end
 end
 
--- Reserves the key for the first in line that hears of it, but for one. It is out of the line then until it
--- asks again: dead, it costs the others one grace, not one each turn. Returns whether there is one.
+-- Reserves the key for the first waiter that can be notified, except for one, and removes that waiter from the
+-- queue until it asks again: a dead waiter costs the others one grace, not one each turn. Returns whether there is one.
 local function reserve(key, order, alive, except)
   local rank, atMs = 0, nil
   while true do
@@ -75,13 +75,13 @@ local function reserve(key, order, alive, except)
       local untilMs, graceMs, channel = unpack(cjson.decode(redis.call('HGET', alive, id) or '[0]'))
       local hears = untilMs >= atMs and (channel == '' or redis.call('PUBLISH', channel, id) > 0)
       if hears then redis.call('SET', key, RESERVED .. time .. ' ' .. id, 'PX', graceMs) end
-      stepOut(order, alive, id)
+      dequeue(order, alive, id)
       if hears then return true end
     end
   end
 end
 
--- Whatever goes wrong beyond the deletion, the key is free then. Returns what went wrong, or nil.
+-- Passes the key on to the next waiter, or deletes it; also where an error kept it from being reserved. Returns that error, or nil.
 local function passOn(key, order, alive, except)
   local ok, result = pcall(reserve, key, order, alive, except)
   if not (ok and result) then redis.call('DEL', key) end
@@ -89,7 +89,7 @@ local function passOn(key, order, alive, except)
   return type(result) == 'table' and result.err or result
 end
 
--- Passes on what is reserved for this ticket.
+-- Passes on the keys that are reserved for this ticket.
 local function passOnReserved(keys, first, last, id)
   for i = first, last, 3 do
     local _, reservedId = reservedFor(valueOf(keys[i]))
@@ -97,8 +97,8 @@ local function passOnReserved(keys, first, last, id)
   end
 end
 
--- What a waiter is told: { whether it may take all, in how many ms the locks expire (-1: not known),
--- the node's time in ms, how many stand before it }.
+-- Returns the queue's reply to a waiter: { whether it may take all keys, in how many ms the locks in its way expire
+-- (-1: unknown), the node's time in ms, how many waiters are before it }.
 local function lookAt(keys, first, last, atMs, time, id)
   local isOpen, leftMs, rank = 1, 0, 0
   for i = first, last, 3 do
@@ -115,42 +115,42 @@ local function lookAt(keys, first, last, atMs, time, id)
 end
 `;
 
-/** The keys of locks and of their lines, in threes: lock, order, alive. */
+/** The keys of locks and of their queues, in threes: lock, order, alive. */
 export type QueueKeys = readonly string[];
 
-/** What a waiter says of itself when it stands in line. */
-export interface Standing {
-  /** By the nodes' clocks, in epoch ms. */
+/** A waiter's entry in the queue. */
+export interface QueueEntry {
+  /** The time of its ticket by the nodes' clocks, in epoch ms. */
   readonly ticketMs: number;
   readonly id: string;
-  /** By which it hears that it is next; empty where it polls. */
+  /** The channel on which it is notified; empty if it polls. */
   readonly channel: string;
-  /** How long the key is kept for it when it is next, in ms. */
+  /** How long the key stays reserved for it when it is next, in ms. */
   readonly graceMs: number;
-  /** How long it stands there without asking again, in ms. */
+  /** How long the entry lasts without being renewed, in ms. */
   readonly lifeMs: number;
 }
 
-/** What a node tells one who waits. */
+/** A node's reply to a waiter. */
 export interface QueueReply {
-  /** Whether the waiter may take all of it. */
+  /** Whether the waiter may take all keys. */
   readonly isOpen: boolean;
-  /** In how many ms the locks expire that are in the way; undefined where that is not known. */
+  /** In how many ms the locks in its way expire; undefined if unknown. */
   readonly leftMs: number | undefined;
   /** The node's clock, in epoch ms. */
   readonly nodeMs: number;
-  /** How many stand before it. */
+  /** How many waiters are before it. */
   readonly rank: number;
 }
 
-/** What a join, or a refused take, answers; undefined for the answer to another. */
+/** Reads the reply to a join or a refused take; undefined for the reply to another operation. */
 export function queueReplyIn(reply: unknown): QueueReply | undefined {
   if (!Array.isArray(reply)) return undefined;
   const [isOpen = 0, leftMs = -1, nodeMs = 0, rank = 0] = reply.map(Number);
   return { isOpen: isOpen === 1, leftMs: leftMs < 0 ? undefined : leftMs, nodeMs, rank };
 }
 
-export function argsOf({ ticketMs, id, channel, graceMs, lifeMs }: Standing): Argument[] {
+export function argsOf({ ticketMs, id, channel, graceMs, lifeMs }: QueueEntry): Argument[] {
   return [ticketMs, id, channel, graceMs, lifeMs];
 }
 

@@ -2,7 +2,7 @@ import { operationScript } from "./script.js";
 import { valueOf } from "./value-of.js";
 import { Operation } from "./operation.js";
 
-/** Deletes what is still ours; another owner's key stays. */
+/** Deletes the keys that this lock still holds. Keys of other locks stay. */
 export const releaseScript = operationScript(
   "release",
   `

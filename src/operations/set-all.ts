@@ -1,6 +1,6 @@
-/** All or nothing. */
+/** Lua function that sets all keys or none. */
 export const setAll = `
--- Sets every step-th key from first to last, none where one of them cannot be set.
+-- Sets every step-th key from first to last, or none if one of them cannot be set.
 -- Returns how many, or the error reply.
 local function setAll(keys, first, last, step, value, ttlMs)
   for i = first, last, step do

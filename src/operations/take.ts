@@ -3,20 +3,19 @@ import { operationScript } from "./script.js";
 import { setAll } from "./set-all.js";
 import { valueOf } from "./value-of.js";
 
-/** How one who stands in line acquires: also what is reserved for it, or for a later ticket. */
+/** Acquires for a queued waiter: also keys that are reserved for it, or for a later ticket. */
 export const takeScript = operationScript(
   "take",
   `
 -- value, ttlMs: the lock's. The others: as in join.
--- Returns the number of locks' keys set: all of them, and the waiter is out of the line; or, refused, what a
--- waiter is told.
+-- Returns the number of keys set, which is all, and removes the waiter from the queue; or, refused, the queue's reply.
 local function take(keys, first, last, value, ttlMs, time, id, channel, graceMs, lifeMs)
   if mayTakeAll(keys, first, last, tonumber(time), id) then
-    for i = first, last, 3 do pcall(stepOut, keys[i + 1], keys[i + 2], id) end
+    for i = first, last, 3 do pcall(dequeue, keys[i + 1], keys[i + 2], id) end
     return setAll(keys, first, last, 3, value, ttlMs)
   end
   local atMs = nodeMs()
-  pcall(stand, keys, first, last, false, atMs, time, id, channel, graceMs, lifeMs)
+  pcall(enqueue, keys, first, last, false, atMs, time, id, channel, graceMs, lifeMs)
   passOnReserved(keys, first, last, id)
   return lookAt(keys, first, last, atMs, tonumber(time), id)
 end

@@ -1,10 +1,10 @@
-/** How the scripts read a key, which may hold something that is no lock. */
+/** Lua function with which the scripts read a key, which may hold other data than a lock. */
 export const valueOf = `
--- What the key holds: its text, false where there is no key, a table where it is of another type.
+-- Returns the key's text; false if there is no key; a table if it holds another type.
 local function valueOf(key)
   local value = redis.pcall('GET', key)
   if type(value) ~= 'table' or string.sub(value.err, 1, 9) == 'WRONGTYPE' then return value end
-  -- Every other error is one, such as a right that is missing: it is raised as each server raises its own.
+  -- Any other error, such as a missing right, must fail the script. Calling again raises it as the server does.
   return redis.call('GET', key)
 end
 `;

@@ -3,26 +3,26 @@ import type { Inquiry } from "../nodes/coalescer.js";
 import type { Node } from "../nodes/node.js";
 import type { Operation } from "../operations/operation.js";
 
-/** What every node is asked in a round, and which answers are votes for it. */
+/** What a round asks every node, and which replies count as votes for. */
 export interface Question {
   readonly nodes: readonly Node[];
   readonly operation: (node: Node) => Operation;
-  /** What an answer means: undefined is a vote for, an error a vote against. */
+  /** Judges a reply: undefined is a vote for, an error a vote against. */
   readonly judge: (reply: unknown, node: Node) => Error | undefined;
-  /** What the node has to answer in. */
+  /** The timeout of a node. */
   readonly nodeTimeoutMs: (node: Node) => number;
   /**
-   * After this long an undecided round is refused, however long its nodes may still take; where there is
-   * no time at all, none is asked.
+   * A round that is undecided after this time is refused, even if its nodes have time left. With no time at all, no
+   * node is asked.
    */
   readonly limitMs?: number | undefined;
-  /** Why a node votes against without being asked, if it does. */
+  /** Returns why a node votes against without being asked, if it does. */
   readonly refusal?: ((node: Node) => Error | undefined) | undefined;
-  /** Told of each vote against, as it is counted. */
+  /** Called for each vote against, as it is counted. */
   readonly onRefusal?: (error: Error, node: Node) => void;
 }
 
-/** A node's vote: the error is why it is against; undefined while it has not voted. */
+/** A node's vote. An error is a vote against and says why; undefined means that the node has not voted yet. */
 export type Vote = "for" | Error | undefined;
 
 export function isRefusal(vote: Vote): vote is Error {
@@ -33,12 +33,12 @@ export function outOfTime({ name }: Node): Abstention {
   return new Abstention(name, "no time was left to ask it");
 }
 
-/** What a ballot knows of its round. */
+/** What a ballot needs of its round. */
 export interface Poll {
   readonly question: Question;
   readonly isUndecided: () => boolean;
   readonly count: (ballot: Ballot, vote: "for" | Error) => void;
-  /** It is for it, but does not count unless the others turn out to be as young. */
+  /** The node granted the lock, but its vote counts only if a quorum of nodes also started recently. */
   readonly doubt: (ballot: Ballot) => void;
 }
 
@@ -49,12 +49,12 @@ export class Ballot implements Inquiry {
   readonly timeoutMs: number;
   /** Whether a command may have reached the node. */
   asked = false;
-  /** Whether that command is settled: a node may act on one that is not after its time was over. */
+  /** Whether the node replied to it. If not, the node may still act on the command after its timeout. */
   answered = false;
-  /** It voted for it, and waits for what the others say of themselves. */
+  /** Whether the node granted the lock, but its vote waits until the other nodes say when they started. */
   isDoubtful = false;
   vote: Vote;
-  /** What the node answered, if it did, also where that was too late for a vote. */
+  /** The node's reply, even if it came too late for a vote. */
   reply: unknown;
   readonly #poll: Poll;
 
@@ -65,12 +65,12 @@ export class Ballot implements Inquiry {
     this.#poll = poll;
   }
 
-  /** Whether it grants something anew, for which a node that may have forgotten cannot vote. */
+  /** Whether the operation grants a new lock, so that a node that may have forgotten locks cannot vote for it. */
   get #isGuarded(): boolean {
     return !this.operation.resendUndecided && !this.operation.requiresOwnValue;
   }
 
-  /** Why the node votes against without being asked. */
+  /** Returns why the node votes against without being asked, if it does. */
   refusal(): Error | undefined {
     return (
       this.#poll.question.refusal?.(this.node) ??
@@ -92,7 +92,7 @@ export class Ballot implements Inquiry {
     }
     connecting.then(
       () => {
-        // A failed attempt's release may be on its way already: nothing may be sent behind it.
+        // If the attempt has failed, its release may already be on its way. Nothing may be sent after it.
         if (this.operation.resendUndecided || this.isUndecided()) this.#askNow();
         else this.#poll.count(this, new Abstention(this.node.name));
       },

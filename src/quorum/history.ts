@@ -1,10 +1,10 @@
 import type { Round } from "./round.js";
 import type { ExecutionResult, ExecutionStats } from "./results.js";
 
-/** More attempts than these are counted, but their statistics are not kept. */
+/** Statistics are kept for this many attempts. Older ones are only counted. */
 const MOST_ROUNDS = 100;
 
-/** The rounds of one operation, whose statistics are put together when somebody asks. */
+/** The rounds of one call. Their statistics are computed when somebody reads them. */
 export class History implements ExecutionResult {
   readonly start: number;
   readonly #rounds: Round[] = [];
@@ -23,13 +23,13 @@ export class History implements ExecutionResult {
     this.#attempts = undefined;
   }
 
-  /** The last attempt went on to a further round, which says more of it. */
+  /** Replaces the round of the last attempt by its second round, which says more about it. */
   replaceLast(round: Round): void {
     this.#rounds[this.#rounds.length - 1] = round;
     this.#attempts = undefined;
   }
 
-  /** How many attempts there were, those whose statistics are not kept included. */
+  /** How many attempts there were, including those whose statistics were dropped. */
   get count(): number {
     return this.#count;
   }

@@ -5,24 +5,26 @@ import { Ballot, isRefusal, outOfTime, type Poll, type Question } from "./ballot
 import type { ExecutionStats } from "./results.js";
 
 /**
- * Source: the Redlock description, step 3: the lock is acquired if "the majority of the instances (at
- * least 3)" of 5 gave it, that is N/2 + 1.
+ * Returns how many votes decide.
+ *
+ * Source: the Redlock description, step 3: the client holds the lock if it acquired it "in the majority of the
+ * instances (at least 3)" of 5, that is N/2 + 1.
  */
 export function quorumOf(nodeCount: number): number {
   return Math.floor(nodeCount / 2) + 1;
 }
 
 /**
- * One operation asked of every node at once: one vote a node, each within the node's own timeout.
+ * Asks every node the same at once, and counts one vote per node, each within the node's own timeout.
  *
- * Decided as soon as a majority is for it, or so many are against that none can be; no later vote
- * changes that. It goes on counting until every node has voted, for the statistics.
+ * The round is decided as soon as a majority has voted for, or so many against that no majority is possible. No later
+ * vote changes that. The round goes on counting until every node has voted, for the statistics.
  */
 export class Round {
   readonly #question: Question;
   readonly #environment: Environment;
   readonly #startMs: number;
-  /** When an undecided round is refused. */
+  /** When an undecided round counts as refused. */
   readonly #endMs: number;
   #askedMs = 0;
   readonly #ballots: readonly Ballot[];
@@ -59,11 +61,11 @@ export class Round {
       if (hasTime) ballot.ask();
       else this.#count(ballot, ballot.refusal() ?? outOfTime(ballot.node));
     }
-    // The nodes have their time from when they are asked, which is at the end of the turn.
+    // The nodes' timeouts begin when the commands are sent, at the end of the event-loop turn.
     if (!this.#complete) environment.endOfTurn(this.#startTimer);
   }
 
-  /** Whether a quorum voted for it, as soon as that is certain. */
+  /** Resolves with whether a quorum voted for, as soon as that is certain. */
   decided(): Promise<boolean> {
     return this.#when(() => this.#verdict);
   }
@@ -75,12 +77,12 @@ export class Round {
     this.#notify();
   }
 
-  /** Resolves once every node has voted, or its time was over. */
+  /** Resolves once every node has voted or timed out. */
   complete(): Promise<true> {
     return this.#when(() => this.#complete || undefined);
   }
 
-  /** The votes, once all are in. */
+  /** Resolves with the votes once all are in. */
   async stats(): Promise<ExecutionStats> {
     await this.complete();
     const stats: ExecutionStats = {
@@ -97,8 +99,8 @@ export class Round {
   }
 
   /**
-   * Whether the nodes that voted for it, or against it with an error of which `counts` is true, are
-   * together a quorum, as soon as that is certain.
+   * Resolves with whether a quorum of nodes voted for, or against with an error for which `counts` returns true, as soon
+   * as that is certain.
    */
   quorumWith(counts: (error: Error) => boolean): Promise<boolean> {
     return this.#when(() => {
@@ -108,7 +110,7 @@ export class Round {
     });
   }
 
-  /** Whether so many have voted against with such an error that no round like this can reach a quorum. */
+  /** Returns whether so many nodes voted against with such an error that no round like this one can reach a quorum. */
   isHopeless(because: (error: Error) => boolean): boolean {
     return !this.#canStillBe(this.#votesAgainst(because));
   }
@@ -117,33 +119,33 @@ export class Round {
     return this.#ballots.filter(({ vote }) => isRefusal(vote) && because(vote)).length;
   }
 
-  /** Whether a quorum is left where this many are not for it. */
+  /** Whether a quorum is still possible with this many votes against. */
   #canStillBe(votesAgainst: number): boolean {
     return votesAgainst <= this.#ballots.length - this.#quorum;
   }
 
-  /** Ms since the nodes were asked. */
+  /** Milliseconds since the round began. */
   get elapsedMs(): number {
     return this.#environment.monotonicMs() - this.#startMs;
   }
 
-  /** Whether it was ended undecided, by its limit or its caller. */
+  /** Whether its limit or its caller ended it while it was undecided. */
   get wasCut(): boolean {
     return this.#verdict === false && this.#canStillBe(this.#against);
   }
 
-  /** Each node with its vote so far, in the order of the nodes. */
+  /** The votes so far, in the order of the nodes. */
   get ballots(): readonly Readonly<Ballot>[] {
     return this.#ballots;
   }
 
-  /** Calls `listener` for each vote against, for those already counted at once. */
+  /** Calls `listener` for each vote against: now for those already counted, later for the others. */
   eachVoteAgainst(listener: (error: Error, node: Node) => void): void {
     for (const { vote, node } of this.#ballots) if (isRefusal(vote)) listener(vote, node);
     if (!this.#complete) this.#onVoteAgainst = listener;
   }
 
-  /** Whether this node was asked and has not answered yet, so that it may still act on it. */
+  /** Returns whether this node was asked and has not replied, so that it may still act on the command. */
   isInFlight(node: Node): boolean {
     return this.#ballots.some((ballot) => ballot.node === node && ballot.asked && !ballot.answered);
   }
@@ -169,14 +171,14 @@ export class Round {
     else if (this.#doubtful > 0) this.#settleDoubts();
   }
 
-  /** Nobody is told of anything more. A lock keeps its rounds: what they no longer need costs memory, and so time. */
+  /** Drops what a complete round no longer needs. A lock keeps its rounds, and memory that is kept costs time. */
   #end(): void {
     if (this.#timer !== undefined) this.#environment.clearTimer(this.#timer);
     this.#onVoteAgainst = undefined;
     this.#watchers.length = 0;
   }
 
-  /** Counts the doubtful that are exempt by now, and all of them once the others have voted. */
+  /** Counts the doubtful votes that have become certain, and all of them once every other node has voted. */
   #settleDoubts(): void {
     const isLast = this.#for + this.#against + this.#doubtful === this.#ballots.length;
     for (const ballot of this.#ballots.filter(({ isDoubtful }) => isDoubtful)) {
@@ -190,14 +192,14 @@ export class Round {
     this.#setTimer(this.#askedMs);
   };
 
-  /** One timer for all nodes: to the next moment at which a node's time, or the round's own, is over. */
+  /** Sets the one timer of all nodes, for the next timeout of a node or of the round itself. */
   #setTimer(nowMs: number): void {
     if (this.#complete) return;
     let nextMs = this.#verdict === undefined ? this.#endMs : Infinity;
     for (const { vote, timeoutMs } of this.#ballots) {
       if (vote === undefined) nextMs = Math.min(nextMs, this.#askedMs + timeoutMs);
     }
-    // A busy process finds its timers due before it has read the answers that already came.
+    // In a busy process a timer may fire before replies that have already arrived were read.
     this.#timer = this.#environment.setTimer(
       () => {
         this.#environment.afterPoll(() => {
@@ -223,7 +225,7 @@ export class Round {
     this.#setTimer(nowMs);
   }
 
-  /** Resolves with what `read` gives as soon as it gives something; it is read anew after each vote. */
+  /** Resolves with the first result of `read` that is not undefined. It is called now and after each vote. */
   #when<T>(read: () => T | undefined): Promise<T> {
     const now = read();
     if (now !== undefined) return Promise.resolve(now);

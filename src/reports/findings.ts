@@ -1,50 +1,49 @@
 import { driftMs } from "../algorithm/validity.js";
 import { inShort, inWords, NodeError } from "../errors.js";
-import type { Checkup, Standard, Told } from "./health.js";
+import type { Checkup, Standard, Answers } from "./health.js";
 
 /**
- * The scripts read the clock (TIME), or a key's rest (PTTL), and then write, which servers refuse that
- * replicate scripts as their text: all before Redis 5.
+ * The scripts write after reading the clock (TIME) or an expiry (PTTL). Servers before Redis 5 refuse that, since they
+ * replicate scripts as text.
  */
 const LEAST_VERSION = [5, 0] as const;
 
-/** Whose drift allowance clocks are held against before a ttl was used. */
+/** Clocks are compared with the drift allowance of this ttl before any was used. */
 const USUAL_TTL_MS = 10_000;
 
 const SAFE_PERSISTENCE = "append-only file, fsync always";
 
-/** What an operator should know of a node, in words. */
+/** Returns what an operator should know of a node, in words. */
 export function findingsOf(
   checkup: Checkup,
   index: number,
   checkups: readonly Checkup[],
   { settings, timeoutMs, longestTtlMs }: Standard,
 ): string[] {
-  const { told, hold, lacksSocketTimeout } = checkup;
+  const { answers, hold, lacksSocketTimeout } = checkup;
   const driftAllowanceMs = driftMs(longestTtlMs || USUAL_TTL_MS, settings.driftFactor);
   return [
-    told.error && `cannot be reached: ${inShort(told.error)}`,
-    isSilent(told.error) &&
+    answers.error && `cannot be reached: ${inShort(answers.error)}`,
+    isSilent(answers.error) &&
       lacksSocketTimeout &&
-      "has a client that keeps a connection on which nothing is heard: set the client's option socketTimeout, such as 5000 ms",
+      "has a client that never replaces a silent connection: set the client's option socketTimeout, such as 5000 ms",
     hold && `is held back: it ${hold.message}`,
     ...twins(checkup, checkups),
-    told.role === "replica" &&
-      "is a replica: it refuses writes, and is not independent of its master",
-    clockFinding(told, checkups, driftAllowanceMs),
-    told.evictionPolicy !== null &&
-      told.evictionPolicy !== "noeviction" &&
-      `may evict locks that are held (maxmemory-policy ${told.evictionPolicy}): set noeviction`,
-    told.latencyMs !== null &&
-      told.latencyMs > timeoutMs / 10 &&
-      `is slow: a round trip took ${inWords(told.latencyMs)}, above a tenth of nodeTimeout (${inWords(timeoutMs)})`,
+    answers.role === "replica" && "is a replica: it refuses writes, and depends on its master",
+    clockFinding(answers, checkups, driftAllowanceMs),
+    answers.evictionPolicy !== null &&
+      answers.evictionPolicy !== "noeviction" &&
+      `may evict locks that are held (maxmemory-policy ${answers.evictionPolicy}): set noeviction`,
+    answers.latencyMs !== null &&
+      answers.latencyMs > timeoutMs / 10 &&
+      `is slow: a round trip took ${inWords(answers.latencyMs)}, above a tenth of nodeTimeout (${inWords(timeoutMs)})`,
     isTooOld(checkup.redisVersion) &&
-      `is too old: the scripts need Redis ${LEAST_VERSION.join(".")}, it has ${told.version ?? ""}`,
+      `is too old: the scripts need Redis ${LEAST_VERSION.join(".")}, it has ${answers.version ?? ""}`,
     ...refusalFindings(checkup),
-    ...(told.reachable ? guardFindings(checkup, settings.restartGuard) : []),
+    ...(answers.reachable ? guardFindings(checkup, settings.restartGuard) : []),
     index === checkups.length - 1 &&
       checkups.length % 2 === 0 &&
-      `makes the number of nodes even: ${checkups.length} bear no more failures than ${checkups.length - 1}`,
+      `makes the number of nodes even: ${checkups.length} nodes survive no more failures than ${checkups.length - 1}`,
   ].filter((finding) => typeof finding === "string");
 }
 
@@ -52,23 +51,23 @@ function isSilent(error: Error | undefined): boolean {
   return error instanceof NodeError && error.code === "ERR_REDLOCK_NODE_TIMEOUT";
 }
 
-/** Other entries that are the same server. */
-function twins({ told }: Checkup, checkups: readonly Checkup[]): string[] {
-  if (told.runId === null) return [];
-  return checkups.flatMap(({ told: other }) =>
-    other !== told && other.runId === told.runId
-      ? [`is the same server as ${other.node} (run id ${told.runId}): it votes twice`]
+/** Returns a finding for each other entry that is the same server. */
+function twins({ answers }: Checkup, checkups: readonly Checkup[]): string[] {
+  if (answers.runId === null) return [];
+  return checkups.flatMap(({ answers: other }) =>
+    other !== answers && other.runId === answers.runId
+      ? [`is the same server as ${other.node} (run id ${answers.runId}): it votes twice`]
       : [],
   );
 }
 
 function clockFinding(
-  { clockOffsetMs, latencyMs }: Told,
+  { clockOffsetMs, latencyMs }: Answers,
   checkups: readonly Checkup[],
   allowanceMs: number,
 ): string | undefined {
   if (clockOffsetMs === null || latencyMs === null) return undefined;
-  const offsetsMs = checkups.flatMap(({ told }) => told.clockOffsetMs ?? []);
+  const offsetsMs = checkups.flatMap(({ answers }) => answers.clockOffsetMs ?? []);
   const aheadMs = clockOffsetMs - median(offsetsMs);
   if (Math.abs(aheadMs) - latencyMs / 2 <= allowanceMs) return undefined;
   const [where, effect] =
@@ -97,18 +96,17 @@ function isTooOld(version: string | undefined): boolean {
   return major < leastMajor || (major === leastMajor && minor < leastMinor);
 }
 
-const NO_TURNS = "who waits for a lock is not called in turn by it";
+const NOT_NOTIFIED = "it cannot notify waiters in their order";
 
 const CONSEQUENCES: Readonly<Partial<Record<string, string>>> = {
-  TIME: "its clock could not be read, nobody who waits is called in turn by it, and no fenced lock can be acquired there",
-  INFO: "who it is and how it is set up could not be asked, and the restart guard counts it at first contact and holds it back after each reconnection",
-  "CONFIG GET": "how it persists could not be asked in full",
-  EVAL: "nothing but a lock on one resource can be taken there, and none released",
-  EVALSHA: "nothing but a lock on one resource can be taken there, and none released",
-  PUBLISH: "no waiter can be woken by it",
-  SUBSCRIBE: "no waiter can be woken by it",
-  "SCRIPT LOAD":
-    "operations that it is asked for together may not count, where it is the last to answer",
+  TIME: "its clock could not be read, it cannot notify waiters in their order, and no fenced lock can be acquired there",
+  INFO: "its identity and settings could not be read; the restart guard counts its votes at first, and holds it back after each reconnection",
+  "CONFIG GET": "its persistence could not be read in full",
+  EVAL: "only a lock on one resource can be acquired there, and none released",
+  EVALSHA: "only a lock on one resource can be acquired there, and none released",
+  PUBLISH: "it cannot notify waiters",
+  SUBSCRIBE: "it cannot notify waiters",
+  "SCRIPT LOAD": "if it is the last node to reply, batched operations may not count there",
   SET: "no lock can be acquired there",
   GET: "no lock can be extended or released there",
   DEL: "no lock can be released there",
@@ -117,13 +115,13 @@ const CONSEQUENCES: Readonly<Partial<Record<string, string>>> = {
   PTTL: "no lock can be extended there",
   PEXPIRE: "no lock can be extended there",
   TYPE: "inspect() cannot read it",
-  ZADD: NO_TURNS,
-  ZRANGE: NO_TURNS,
-  ZRANK: NO_TURNS,
-  ZREM: NO_TURNS,
-  HSET: NO_TURNS,
-  HGET: NO_TURNS,
-  HDEL: NO_TURNS,
+  ZADD: NOT_NOTIFIED,
+  ZRANGE: NOT_NOTIFIED,
+  ZRANK: NOT_NOTIFIED,
+  ZREM: NOT_NOTIFIED,
+  HSET: NOT_NOTIFIED,
+  HGET: NOT_NOTIFIED,
+  HDEL: NOT_NOTIFIED,
 };
 
 function refusalFindings({ refusals }: Checkup): string[] {
@@ -132,25 +130,25 @@ function refusalFindings({ refusals }: Checkup): string[] {
   );
   return first.map(({ what, error }) =>
     error instanceof NodeError
-      ? `did not confirm ${what} in time (${inShort(error)}): whether it can wake waiters could not be asked`
+      ? `did not confirm ${what} in time (${inShort(error)}): whether it can notify waiters is unknown`
       : `refuses ${what} (${inShort(error)}): ${CONSEQUENCES[what] ?? ""}`,
   );
 }
 
 function guardFindings(
-  { told, refusals, isCluster }: Checkup,
+  { answers, refusals, isCluster }: Checkup,
   restartGuard: number | false | undefined,
 ): (string | false)[] {
-  const isTold = !refusals.some(({ what }) => what === "INFO");
+  const isAnswers = !refusals.some(({ what }) => what === "INFO");
   return [
     isCluster &&
-      "is a Cluster client: this is what one of its servers said, and the restart guard does not cover them",
+      "is a Cluster client: this report is of one of its servers, and the restart guard does not cover them",
     !isCluster &&
-      isTold &&
-      told.runId === null &&
-      "tells no run id, as a proxy does not: the restart guard cannot see a restart behind it",
+      isAnswers &&
+      answers.runId === null &&
+      "does not tell its run id, as if behind a proxy: the restart guard cannot notice its restarts",
     restartGuard === false &&
-      told.persistence !== SAFE_PERSISTENCE &&
-      `may forget locks when it restarts (persistence: ${told.persistence ?? "could not be asked"}), and restartGuard is false`,
+      answers.persistence !== SAFE_PERSISTENCE &&
+      `may forget locks when it restarts (persistence: ${answers.persistence ?? "unknown"}), and restartGuard is false`,
   ];
 }

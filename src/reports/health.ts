@@ -12,7 +12,7 @@ import { findingsOf } from "./findings.js";
 import { holdOf, askOutsideVote } from "../nodes/ask-outside-vote.js";
 import { CHANNEL_PREFIX } from "../waiting/queue-keys.js";
 
-/** How one node is. What it did not say is null. */
+/** The health of one node. What the node did not say is null. */
 export interface NodeHealth {
   /** host:port */
   readonly node: string;
@@ -23,31 +23,31 @@ export interface NodeHealth {
   readonly latencyMs: number | null;
   /** Ms by which the node's clock is ahead of this host's, give or take half the latency. */
   readonly clockOffsetMs: number | null;
-  /** Of Redis; of Valkey with its name. */
+  /** The version of Redis; of Valkey with its name. */
   readonly version: string | null;
   readonly role: "master" | "replica" | null;
-  /** Another one after each start of the server. */
+  /** Identifies the server process: it changes with each start. */
   readonly runId: string | null;
   readonly uptimeMs: number | null;
-  /** In words: `append-only file, fsync always`; `none`. */
+  /** In words, such as `append-only file, fsync always` or `none`. */
   readonly persistence: string | null;
   readonly evictionPolicy: string | null;
-  /** Epoch ms until which the restart guard lets no vote for an acquisition count; absent where they count. */
+  /** Epoch ms until which the node's votes for acquisitions do not count (restart guard); absent if they do. */
   readonly heldBackUntil?: number;
-  /** What an operator should know, each in a few words that follow the node's name. Empty where all is well. */
+  /** What an operator should know, each to be read after the node's name. Empty if all is well. */
   readonly findings: readonly string[];
 }
 
-/** What the nodes' health is held against. */
+/** What the nodes' health is compared with. */
 export interface Standard {
   readonly settings: ResolvedSettings;
-  /** What each node has to answer in. */
+  /** The timeout of each node, in ms. */
   readonly timeoutMs: number;
-  /** That was used so far; 0 before the first. */
+  /** The longest ttl used so far, in ms; 0 before the first. */
   readonly longestTtlMs: number;
 }
 
-/** What the scripts call, with arguments, after a key, that change nothing where there is no such key. */
+/** The commands that the scripts call. With these arguments, they change nothing if the key does not exist. */
 const CALLED_FOR_LOCKS = [
   ["SET", "", "XX"],
   ["GET"],
@@ -57,35 +57,35 @@ const CALLED_FOR_LOCKS = [
   ["PEXPIRE", "1"],
   ["TYPE"],
 ] as const;
-const CALLED_FOR_LINES = [
+const CALLED_FOR_QUEUES = [
   ["ZADD", "XX", "0", ""],
   ["ZRANGE", "0", "0"],
   ["ZRANK", ""],
   ["ZREM", ""],
-  // A field without its value: the right to call it is looked at first.
+  // An invalid call, without the field's value: the server checks the right to call it first.
   ["HSET", "", "", ""],
   ["HGET", ""],
   ["HDEL", ""],
 ] as const;
 
-/** Of Redis up to 7.0; of Redis from 7.2 on, and Valkey; of a command that was renamed. */
+/** The errors of Redis up to 7.0; of Redis 7.2 and later, and Valkey; and for a command that was renamed. */
 const REFUSED_TO_SCRIPTS = /can't run this command|no permissions to run|unknown/i;
 
-export type Told = Omit<NodeHealth, "findings">;
+export type Answers = Omit<NodeHealth, "findings">;
 
 export interface Refusal {
   readonly what: string;
   readonly error: Error;
 }
 
-/** What one node said, and what it refused to say. */
+/** What one node replied, and what it refused. */
 export interface Checkup {
-  readonly told: Told;
+  readonly answers: Answers;
   readonly refusals: readonly Refusal[];
   readonly isCluster: boolean;
   readonly lacksSocketTimeout: boolean;
   readonly hold: Error | undefined;
-  /** Also of Valkey: the Redis that it stands in for. */
+  /** The Redis version; of Valkey, the one that it is compatible with. */
   readonly redisVersion: string | undefined;
 }
 
@@ -108,7 +108,7 @@ export async function nodesHealth(
 ): Promise<NodeHealth[]> {
   const checkups = await Promise.all(nodes.map((node) => checkUp(node, standard, environment)));
   return checkups.map((checkup, index) => ({
-    ...checkup.told,
+    ...checkup.answers,
     findings: findingsOf(checkup, index, checkups, standard),
   }));
 }
@@ -123,7 +123,7 @@ async function checkUp(
     return await askOutsideVote(node, inquire, timeoutMs, environment);
   } catch (error) {
     return {
-      told: {
+      answers: {
         node: node.name,
         reachable: false,
         error: asError(error),
@@ -139,45 +139,34 @@ async function checkUp(
   }
 }
 
-/** All at once. What a node refuses, it is not asked for in another way. */
+/** Asks one node everything at once. */
 async function ask(
   node: Node,
   { queue, keyPrefix }: ResolvedSettings,
   timeoutMs: number,
   environment: Environment,
 ): Promise<Checkup> {
-  const refusals: Refusal[] = [];
+  const inquiry = new Inquiry(node);
   const channel = `${CHANNEL_PREFIX}health:${environment.randomValue()}`;
-  const tell = async (what: string, command: string, ...args: Argument[]): Promise<unknown> => {
-    try {
-      return await node.query(command, args);
-    } catch (error) {
-      if (!isReply(error)) throw error;
-      // A Cluster client may send the two to different servers: it was not refused.
-      if (!error.message.startsWith("NOSCRIPT"))
-        refusals.push({ what, error: withoutCommand(error) });
-      return undefined;
-    }
-  };
   const probe = tryouts(keyPrefix, queue);
   const asked = environment.now();
-  const time = tell("TIME", "time").then((reply) => {
+  const time = inquiry.ask("TIME", "time").then((reply) => {
     const latencyMs = environment.monotonicMs() - asked.monotonicMs;
-    return { reply, latencyMs };
+    return { latencyMs, clockOffsetMs: offsetMs(reply, asked.wallMs + latencyMs / 2) };
   });
-  const [{ reply, latencyMs }, info, save, fsync, errors, errorsOfCached] = await Promise.all([
+  const [clock, info, save, fsync, errors, errorsOfCached] = await Promise.all([
     time,
-    tell("INFO", "info"),
-    tell("CONFIG GET", "config", "GET", "save"),
-    tell("CONFIG GET", "config", "GET", "appendfsync"),
-    tell("EVAL", "eval", probeScript.text, 0, JSON.stringify(probe)),
-    tell("EVALSHA", "evalsha", probeScript.sha1, 0, JSON.stringify(probe)),
-    tell("SCRIPT LOAD", "script", "LOAD", probeScript.text),
+    inquiry.ask("INFO", "info"),
+    inquiry.ask("CONFIG GET", "config", "GET", "save"),
+    inquiry.ask("CONFIG GET", "config", "GET", "appendfsync"),
+    inquiry.ask("EVAL", "eval", probeScript.text, 0, JSON.stringify(probe)),
+    inquiry.ask("EVALSHA", "evalsha", probeScript.sha1, 0, JSON.stringify(probe)),
+    inquiry.ask("SCRIPT LOAD", "script", "LOAD", probeScript.text),
     ...(queue
       ? [
-          tell("PUBLISH", "publish", channel, ""),
+          inquiry.ask("PUBLISH", "publish", channel, ""),
           listen(node, channel, timeoutMs / 2, environment).catch((error: unknown) => {
-            refusals.push({ what: "SUBSCRIBE", error: withoutCommand(asError(error)) });
+            inquiry.refused("SUBSCRIBE", withoutCommand(asError(error)));
           }),
         ]
       : []),
@@ -185,26 +174,20 @@ async function ask(
   for (const [index, [what]] of probe.entries()) {
     const error = listIn(errors ?? errorsOfCached)[index];
     if (typeof error === "string" && REFUSED_TO_SCRIPTS.test(error)) {
-      refusals.push({ what, error: new Error(error) });
+      inquiry.refused(what, new Error(error));
     }
   }
   const fields = fieldsOf(info);
   return {
-    told: {
+    answers: {
       node: node.name,
       reachable: true,
-      latencyMs,
-      clockOffsetMs: offsetMs(reply, asked.wallMs + latencyMs / 2),
-      version: versionOf(fields),
-      role:
-        fields["role"] === undefined ? null : fields["role"] === "master" ? "master" : "replica",
-      runId: fields["run_id"] ?? null,
-      uptimeMs: numberOf(fields["uptime_in_seconds"], 1000),
+      ...clock,
+      ...serverOf(fields),
       persistence: persistenceOf(fields, configured(save), configured(fsync)),
-      evictionPolicy: fields["maxmemory_policy"] ?? null,
       ...holdOf(node),
     },
-    refusals,
+    refusals: inquiry.refusals,
     isCluster: node.isCluster,
     lacksSocketTimeout: node.lacksSocketTimeout,
     hold: node.heldBack(),
@@ -212,13 +195,50 @@ async function ask(
   };
 }
 
+/** Sends single commands to a node, and keeps what the node refuses. */
+class Inquiry {
+  readonly refusals: Refusal[] = [];
+
+  constructor(readonly node: Node) {}
+
+  /** Resolves with the reply; with undefined if the node refused the command. Rejects if the connection failed. */
+  async ask(what: string, command: string, ...args: Argument[]): Promise<unknown> {
+    try {
+      return await this.node.query(command, args);
+    } catch (error) {
+      if (!isReply(error)) throw error;
+      // A Cluster client may send EVAL and EVALSHA to different servers, so NOSCRIPT is not a refusal.
+      if (!error.message.startsWith("NOSCRIPT")) this.refused(what, withoutCommand(error));
+      return undefined;
+    }
+  }
+
+  refused(what: string, error: Error): void {
+    this.refusals.push({ what, error });
+  }
+}
+
+/** Reads what INFO says of the server. */
+function serverOf(
+  fields: Readonly<Partial<Record<string, string>>>,
+): Pick<Answers, "version" | "role" | "runId" | "uptimeMs" | "evictionPolicy"> {
+  const { role, run_id: runId = null, maxmemory_policy: evictionPolicy = null } = fields;
+  return {
+    version: versionOf(fields),
+    role: role === undefined ? null : role === "master" ? "master" : "replica",
+    runId,
+    uptimeMs: numberOf(fields["uptime_in_seconds"], 1000),
+    evictionPolicy,
+  };
+}
+
 /**
- * The scripts' commands on a key that no lock can have. The server's ACL LOG has an entry for it where the user may
- * not touch that key.
+ * Returns the scripts' commands on a key that no lock can have. If the user may not use that key, the server adds an entry
+ * to its ACL LOG.
  */
 function tryouts(keyPrefix: string, queue: boolean): (readonly [string, ...string[]])[] {
   const key = companionKey(`${keyPrefix}health`, "health") ?? "{health}:redlock:health";
-  const called = queue ? [...CALLED_FOR_LOCKS, ...CALLED_FOR_LINES] : CALLED_FOR_LOCKS;
+  const called = queue ? [...CALLED_FOR_LOCKS, ...CALLED_FOR_QUEUES] : CALLED_FOR_LOCKS;
   return called.map(([command, ...args]) => [command, key, ...args]);
 }
 
@@ -226,7 +246,7 @@ function listIn(reply: unknown): unknown[] {
   return Array.isArray(reply) ? reply : [];
 }
 
-/** Subscribes as one who waits does, on a connection of its own, and ends it at once. A Cluster client has none. */
+/** Subscribes as a waiter does, on a connection of its own, and closes it at once. Not for a Cluster client. */
 async function listen(
   node: Node,
   channel: string,
@@ -253,7 +273,7 @@ async function listen(
   await pTimeout(opened, inTime).finally(() => subscription?.close());
 }
 
-/** By how much the server's clock is ahead, where it said the time. */
+/** Returns by how many ms the server's clock is ahead; null if it did not tell the time. */
 function offsetMs(time: unknown, wallMs: number): number | null {
   if (!Array.isArray(time)) return null;
   const [seconds, microseconds] = time as unknown[];
@@ -269,7 +289,7 @@ function versionOf(info: Readonly<Partial<Record<string, string>>>): string | nu
   return valkey === undefined ? (info["redis_version"] ?? null) : `Valkey ${valkey}`;
 }
 
-/** The value of the one parameter that was asked for: a list of name and value, or an object. */
+/** Reads the value of a CONFIG GET of one parameter, which is a list of name and value, or an object. */
 function configured(reply: unknown): string | undefined {
   if (typeof reply !== "object" || reply === null) return undefined;
   const value: unknown = Array.isArray(reply) ? reply[1] : Object.values(reply)[0];

@@ -4,117 +4,113 @@ import type { Node } from "../nodes/node.js";
 import { type FoundKey, foundIn, inspectOperation } from "../operations/inspect.js";
 import { lookOperation } from "../operations/look.js";
 import { holdOf, askOutsideVote } from "../nodes/ask-outside-vote.js";
-import { lineKeysOf, reservedFor } from "../waiting/queue-keys.js";
+import { queueKeysOf, reservedFor } from "../waiting/queue-keys.js";
 
-/** One who waits in line for a resource. */
+/** A waiter in the queue of a resource. */
 export interface WaiterInspection {
-  /** Of one call to `acquire` or `using`, unique to it. */
+  /** Unique to one call of `acquire` or `using`. */
   readonly id: string;
-  /** Since when it waits, in epoch ms by the nodes' clocks. */
+  /** When it began to wait, in epoch ms by the nodes' clocks. */
   readonly since: number;
 }
 
-/** What one node holds of one resource. */
+/** What one node stores for one resource. */
 export interface ResourceInspection {
   readonly resource: string;
   readonly key: string;
-  /** The Redis type of the key: `string` for a lock, `none` where there is no key. */
+  /** The Redis type of the key: `string` for a lock, `none` if there is no key. */
   readonly type: string;
-  /** What the key holds: a lock's value; null where there is no key, it is no string, or it is reserved. */
+  /** The lock's value; null if there is no key, it is not a string, or it is reserved for a waiter. */
   readonly value: string | null;
-  /** Ms until the key expires by the node's clock; 0 where there is no key, Infinity where it has no expiry. */
+  /** Milliseconds until the key expires by the node's clock; 0 without a key, Infinity for a key without expiry. */
   readonly remainingMs: number;
-  /** The id of the waiter for whom the key is kept, since it is next. */
+  /** The id of the waiter that the key is reserved for, since it is next. */
   readonly reservedFor?: string;
-  /** Who waits in line on this node, in the order of the line. */
+  /** The waiters in this node's queue, in their order. */
   readonly waiters: readonly WaiterInspection[];
 }
 
-/** What one node holds of the resources asked for. */
+/** What one node stores for the resources. */
 export interface NodeInspection {
   /** host:port */
   readonly node: string;
   readonly ok: boolean;
-  /** Why the node could not be read; `resources` is empty then. */
+  /** Why the node could not be read. `resources` is empty then. */
   readonly error?: Error;
-  /** Epoch ms until which the restart guard lets no vote for an acquisition count; absent where they count. */
+  /** Epoch ms until which the node's votes for acquisitions do not count (restart guard); absent if they do. */
   readonly heldBackUntil?: number;
   readonly resources: readonly ResourceInspection[];
 }
 
-export interface NamedKey {
-  readonly resource: string;
-  readonly key: string;
-}
-
+/** Reads what one node stores for the resources. Never rejects because of the node. */
 export async function inspectNode(
   node: Node,
-  keys: readonly NamedKey[],
+  names: readonly string[],
+  keys: readonly string[],
   timeoutMs: number,
   environment: Environment,
 ): Promise<NodeInspection> {
   try {
     const ask = () =>
-      Promise.all([
-        node.perform(inspectOperation(keys.map(({ key }) => key)), () => true),
-        linesOn(node, keys),
-      ]);
-    const [found, lines] = await askOutsideVote(node, ask, timeoutMs, environment);
-    const resources = keys.map(reader(foundIn(found), lines));
+      Promise.all([node.perform(inspectOperation(keys), () => true), queuesOn(node, keys)]);
+    const [found, queues] = await askOutsideVote(node, ask, timeoutMs, environment);
+    const rows = foundIn(found);
+    const resources = keys.map((key, index) =>
+      inspectionOf(names[index] ?? key, key, rows[index] ?? NOTHING, queues.get(key) ?? []),
+    );
     return { node: node.name, ok: true, ...holdOf(node), resources };
   } catch (error) {
     return { node: node.name, ok: false, error: asError(error), ...holdOf(node), resources: [] };
   }
 }
 
-/** Who waits for each key that can have a line; nobody where the node does not say. */
-async function linesOn(
+/** Reads the waiters for each key that can have a queue; none if the node does not reply. */
+async function queuesOn(
   node: Node,
-  keys: readonly NamedKey[],
+  keys: readonly string[],
 ): Promise<ReadonlyMap<string, WaiterInspection[]>> {
-  const withLine = keys.flatMap(({ key }) => {
-    const lineKeys = lineKeysOf([key]);
-    return lineKeys === undefined ? [] : [{ key, lineKeys }];
+  const withQueue = keys.flatMap((key) => {
+    const queueKeys = queueKeysOf([key]);
+    return queueKeys === undefined ? [] : [{ key, queueKeys }];
   });
-  const lines = new Map<string, WaiterInspection[]>();
-  if (withLine.length === 0) return lines;
-  const look = lookOperation(withLine.flatMap(({ lineKeys }) => lineKeys));
+  const queues = new Map<string, WaiterInspection[]>();
+  if (withQueue.length === 0) return queues;
+  const look = lookOperation(withQueue.flatMap(({ queueKeys }) => queueKeys));
   const rows = listIn(await node.perform(look, () => true).catch(() => undefined));
-  for (const [index, { key }] of withLine.entries()) {
+  for (const [index, { key }] of withQueue.entries()) {
     const row = rows[index];
     const entries: unknown = typeof row === "string" ? JSON.parse(row) : [];
     const waiters = listIn(entries).map((entry) => {
       const [id, since] = listIn(entry);
       return { id: String(id), since: Number(since) };
     });
-    lines.set(key, waiters);
+    queues.set(key, waiters);
   }
-  return lines;
+  return queues;
 }
 
-/** Lua's JSON of an empty list is an empty object. */
+/** Reads a list. In Lua's JSON an empty list is an empty object. */
 function listIn(reply: unknown): unknown[] {
   return Array.isArray(reply) ? reply : [];
 }
 
-/** Of a key of which the node said nothing. */
+/** Stands for a key that is missing from the node's reply. */
 const NOTHING: FoundKey = { type: "undefined", value: "undefined", pttl: NaN };
 
-function reader(
-  found: readonly FoundKey[],
-  lines: ReadonlyMap<string, WaiterInspection[]>,
-): (key: NamedKey, index: number) => ResourceInspection {
-  return ({ resource, key }, index) => {
-    const { type, value, pttl } = found[index] ?? NOTHING;
-    const id = reservedFor(value);
-    return {
-      resource,
-      key,
-      type,
-      value: type === "string" && id === undefined ? value : null,
-      remainingMs: pttl === -1 ? Infinity : Math.max(0, pttl),
-      ...(id === undefined ? {} : { reservedFor: id }),
-      waiters: lines.get(key) ?? [],
-    };
+function inspectionOf(
+  resource: string,
+  key: string,
+  { type, value, pttl }: FoundKey,
+  waiters: readonly WaiterInspection[],
+): ResourceInspection {
+  const id = reservedFor(value);
+  return {
+    resource,
+    key,
+    type,
+    value: type === "string" && id === undefined ? value : null,
+    remainingMs: pttl === -1 ? Infinity : Math.max(0, pttl),
+    ...(id === undefined ? {} : { reservedFor: id }),
+    waiters,
   };
 }

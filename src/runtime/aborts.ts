@@ -8,8 +8,8 @@ interface Watch {
 const watches = new WeakMap<AbortSignal, Watch>();
 
 /**
- * Calls back when the signal aborts. All who wait for one signal share one listener: a signal looks through all of
- * its listeners whenever one is added or removed, so that with thousands each costs more than the one before.
+ * Calls back when the signal aborts. All callbacks of a signal share one listener: a signal searches all its listeners
+ * whenever one is added or removed, so that with thousands, each would cost more than the one before.
  */
 export function onAbort(signal: AbortSignal, callback: () => void): void {
   let watch = watches.get(signal);
@@ -18,7 +18,7 @@ export function onAbort(signal: AbortSignal, callback: () => void): void {
   watch.callbacks.add(callback);
 }
 
-/** Takes `onAbort` back. */
+/** Undoes `onAbort`. */
 export function offAbort(signal: AbortSignal, callback: () => void): void {
   const watch = watches.get(signal);
   if (watch?.callbacks.delete(callback) !== true || watch.callbacks.size > 0) return;

@@ -1,6 +1,6 @@
 import type { Environment, Timer } from "./environment.js";
 
-/** What rings at one moment. */
+/** The alarms that ring at one moment. */
 interface Bell {
   readonly atMs: number;
   readonly timer: Timer;
@@ -13,8 +13,8 @@ export interface Alarm {
 }
 
 /**
- * Wakes many in one turn of the event loop, by one timer, so that what they then ask of the nodes travels
- * together: ten thousand held locks are a hundred turns a second, not ten thousand timers.
+ * Rings many alarms in one event-loop turn with one timer, so that the operations they start share commands: ten
+ * thousand held locks take a hundred turns a second instead of ten thousand timers.
  */
 export class Alarms {
   readonly #environment: Environment;
@@ -24,7 +24,7 @@ export class Alarms {
     this.#environment = environment;
   }
 
-  /** Rings after this time, or up to `earlyMs` before, at a multiple of it, with others. */
+  /** Sets an alarm that rings after `delayMs`, or up to `earlyMs` earlier: at a multiple of `earlyMs`, with others. */
   set(delayMs: number, earlyMs: number, callback: () => void): Alarm {
     const nowMs = this.#environment.monotonicMs();
     const steppedMs = Math.floor((nowMs + delayMs) / earlyMs) * earlyMs;

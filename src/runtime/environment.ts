@@ -1,37 +1,34 @@
 import { randomFillSync } from "node:crypto";
 import { offAbort, onAbort } from "./aborts.js";
 
-/** One reading of both clocks. The monotonic clock orders; the wall clock also counts a suspended machine's time. */
+/** One reading of both clocks. The monotonic clock never jumps; the wall clock also counts time while suspended. */
 export interface Instant {
   readonly monotonicMs: number;
   readonly wallMs: number;
 }
 
-/** A pending timer, as the environment that made it knows it. */
+/** A pending timer. Only the environment that made it knows what it is. */
 export type Timer = object;
 
-/**
- * Everything the library takes from outside that is neither its input nor a node: clocks, timers,
- * randomness. Each Redlock has one, so that a simulator can own time and chance.
- */
+/** Clocks, timers and randomness. Each Redlock has its own, so that a simulator can control time and chance. */
 export interface Environment {
   now(): Instant;
   monotonicMs(): number;
   setTimer(callback: () => void, delayMs: number): Timer;
-  /** One that does not keep the process alive. */
+  /** Sets a timer that does not keep the process alive. */
   setBackgroundTimer(callback: () => void, delayMs: number): Timer;
   clearTimer(timer: Timer): void;
-  /** Calls back at the end of the present turn of the event loop, once all that it caused has run. */
+  /** Calls back at the end of the current event-loop turn, after its microtasks. */
   endOfTurn(callback: () => void): void;
-  /** Calls back once what already waits in the sockets has been read. */
+  /** Calls back after the event loop has read what has already arrived on the sockets. */
   afterPoll(callback: () => void): void;
-  /** At least 0 and below 1. */
+  /** Returns a random number of at least 0 and below 1. */
   random(): number;
-  /** A lock value nobody else has: 16 random bytes, in hexadecimal. */
+  /** Returns a unique lock value: 16 random bytes in hexadecimal. */
   randomValue(): string;
 }
 
-/** Above this Node fires a timer at once. */
+/** Node fires a timer with a longer delay at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 const VALUE_BYTES = 16;
@@ -48,9 +45,9 @@ function randomValue(): string {
 }
 
 /**
- * The functions as they are when this file is loaded. A test that puts fake timers in their place moves the
- * library's clocks and timers with them, as it should. But a turn that never ends would leave this call and all
- * later ones without an answer, and sockets are read by the real event loop.
+ * The real functions, taken when this file is loaded. A test with fake timers controls the library's clocks and timers,
+ * as it should. But the end of a turn, and the reading of sockets, must stay real: if a faked turn never ended, this call
+ * and all later ones would never resolve.
  */
 const nextTick = process.nextTick.bind(process);
 const realSetImmediate = setImmediate;
@@ -65,11 +62,11 @@ export const systemEnvironment: Environment = {
   clearTimer: (timer) => {
     clearTimeout(timer as NodeJS.Timeout);
   },
-  // From a microtask, the ticks run after all microtasks.
+  // Called from a microtask, a tick runs after all microtasks.
   endOfTurn: (callback) => {
     nextTick(callback);
   },
-  // A timer runs before the loop polls its sockets, an immediate after it.
+  // The event loop runs timers before it polls the sockets, and immediates after.
   afterPoll: (callback) => {
     realSetImmediate(callback);
   },
@@ -77,20 +74,21 @@ export const systemEnvironment: Environment = {
   randomValue,
 };
 
-/** Calls back in a turn of its own, so that what a caller's code throws breaks nothing of the library's. */
+/** Calls back in a microtask of its own, so that an exception of the caller's code cannot disturb the library. */
 export function inOwnTurn(callback: () => void): void {
   realQueueMicrotask(callback);
 }
 
+/** Resolves at the end of the current event-loop turn. */
 export async function endOfTurn(environment: Environment): Promise<void> {
-  // In a timer's or an event's callback, a tick would run before all microtasks.
+  // Called from the callback of a timer or an event, a tick would run before all microtasks.
   await Promise.resolve();
   await new Promise<void>((resolve) => {
     environment.endOfTurn(resolve);
   });
 }
 
-/** Lets the event loop read what has arrived. */
+/** Resolves after the event loop has read what has already arrived on the sockets. */
 export function afterPoll(environment: Environment): Promise<void> {
   return new Promise((resolve) => {
     environment.afterPoll(resolve);
@@ -98,9 +96,9 @@ export function afterPoll(environment: Environment): Promise<void> {
 }
 
 /**
- * Waits; rejects with a signal's reason as soon as one aborts.
+ * Waits for `delayMs`. Rejects with a signal's reason as soon as one aborts.
  *
- * @param onSleep is given what ends the wait early
+ * @param onSleep receives the function that ends the wait early
  */
 export function sleep(
   environment: Environment,
@@ -130,7 +128,7 @@ export function sleep(
   });
 }
 
-/** The environment's timers in the form that p-timeout takes; they let answers that already came be read first. */
+/** Returns the environment's timers for p-timeout. When one fires, replies that have already arrived are read first. */
 export function pTimeoutTimers(environment: Environment): {
   setTimeout: typeof setTimeout;
   clearTimeout: typeof clearTimeout;

@@ -6,13 +6,13 @@ import { failureIn } from "../operations/hand-over.js";
 import type { QueueKeys } from "../operations/queue.js";
 import { NodeClocks } from "./node-clocks.js";
 import { Pace } from "./pace.js";
-import { lineKeysOf } from "./queue-keys.js";
+import { queueKeysOf } from "./queue-keys.js";
 import { retry } from "./retry.js";
 import { Subscriptions } from "./subscriptions.js";
-import type { Companions, Shared, Wait } from "./wait.js";
+import type { LocalWaiters, Shared, Wait } from "./wait.js";
 import { Waiter } from "./waiter.js";
 
-/** A waiter between those who came before and after it; one without a waiter is where the line begins and ends. */
+/** One link of a ring of waiters. The link without a waiter marks the beginning and the end. */
 class Link {
   before: Link = this;
   after: Link = this;
@@ -33,12 +33,13 @@ class Link {
 }
 
 /**
- * Those of this process who wait for the same keys, in their order. Only the first of them stands in line on the nodes.
- * A list of links: one who enters mostly goes last, and who leaves may be anywhere.
+ * The waiters of this process for the same keys, in their order. Only the first of them is in the queue on the nodes.
+ *
+ * A linked list: a new waiter mostly goes to the end, and a waiter may leave from anywhere.
  */
-class LocalQueue implements Companions {
+class LocalQueue implements LocalWaiters {
   readonly #end = new Link();
-  lastAttempt: Companions["lastAttempt"];
+  lastAttempt: LocalWaiters["lastAttempt"];
 
   get isEmpty(): boolean {
     return this.#end.after === this.#end;
@@ -48,7 +49,7 @@ class LocalQueue implements Companions {
     this.#end.after.waiter?.hurry();
   }
 
-  /** Gives what takes it out again. */
+  /** Adds a waiter. Returns the function that removes it. */
   enter(waiter: Waiter): () => void {
     let { before } = this.#end;
     while (before.waiter !== undefined && before.waiter.sinceMs > waiter.sinceMs) {
@@ -56,23 +57,23 @@ class LocalQueue implements Companions {
     }
     const link = new Link(waiter);
     link.goBehind(before);
-    this.standFirst();
+    this.joinFirst();
     return link.leave;
   }
 
-  readonly standFirst = (): void => {
-    this.#end.after.waiter?.stand();
+  readonly joinFirst = (): void => {
+    this.#end.after.waiter?.join();
   };
 }
 
-/** The lines in which this process waits. */
+/** The queues in which this process waits. */
 export class LocalQueues {
   readonly #shared: Shared;
   readonly #report: (error: Error, node?: Node) => void;
-  readonly #saidNoLine = new Set<Node>();
-  readonly #saidNoCall = new Set<Node>();
-  #hasSaidNoKeys = false;
-  readonly #lines = new Map<string, LocalQueue>();
+  readonly #reportedNoQueue = new Set<Node>();
+  readonly #reportedNoNotify = new Set<Node>();
+  #hasReportedNoKeys = false;
+  readonly #queues = new Map<string, LocalQueue>();
 
   constructor(
     nodes: readonly Node[],
@@ -90,21 +91,21 @@ export class LocalQueues {
     };
   }
 
-  /** The last attempt of those who wait for these keys already: a further one would be refused like it. */
-  lastAttempt(keys: readonly string[]): Companions["lastAttempt"] {
-    return this.#lines.size === 0 ? undefined : this.#lines.get(nameOf(keys))?.lastAttempt;
+  /** The last attempt of the waiters for these keys: the nodes would refuse another one in the same way. */
+  lastAttempt(keys: readonly string[]): LocalWaiters["lastAttempt"] {
+    return this.#queues.size === 0 ? undefined : this.#queues.get(nameOf(keys))?.lastAttempt;
   }
 
-  /** Waits until an attempt gives a lock, or the waiting is over. */
+  /** Waits until an attempt acquires the lock, or the time or the retries are used up. */
   async wait(wait: Wait): Promise<Lock | undefined> {
     const name = nameOf(wait.keys);
-    let line = this.#lines.get(name);
-    if (line === undefined) this.#lines.set(name, (line = new LocalQueue()));
-    // Who comes from now on goes behind it, without an attempt of its own.
+    let queue = this.#queues.get(name);
+    if (queue === undefined) this.#queues.set(name, (queue = new LocalQueue()));
+    // Later callers wait behind this one, without a first attempt of their own.
     const { last: round } = wait.history;
-    if (round !== undefined) line.lastAttempt ??= { round, atMs: wait.start.monotonicMs };
-    const waiter = new Waiter(wait, line, this.#shared);
-    const leave = line.enter(waiter);
+    if (round !== undefined) queue.lastAttempt ??= { round, atMs: wait.start.monotonicMs };
+    const waiter = new Waiter(wait, queue, this.#shared);
+    const leave = queue.enter(waiter);
     let lock: Lock | undefined;
     try {
       lock = await retry(
@@ -116,46 +117,46 @@ export class LocalQueues {
     } finally {
       waiter.leave(lock);
       leave();
-      if (line.isEmpty) this.#lines.delete(name);
-      // The holder's own work goes first: there is time until its release.
-      else this.#shared.environment.afterPoll(line.standFirst);
+      if (queue.isEmpty) this.#queues.delete(name);
+      // The new holder's own work goes first. The next waiter has until its release to join the queue.
+      else this.#shared.environment.afterPoll(queue.joinFirst);
     }
   }
 
-  /** The keys of these locks' lines; undefined where there can be none, which is said once. */
+  /** Returns the keys of these locks and their queues. If they can have no queue: undefined, and one `error` event. */
   keysFor(keys: readonly string[]): QueueKeys | undefined {
-    const lineKeys = lineKeysOf(keys);
-    if (lineKeys === undefined && !this.#hasSaidNoKeys) {
-      this.#hasSaidNoKeys = true;
+    const queueKeys = queueKeysOf(keys);
+    if (queueKeys === undefined && !this.#hasReportedNoKeys) {
+      this.#hasReportedNoKeys = true;
       this.#report(
         new Error(
-          `There can be no line for ${keys.join(", ")}: its braces are no hash tag. Who waits for it polls. ` +
-            "Give the resource a name without braces, or with a {tag}, or set `queue: false`.",
+          `There can be no queue for ${keys.join(", ")}: its braces are not a hash tag. Callers that wait for it poll. ` +
+            "Name the resource without braces, or with a {tag}, or set `queue: false`.",
         ),
       );
     }
-    return lineKeys;
+    return queueKeys;
   }
 
-  /** Says once of each node that it keeps no line: not when it is down, or slow. */
+  /** Reports once per node that it refuses the queue's keys. A node that is down or slow is not reported. */
   readonly #onRefusal = (cause: Error, node: Node): void => {
-    if (!isAboutKeys(cause) || this.#saidNoLine.has(node)) return;
-    this.#saidNoLine.add(node);
+    if (!isAboutKeys(cause) || this.#reportedNoQueue.has(node)) return;
+    this.#reportedNoQueue.add(node);
     const error = new Error(
-      `Nobody who waits for a lock can stand in line on ${node.name}: ${cause.message}. They poll instead. ` +
-        "Allow the client the keys of the line, or set `queue: false`.",
+      `Callers that wait for a lock cannot join the queue on ${node.name}: ${cause.message}. They poll instead. ` +
+        "Allow the client the keys of the queue, or set `queue: false`.",
       { cause },
     );
     this.#report(error, node);
   };
 
-  /** Says once of each node that the next in line could not be called there: the lock was free at once instead. */
+  /** Reports once per node that it could not notify the next waiter. It deleted the key instead. */
   onHandOver(reply: unknown, node: Node): void {
     const failure = failureIn(reply);
-    if (failure === undefined || this.#saidNoCall.has(node)) return;
-    this.#saidNoCall.add(node);
+    if (failure === undefined || this.#reportedNoNotify.has(node)) return;
+    this.#reportedNoNotify.add(node);
     const error = new Error(
-      `${node.name} released a lock, but could not call who waits for it: ${failure}. They poll instead. ` +
+      `${node.name} released a lock, but could not notify the next waiter: ${failure}. Waiters poll instead. ` +
         "Give the client the right to PUBLISH, or set `queue: false`.",
     );
     this.#report(error, node);

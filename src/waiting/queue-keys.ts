@@ -1,8 +1,8 @@
 import { companionKey } from "../operations/companion-key.js";
 import type { QueueKeys } from "../operations/queue.js";
 
-/** The keys of locks and of their lines, in threes; undefined where one of them can have no line. */
-export function lineKeysOf(keys: readonly string[]): QueueKeys | undefined {
+/** Returns the keys of locks and of their queues, in threes; undefined if one of the locks can have no queue. */
+export function queueKeysOf(keys: readonly string[]): QueueKeys | undefined {
   const all: string[] = [];
   for (const key of keys) {
     const order = companionKey(key, "line");
@@ -13,12 +13,12 @@ export function lineKeysOf(keys: readonly string[]): QueueKeys | undefined {
   return all;
 }
 
-/** What the channels begin with by which waiters are called. */
+/** The prefix of the channels on which waiters are notified. */
 export const CHANNEL_PREFIX = "redlock:";
 
 const RESERVED = /^reserved \S+ (.+)$/;
 
-/** The id of the waiter for whom a key that holds this value is reserved. */
+/** Returns the id of the waiter for whom this value reserves its key; undefined for any other value. */
 export function reservedFor(value: string): string | undefined {
   return RESERVED.exec(value)?.[1];
 }

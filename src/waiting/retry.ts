@@ -1,12 +1,11 @@
 import pRetry from "p-retry";
 
-/** A refused attempt, on its way through p-retry; nobody outside sees it. */
+/** Stands for a refused attempt inside p-retry. It never leaves this file. */
 const refused = new Error("refused");
 
 /**
- * Attempts again, after one that was refused, until an attempt gives something or the retries are used
- * up. Undefined is a refusal. `pause` does the waiting, and says whether to go on; what it or an attempt
- * throws ends it all.
+ * Retries after a refused attempt, until an attempt returns something other than undefined or the retries are used up.
+ * `pause` waits before each retry and returns whether to go on. Whatever it or an attempt throws ends the retries.
  */
 export async function retry<T>(
   retries: number,

@@ -1,43 +1,46 @@
-/** What a key is kept for, for who is next: three of its slowest recent round trips and so many ms. */
+/** A key is reserved for the next waiter for three of its slowest recent round trips plus this. */
 const GRACE_MS = 50;
 const LEAST_GRACE_MS = 100;
 export const LONGEST_GRACE_MS = 1000;
-/** One who is not called asks again after so long at the least. */
+/** A waiter that no quorum can notify polls at this interval at the least. */
 const LEAST_POLL_MS = 1;
-/** How much later it asks each time that the queue stands still: the key is kept for who is next until it asks. */
+/**
+ * By how much the polling interval grows while the queue does not move: for the first waiter, for whom the key stays
+ * reserved until it polls, and for the others.
+ */
 const NEXT_POLL_GROWTH = 1.25;
 const POLL_GROWTH = 2;
-/** After votes that were split, the first in the queue tries again after so long at the least. */
+/** After a split vote the first waiter pauses at least this long. */
 const LEAST_SPLIT_MS = 2;
 
-/** What one node said of a waiter's place. */
+/** A waiter's place in one node's queue. */
 export interface Place {
-  /** When the keys should be free there, by this host's monotonic clock; Infinity where that is not known. */
+  /** When the keys should be free on that node, by this host's monotonic clock; Infinity if unknown. */
   readonly freeMs: number;
-  /** How many stand before it. */
+  /** How many waiters are before it. */
   readonly rank: number;
 }
 
-/** How often one who is not called asks: how many stood before it, and for how long it did not ask then. */
+/** The last poll of a waiter that no quorum can notify: its rank then, and the interval before it. */
 export interface Poll {
   readonly rank: number;
   readonly stillMs: number;
 }
 
-/** How long a key is kept for one who is called. */
+/** Returns how long a key stays reserved for a waiter that was notified, in ms. */
 export function graceMs(slowestMs: number): number {
   return Math.min(Math.max(3 * slowestMs + GRACE_MS, LEAST_GRACE_MS), LONGEST_GRACE_MS);
 }
 
-/** How many stand before a waiter where that is the fewest. */
+/** Returns the smallest number of waiters before this one, over all nodes. */
 export function rankIn(places: readonly Place[]): number {
   return Math.min(...places.map(({ rank }) => rank));
 }
 
 /**
- * When a quorum of the nodes should be free; the later, the more stand before. Infinity where that is not known.
+ * Returns when a quorum of nodes should be free, plus a delay for each waiter before this one. Infinity if unknown.
  *
- * @param pauseMs before the first in the queue attempts, and once more for each that stands before
+ * @param pauseMs the pause of the first waiter, and of each further one in addition
  */
 export function attemptAtMs(
   places: readonly Place[],
@@ -49,14 +52,14 @@ export function attemptAtMs(
   return freeMs + rankIn(places) * Math.max(slowestMs, 1, pauseMs) + pauseMs;
 }
 
-/** The next poll: the sooner, the nearer the turn is, and the later, the longer the queue stands still. */
+/** Returns the next poll: sooner for a waiter near the head, later the longer the queue does not move. */
 export function nextPoll(last: Poll | undefined, rank: number, slowestMs: number): Poll {
   const growth = rank === 0 ? NEXT_POLL_GROWTH : POLL_GROWTH;
   const stillMs = last?.rank === rank ? growth * last.stillMs : Math.max(LEAST_POLL_MS, slowestMs);
   return { rank, stillMs };
 }
 
-/** The pause after votes that were split once more. */
+/** Returns the pause after another split vote, in ms. */
 export function splitPauseMs(lastMs: number, slowestMs: number): number {
   return Math.max(2 * lastMs, 2 * slowestMs, LEAST_SPLIT_MS);
 }

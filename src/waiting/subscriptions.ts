@@ -6,67 +6,67 @@ import type { Node } from "../nodes/node.js";
 import { quorumOf } from "../quorum/round.js";
 import { CHANNEL_PREFIX } from "./queue-keys.js";
 
-/** Subscriptions are kept for so long after the last waiter. */
+/** Subscriptions are closed this long after the last waiter has left. */
 const IDLE_MS = 5000;
-/** Each subscription is probed this often. */
+/** The interval between two probes of a subscription. */
 const PROBE_MS = 1000;
-/** A subscription on which a published probe did not arrive for so long is dead. */
-const DEAF_MS = 500;
-/** A subscription that the node has not confirmed for so long is made anew. */
+/** A subscription is dead if a published probe has not arrived after this time. */
+const PROBE_TIMEOUT_MS = 500;
+/** A subscription that the node has not confirmed after this time is replaced. */
 const UNCONFIRMED_MS = 5000;
-/** A node that refused to be listened to is asked again after this long. */
-const MUTE_MS = 60_000;
-/** What a client publishes to itself; no waiter has this id. */
+/** A node that refused SUBSCRIBE or PUBLISH is asked again after this time. */
+const REFUSAL_RETRY_MS = 60_000;
+/** The message that a client publishes to itself. No waiter has this id. */
 const PROBE = "";
 
-/** What a waiter is told. */
+/** What a waiter learns from the subscriptions. */
 export interface QueueListener {
-  /** The node calls it. */
-  onWakeUp(node: Node): void;
-  /** From now on, this node can call it. */
-  onHeard(node: Node): void;
-  /** No quorum can call it any more. */
-  onUnheard(): void;
+  /** The node notifies this waiter that it is next. */
+  onNotified(node: Node): void;
+  /** This node can notify waiters from now on. */
+  onSubscribed(node: Node): void;
+  /** No quorum of nodes can notify waiters any more. */
+  onQuorumLost(): void;
 }
 
 /** A subscription to one node. */
-interface Ear {
-  readonly kind: "ear";
+interface Open {
+  readonly kind: "open";
   subscription: Subscription | undefined;
-  /** Whether a message came through, and may still do so. */
-  isHeard: boolean;
-  /** Since when it is not confirmed by the node; undefined where it is. */
+  /** Whether a message has arrived on it. */
+  isProven: boolean;
+  /** Since when it waits for the node's confirmation; undefined once confirmed. */
   unconfirmedMs: number | undefined;
-  /** The last probe, until something is heard; with when the node said that it published it. */
+  /** The probe under way, with the time at which the node confirmed that it published it. */
   probe: { publishedMs?: number } | undefined;
 }
 
-/** The node cannot be listened to. */
-interface Mute {
-  readonly kind: "mute";
+/** The node refuses subscriptions, or its client cannot subscribe. */
+interface Refused {
+  readonly kind: "refused";
   readonly sinceMs: number;
 }
 
 /**
- * Hears from the nodes who is next in line: one channel for all waiters of a Redlock, and one
- * subscription a node, opened for the first waiter.
+ * Receives the nodes' notifications of who is next. All waiters of a Redlock share one channel, with one subscription
+ * per node, opened for the first waiter.
  *
- * A connection can die without a word, and a node may let a client subscribe but not publish. So the client publishes
- * to itself: a node counts as heard once a message came through, and for as long as one does.
+ * A connection can die silently, and a node may let a client subscribe but not publish. So the client publishes probes
+ * to itself: a node can notify waiters once a message has arrived from it, and as long as the probes do.
  */
 export class Subscriptions {
   readonly #nodes: readonly Node[];
   readonly #environment: Environment;
   readonly #report: (error: Error, node: Node) => void;
   #channel: string | undefined;
-  readonly #states = new Map<Node, Ear | Mute>();
+  readonly #states = new Map<Node, Open | Refused>();
   readonly #reported = new Set<Node>();
   readonly #waiters = new Map<string, QueueListener>();
   #onChange: (() => void)[] = [];
   #idle: Timer | undefined;
   #probing: Timer | undefined;
-  /** Nobody waits for further subscriptions before it stands in line. */
-  #isGivenUp = false;
+  /** A waiter has waited long enough for subscriptions. The next ones join the queue without waiting. */
+  #hasWaitedEnough = false;
   #closed = false;
   #idCount = 0;
 
@@ -80,19 +80,19 @@ export class Subscriptions {
     this.#report = report;
   }
 
-  /** For a waiter's ticket. */
+  /** Returns a new id for a waiter's ticket. */
   newId(): string {
     this.#idCount += 1;
     return `${this.#name}.${this.#idCount}`;
   }
 
-  /** The channel's, of this Redlock alone. */
+  /** The name of the channel, which belongs to this Redlock alone. */
   get #name(): string {
     this.#channel ??= `${CHANNEL_PREFIX}${this.#environment.randomValue()}`;
     return this.#channel;
   }
 
-  /** From now on, the waiter of this id is told who calls it. */
+  /** Notifies the waiter with this id from now on. */
   listenFor(id: string, listener: QueueListener): void {
     this.#waiters.set(id, listener);
     if (this.#idle !== undefined) this.#environment.clearTimer(this.#idle);
@@ -110,30 +110,31 @@ export class Subscriptions {
     this.#idle ??= this.#environment.setBackgroundTimer(this.#closeAll, IDLE_MS);
   }
 
-  /** Whether a quorum can call. */
-  get isHeard(): boolean {
-    return this.#count(isHeard) >= quorumOf(this.#nodes.length);
+  /** Whether a quorum of nodes can notify waiters. */
+  get canNotify(): boolean {
+    return this.#count(canNotify) >= quorumOf(this.#nodes.length);
   }
 
-  /** Whether a waiter may stand in line without waiting for subscriptions. */
+  /** Whether a waiter may join the queue without waiting for more subscriptions. */
   get isReady(): boolean {
-    const isSettled = (state: Ear | Mute): boolean => state.kind === "mute" || isHeard(state);
+    const isSettled = (state: Open | Refused): boolean =>
+      state.kind === "refused" || canNotify(state);
     const isAll = this.#count(isSettled) >= this.#nodes.length;
-    return this.isHeard || isAll || this.#isGivenUp || this.#closed;
+    return this.canNotify || isAll || this.#hasWaitedEnough || this.#closed;
   }
 
-  #count(has: (state: Ear | Mute) => boolean): number {
+  #count(has: (state: Open | Refused) => boolean): number {
     let count = 0;
     for (const state of this.#states.values()) if (has(state)) count += 1;
     return count;
   }
 
-  /** Resolves once a quorum is heard, or no more will be, or it has waited for long enough, once for all. */
+  /** Resolves once a quorum can notify, every node has refused, or `mostMs` have passed, which then counts for all waiters. */
   async ready(mostMs: number): Promise<void> {
     await pTimeout(this.#untilReady(), {
       milliseconds: mostMs,
       fallback: () => {
-        this.#isGivenUp = true;
+        this.#hasWaitedEnough = true;
         this.#changed();
       },
       customTimers: pTimeoutTimers(this.#environment),
@@ -148,10 +149,10 @@ export class Subscriptions {
     }
   }
 
-  /** The channel by which a waiter can be called on this node; empty where it has to poll. */
+  /** Returns the channel on which this node can notify a waiter; empty if the waiter has to poll. */
   channelOn(node: Node): string {
     const state = this.#states.get(node);
-    return state !== undefined && isHeard(state) ? this.#name : "";
+    return state !== undefined && canNotify(state) ? this.#name : "";
   }
 
   close(): void {
@@ -166,87 +167,87 @@ export class Subscriptions {
     this.#idle = undefined;
     this.#probing = undefined;
     for (const state of this.#states.values()) {
-      if (state.kind === "ear") state.subscription?.close();
+      if (state.kind === "open") state.subscription?.close();
     }
     this.#states.clear();
-    this.#isGivenUp = false;
+    this.#hasWaitedEnough = false;
     this.#changed();
   };
 
   #subscribe(node: Node): void {
     const unconfirmedMs = this.#environment.monotonicMs();
-    const ear: Ear = {
-      kind: "ear",
+    const open: Open = {
+      kind: "open",
       subscription: undefined,
-      isHeard: false,
+      isProven: false,
       unconfirmedMs,
       probe: undefined,
     };
-    this.#states.set(node, ear);
-    const isOurs = (): boolean => this.#states.get(node) === ear;
+    this.#states.set(node, open);
+    const isOurs = (): boolean => this.#states.get(node) === open;
     try {
-      ear.subscription = node.subscribe(this.#name, {
+      open.subscription = node.subscribe(this.#name, {
         onOpen: () => {
           if (!isOurs()) return;
-          ear.unconfirmedMs = undefined;
-          this.#probe(node, ear);
+          open.unconfirmedMs = undefined;
+          this.#probe(node, open);
         },
         onLoss: (error) => {
           if (!isOurs()) return;
-          if (isRefusal(error)) this.#isMute(node, error);
-          else this.#lost(ear);
+          if (isRefusal(error)) this.#refused(node, error);
+          else this.#lost(open);
         },
         onMessage: (message) => {
-          if (isOurs()) this.#heard(node, ear);
-          this.#waiters.get(message)?.onWakeUp(node);
+          if (isOurs()) this.#heard(node, open);
+          this.#waiters.get(message)?.onNotified(node);
         },
       });
-      if (ear.subscription === undefined) this.#isMute(node);
+      if (open.subscription === undefined) this.#refused(node);
     } catch (error) {
-      this.#isMute(node, withoutCommand(error));
+      this.#refused(node, withoutCommand(error));
     }
   }
 
-  #heard(node: Node, ear: Ear): void {
-    ear.probe = undefined;
-    if (ear.isHeard) return;
-    ear.isHeard = true;
+  #heard(node: Node, open: Open): void {
+    open.probe = undefined;
+    if (open.isProven) return;
+    open.isProven = true;
     this.#changed();
-    for (const waiter of this.#waiters.values()) waiter.onHeard(node);
+    for (const waiter of this.#waiters.values()) waiter.onSubscribed(node);
   }
 
-  #lost(ear: Ear): void {
-    const wasHeard = this.isHeard;
-    ear.unconfirmedMs ??= this.#environment.monotonicMs();
-    ear.probe = undefined;
-    ear.isHeard = false;
-    this.#afterLoss(wasHeard);
+  #lost(open: Open): void {
+    const couldNotify = this.canNotify;
+    open.unconfirmedMs ??= this.#environment.monotonicMs();
+    open.probe = undefined;
+    open.isProven = false;
+    this.#afterLoss(couldNotify);
   }
 
-  /** Those who were to be called by a quorum have to poll, where there is none any more. */
-  #afterLoss(wasHeard: boolean): void {
-    if (wasHeard === this.isHeard) return;
-    for (const waiter of this.#waiters.values()) waiter.onUnheard();
+  /** Tells the waiters that they have to poll, if no quorum can notify them any more. */
+  #afterLoss(couldNotify: boolean): void {
+    if (couldNotify === this.canNotify) return;
+    for (const waiter of this.#waiters.values()) waiter.onQuorumLost();
   }
 
-  #probe(node: Node, ear: Ear): void {
-    const probe: Ear["probe"] = {};
-    ear.probe = probe;
+  #probe(node: Node, open: Open): void {
+    const probe: Open["probe"] = {};
+    open.probe = probe;
     node.query("publish", [this.#name, PROBE]).then(
       () => {
         probe.publishedMs = this.#environment.monotonicMs();
       },
       (error: unknown) => {
-        if (this.#states.get(node) !== ear || ear.probe !== probe) return;
-        if (isRefusal(error)) this.#isMute(node, error);
-        else ear.probe = undefined;
+        if (this.#states.get(node) !== open || open.probe !== probe) return;
+        if (isRefusal(error)) this.#refused(node, error);
+        else open.probe = undefined;
       },
     );
   }
 
   #probeLater(): void {
     this.#probing = this.#environment.setBackgroundTimer(() => {
-      // After a busy while, what was heard may be unread.
+      // If the process was busy, messages may have arrived that were not read yet.
       this.#environment.afterPoll(() => {
         if (this.#probing === undefined) return;
         for (const node of this.#nodes) this.#check(node);
@@ -256,44 +257,44 @@ export class Subscriptions {
   }
 
   #check(node: Node): void {
-    // What a node that is down or silent does not say is no fault of the subscription.
+    // If the node is down or silent, missing messages say nothing about the subscription.
     if (node.refusal() !== undefined) return;
     const nowMs = this.#environment.monotonicMs();
     const isLongAgo = (atMs: number | undefined, ms: number): boolean =>
       atMs !== undefined && nowMs - atMs >= ms;
-    const ear = this.#states.get(node);
-    if (ear === undefined) return;
-    if (ear.kind === "mute") {
-      if (isLongAgo(ear.sinceMs, MUTE_MS)) this.#subscribe(node);
+    const state = this.#states.get(node);
+    if (state === undefined) return;
+    if (state.kind === "refused") {
+      if (isLongAgo(state.sinceMs, REFUSAL_RETRY_MS)) this.#subscribe(node);
     } else if (
-      isLongAgo(ear.probe?.publishedMs, DEAF_MS) ||
-      isLongAgo(ear.unconfirmedMs, UNCONFIRMED_MS)
+      isLongAgo(state.probe?.publishedMs, PROBE_TIMEOUT_MS) ||
+      isLongAgo(state.unconfirmedMs, UNCONFIRMED_MS)
     ) {
       this.#drop(node);
       this.#subscribe(node);
-    } else if (ear.unconfirmedMs === undefined && ear.probe === undefined) {
-      this.#probe(node, ear);
+    } else if (state.unconfirmedMs === undefined && state.probe === undefined) {
+      this.#probe(node, state);
     }
   }
 
   #drop(node: Node): void {
-    const wasHeard = this.isHeard;
+    const couldNotify = this.canNotify;
     const state = this.#states.get(node);
-    if (state?.kind === "ear") state.subscription?.close();
+    if (state?.kind === "open") state.subscription?.close();
     this.#states.delete(node);
-    this.#afterLoss(wasHeard);
+    this.#afterLoss(couldNotify);
   }
 
-  #isMute(node: Node, cause?: Error): void {
+  #refused(node: Node, cause?: Error): void {
     this.#drop(node);
-    this.#states.set(node, { kind: "mute", sinceMs: this.#environment.monotonicMs() });
+    this.#states.set(node, { kind: "refused", sinceMs: this.#environment.monotonicMs() });
     this.#changed();
     if (this.#reported.has(node)) return;
     this.#reported.add(node);
     const why = cause === undefined ? "its client cannot subscribe" : cause.message;
     this.#report(
       new Error(
-        `Nobody who waits for a lock is woken by ${node.name}: ${why}. They poll instead. ` +
+        `${node.name} cannot notify callers that wait for a lock: ${why}. They poll instead. ` +
           "Give the client the right to SUBSCRIBE and PUBLISH, or set `queue: false`.",
         cause && { cause },
       ),
@@ -308,11 +309,11 @@ export class Subscriptions {
   }
 }
 
-function isHeard(state: Ear | Mute): boolean {
-  return state.kind === "ear" && state.isHeard;
+function canNotify(state: Open | Refused): boolean {
+  return state.kind === "open" && state.isProven;
 }
 
-/** Whether the node itself said no, and not just for the moment. */
+/** Whether the node itself refused, and not just for the moment. */
 function isRefusal(error: unknown): error is Error {
   return isReply(error) && !isPassing(error);
 }

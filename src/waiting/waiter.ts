@@ -4,10 +4,10 @@ import type { Lock } from "../lock.js";
 import type { Node } from "../nodes/node.js";
 import { joinOperation } from "../operations/join.js";
 import { leaveOperation } from "../operations/leave.js";
-import { type QueueReply, type Standing, queueReplyIn } from "../operations/queue.js";
+import { type QueueReply, type QueueEntry, queueReplyIn } from "../operations/queue.js";
 import { isRefusal } from "../quorum/ballot.js";
 import { quorumOf, Round } from "../quorum/round.js";
-import type { Companions, Shared, Stand, Wait } from "./wait.js";
+import type { LocalWaiters, Shared, QueuedAttempt, Wait } from "./wait.js";
 import {
   attemptAtMs,
   graceMs,
@@ -20,60 +20,60 @@ import {
 } from "./schedule.js";
 import type { QueueListener } from "./subscriptions.js";
 
-/** A key has expired once the node's clock, in whole ms, is beyond its expiry. */
+/** A key has expired once the node's clock, which has whole ms, has passed its expiry. */
 const EXPIRY_MS = 2;
 
 /**
- * `local`: behind others of its process. `joining`: asks the nodes how they are. `queued`: has a ticket, and stands
- * in the queue on the nodes. `left`: has the lock, or waits no longer.
+ * `local`: behind other waiters of its process. `joining`: subscribes, and reads the nodes' clocks. `queued`: has a
+ * ticket, and is in the queue on the nodes. `left`: has the lock, or has stopped waiting.
  */
 type State = "local" | "joining" | "queued" | "left";
 
-/** What a join is refused with; nobody outside sees it. */
+/** The vote of a node that refuses a join. It never leaves this file. */
 const held = new ResourceLockedError("held");
 
 /**
- * One call that waits: attempts when its retry timer says so and, while it stands in line on the nodes,
- * when they say that it is next, or what is in its way should have expired.
+ * One call that waits. It attempts when its retry timer fires. While it is in the queue on the nodes, it also attempts
+ * when they notify it, and when the lock in its way should have expired.
  */
 export class Waiter implements QueueListener {
   readonly #wait: Wait;
-  readonly #companions: Companions;
+  readonly #localWaiters: LocalWaiters;
   readonly #shared: Shared;
   readonly #id: string;
   #state: State = "local";
-  /** By the nodes' clocks; drawn once, when it is queued. */
+  /** The time of its ticket by the nodes' clocks, in epoch ms. Drawn once, when it joins the queue. */
   #ticketMs = 0;
   #isAttempting = false;
-  /** Nodes on which it stands as one who polls, though they can call it by now. */
-  readonly #heardBy = new Set<Node>();
-  readonly #told = new Map<Node, Place>();
-  readonly #wokenBy = new Set<Node>();
+  /** Nodes that can notify it by now, but on which it is queued as a waiter that polls. */
+  readonly #newlySubscribed = new Set<Node>();
+  readonly #places = new Map<Node, Place>();
+  readonly #notifiedBy = new Set<Node>();
   #attemptAtMs = Infinity;
   #poll: Poll | undefined;
-  /** Of its last attempt; and whether it made that as one who stands in line. */
+  /** The round of its last attempt; and whether it was in the queue then. */
   #lastRound: Round | undefined;
-  #lastStood = false;
-  /** How long it waited after its last attempt that was one of several. */
+  #wasQueuedThen = false;
+  /** The last pause after a split vote. */
   #splitMs = 0;
   #wake: (() => void) | undefined;
-  /** By an attempt that the retry timer did not start. */
+  /** The lock, if an attempt acquired it that the retry timer did not start. */
   #given: Lock | undefined;
   #hasTicked = false;
 
-  constructor(wait: Wait, companions: Companions, shared: Shared) {
+  constructor(wait: Wait, localWaiters: LocalWaiters, shared: Shared) {
     this.#wait = wait;
-    this.#companions = companions;
+    this.#localWaiters = localWaiters;
     this.#shared = shared;
     this.#id = shared.subscriptions.newId();
   }
 
-  /** When it was asked for, by the monotonic clock. */
+  /** When the call began, by the monotonic clock. */
   get sinceMs(): number {
     return this.#wait.start.monotonicMs;
   }
 
-  /** Waits for the retry timer; false where the time is over before. What is attempted meanwhile moves no timer. */
+  /** Waits for the retry timer, and makes other attempts meanwhile. Returns false if the time runs out first. */
   async pause(): Promise<boolean> {
     const { retries, nextDelayMs, timeLeftMs, signals } = this.#wait;
     const { environment } = this.#shared;
@@ -82,13 +82,13 @@ export class Waiter implements QueueListener {
       for (const signal of signals) signal.throwIfAborted();
       const nowMs = environment.monotonicMs();
       const leftMs = timeLeftMs();
-      // Behind others of its process it only counts its retries, and need not where they are without end.
+      // A local waiter only counts its retries, which it need not do if they are unlimited.
       if (!this.#is("local") || retries < Infinity) tickMs ??= nowMs + nextDelayMs();
       if (leftMs <= 0) return false;
       if (tickMs !== undefined && nowMs >= tickMs) return true;
       if (nowMs >= this.#attemptAtMs) {
         this.#given = await this.#attempt();
-        // An attempt that was under way when the timer's was due is that one.
+        // If the retry timer was due during this attempt, the attempt counts as the timer's.
         this.#hasTicked = tickMs !== undefined && environment.monotonicMs() >= tickMs;
         if (this.#given !== undefined || this.#hasTicked) return true;
       } else {
@@ -101,26 +101,26 @@ export class Waiter implements QueueListener {
     }
   }
 
-  /** The retry timer's attempt. One who does not stand in line takes part in that of one who does. */
+  /** Makes the retry timer's attempt. A local waiter shares the last attempt of the first waiter instead. */
   async tick(): Promise<Lock | undefined> {
     if (this.#given !== undefined || this.#hasTicked) {
       this.#hasTicked = false;
       return this.#given;
     }
-    const { lastAttempt } = this.#companions;
+    const { lastAttempt } = this.#localWaiters;
     if (!this.#is("local") || lastAttempt === undefined) return this.#attempt();
     this.#wait.history.add(lastAttempt.round);
     const agoMs = this.#shared.environment.monotonicMs() - lastAttempt.atMs;
-    if (agoMs >= this.#wait.nextDelayMs()) this.#companions.hurry();
+    if (agoMs >= this.#wait.nextDelayMs()) this.#localWaiters.hurry();
     return undefined;
   }
 
-  /** Stands in line on the nodes, unless it does. */
-  stand(): void {
+  /** Joins the queue on the nodes, unless it has. */
+  join(): void {
     if (!this.#is("local")) return;
     this.#state = "joining";
     this.#wake?.();
-    void this.#stand();
+    void this.#join();
   }
 
   hurry(): void {
@@ -128,8 +128,8 @@ export class Waiter implements QueueListener {
   }
 
   /**
-   * Leaves the line on the nodes, and passes on what they reserved for it. Where it acquired as one who stands in
-   * line, it is out already on the nodes that were for it, and is given what the others hand over to it too late.
+   * Leaves the queue on the nodes, and passes on what they reserved for it. If it acquired as a queued waiter, the nodes
+   * that voted for it have removed it already; on the others, its lock gets a key that is handed over to it too late.
    */
   leave(lock: Lock | undefined): void {
     const wasQueued = this.#is("queued");
@@ -137,12 +137,12 @@ export class Waiter implements QueueListener {
     if (!wasQueued) return;
     this.#shared.subscriptions.forget(this.#id);
     const last = this.#lastRound;
-    const leave = leaveOperation(this.#wait.lineKeys, this.#id, false);
-    if (lock === undefined || !this.#lastStood || last === undefined) {
+    const leave = leaveOperation(this.#wait.queueKeys, this.#id, false);
+    if (lock === undefined || !this.#wasQueuedThen || last === undefined) {
       for (const node of this.#shared.nodes) node.tell(leave, () => true);
       return;
     }
-    const leaveForLock = leaveOperation(this.#wait.lineKeys, this.#id, true);
+    const leaveForLock = leaveOperation(this.#wait.queueKeys, this.#id, true);
     void last.complete().then(() => {
       for (const { node, vote } of last.ballots) {
         if (vote === "for") continue;
@@ -153,7 +153,7 @@ export class Waiter implements QueueListener {
     });
   }
 
-  async #stand(): Promise<void> {
+  async #join(): Promise<void> {
     const { subscriptions, clocks } = this.#shared;
     subscriptions.listenFor(this.#id, this);
     if (!subscriptions.isReady) await subscriptions.ready(this.#nodeTimeoutMs);
@@ -168,19 +168,19 @@ export class Waiter implements QueueListener {
     this.#expect();
   }
 
-  /** Asks for a place in line; without an id only how things are. */
+  /** Asks for a place in the queue; without an id, only reads the state of the nodes. */
   async #ask(id: string, nodes = this.#shared.nodes): Promise<void> {
     const { environment, onRefusal } = this.#shared;
-    const { lineKeys, nodeTimeoutMs } = this.#wait;
+    const { queueKeys, nodeTimeoutMs } = this.#wait;
     const askedMs = environment.monotonicMs();
     const round = new Round(
       {
         nodes,
-        operation: (node) => joinOperation(lineKeys, { ...this.#standing(node), id }),
+        operation: (node) => joinOperation(queueKeys, { ...this.#entryFor(node), id }),
         judge: (reply, node) => {
-          const told = queueReplyIn(reply);
-          if (told !== undefined) this.#onTold(node, told, askedMs);
-          return told?.isOpen === true ? undefined : held;
+          const queueReply = queueReplyIn(reply);
+          if (queueReply !== undefined) this.#onQueueReply(node, queueReply, askedMs);
+          return queueReply?.isOpen === true ? undefined : held;
         },
         nodeTimeoutMs,
         onRefusal,
@@ -191,41 +191,41 @@ export class Waiter implements QueueListener {
     this.#shared.pace.note(round.elapsedMs);
   }
 
-  /** Asks the nodes for the lock; as one who stands in line, once it does. */
+  /** Asks the nodes for the lock; as a queued waiter, once it is one. */
   async #attempt(): Promise<Lock | undefined> {
     const { environment } = this.#shared;
     this.#attemptAtMs = Infinity;
-    this.#wokenBy.clear();
-    this.#heardBy.clear();
-    this.#told.clear();
+    this.#notifiedBy.clear();
+    this.#newlySubscribed.clear();
+    this.#places.clear();
     const atMs = environment.monotonicMs();
-    const stand = this.#asStanding(atMs);
-    this.#lastStood = stand !== undefined;
+    const queued = this.#queuedAttempt(atMs);
+    this.#wasQueuedThen = queued !== undefined;
     this.#isAttempting = true;
     const onRound = (round: Round): void => {
       this.#lastRound = round;
-      this.#companions.lastAttempt = { round, atMs };
+      this.#localWaiters.lastAttempt = { round, atMs };
     };
-    const lock = await this.#wait.attempt(stand, onRound).finally(() => {
+    const lock = await this.#wait.attempt(queued, onRound).finally(() => {
       this.#isAttempting = false;
     });
     this.#shared.pace.note(environment.monotonicMs() - atMs);
     if (lock !== undefined) return lock;
     this.#expect();
-    this.#standAsHeard();
+    this.#rejoinSubscribed();
     if (this.#lastRound !== undefined) void this.#comeBack(this.#lastRound);
     return undefined;
   }
 
   /**
-   * After a failed attempt: the nodes that were for it have let it out of the line. Where several attempted and
-   * none got a quorum, nobody may be left for the nodes to call: each tries again by its place in line, the later,
-   * the more often this has failed, and from the longest pause of the retry timer on not at all.
+   * Joins the queue again after a failed attempt, since the nodes that voted for it removed it from the queue. If several
+   * waiters attempted and none got a quorum, no waiter may be left for the nodes to notify. So each attempts again after
+   * a pause that grows with its position and with each failure, until the pause reaches that of the retry timer.
    */
   async #comeBack(failed: Round): Promise<void> {
     await failed.complete();
     if (!this.#is("queued")) return;
-    // A later attempt's take has put it into the line, or out of it.
+    // A later attempt has joined the queue, or left it.
     if (this.#lastRound !== failed) return;
     if (failed.ballots.every(({ vote }) => vote !== "for")) return;
     await this.#ask(this.#id);
@@ -233,18 +233,18 @@ export class Waiter implements QueueListener {
     if (this.#splitMs < this.#wait.mostDelayMs) this.#expect(this.#splitMs);
   }
 
-  #asStanding(askedMs: number): Stand | undefined {
+  #queuedAttempt(askedMs: number): QueuedAttempt | undefined {
     if (!this.#is("queued")) return undefined;
     return {
-      keys: this.#wait.lineKeys,
-      standing: (node) => this.#standing(node),
-      onTold: (node, told) => {
-        this.#onTold(node, told, askedMs);
+      keys: this.#wait.queueKeys,
+      entryFor: (node) => this.#entryFor(node),
+      onQueueReply: (node, reply) => {
+        this.#onQueueReply(node, reply, askedMs);
       },
     };
   }
 
-  #standing(node: Node): Standing {
+  #entryFor(node: Node): QueueEntry {
     const { subscriptions, pace } = this.#shared;
     const channel = subscriptions.channelOn(node);
     const nodeTimeoutMs = this.#nodeTimeoutMs;
@@ -262,7 +262,7 @@ export class Waiter implements QueueListener {
     return Math.max(...this.#shared.nodes.map(this.#wait.nodeTimeoutMs));
   }
 
-  #onTold(
+  #onQueueReply(
     node: Node,
     { isOpen, leftMs = Infinity, nodeMs, rank }: QueueReply,
     askedMs: number,
@@ -270,58 +270,58 @@ export class Waiter implements QueueListener {
     const { clocks, environment } = this.#shared;
     const nowMs = environment.monotonicMs();
     clocks.note(node, nodeMs, (nowMs - askedMs) / 2);
-    this.#told.set(node, { freeMs: isOpen ? nowMs : nowMs + leftMs + EXPIRY_MS, rank });
+    this.#places.set(node, { freeMs: isOpen ? nowMs : nowMs + leftMs + EXPIRY_MS, rank });
   }
 
-  onWakeUp(node: Node): void {
-    this.#wokenBy.add(node);
+  onNotified(node: Node): void {
+    this.#notifiedBy.add(node);
     this.#splitMs = 0;
     const { nodes, pace } = this.#shared;
-    // Nodes that disagree about who is next may never be a quorum.
-    this.#attemptWithin(this.#wokenBy.size >= quorumOf(nodes.length) ? 0 : pace.slowestMs);
+    // Nodes that disagree about the next waiter may never be a quorum.
+    this.#attemptWithin(this.#notifiedBy.size >= quorumOf(nodes.length) ? 0 : pace.slowestMs);
   }
 
-  onHeard(node: Node): void {
+  onSubscribed(node: Node): void {
     if (!this.#is("queued")) return;
-    this.#heardBy.add(node);
-    // Behind an attempt that gets the lock it would stand in line for a lock that it has.
-    if (!this.#isAttempting) this.#standAsHeard();
+    this.#newlySubscribed.add(node);
+    // If an attempt under way acquires the lock, a join sent after it would wait for a lock that it holds.
+    if (!this.#isAttempting) this.#rejoinSubscribed();
   }
 
-  /** As one who polls, the key is kept for it until it asks: for long, where it is dead. */
-  #standAsHeard(): void {
-    const nodes = [...this.#heardBy];
-    this.#heardBy.clear();
+  /** Joins anew as a waiter that is notified. For one that polls, the key would stay reserved until it polls. */
+  #rejoinSubscribed(): void {
+    const nodes = [...this.#newlySubscribed];
+    this.#newlySubscribed.clear();
     if (nodes.length === 0 || !this.#is("queued")) return;
     void this.#ask(this.#id, nodes).then(() => {
       this.#expect();
     });
   }
 
-  /** It stands in line as one who is called, and has to do so as one who polls. */
-  onUnheard(): void {
+  /** It has to poll from now on, so attempts at once, which also tells the nodes. */
+  onQuorumLost(): void {
     if (this.#is("queued")) this.hurry();
   }
 
   /**
-   * Attempts when a quorum of the nodes should be free; and, where it is not called, when it has to ask again.
+   * Plans the attempt for when a quorum of nodes should be free and, if no quorum can notify it, the next poll.
    *
-   * @param pauseMs before the first in the queue attempts, and once more for each that stands before
+   * @param pauseMs the pause of the first waiter, and of each further one in addition
    */
   #expect(pauseMs = 0): void {
     const { nodes, pace, subscriptions, environment } = this.#shared;
-    const places = [...this.#told.values()];
+    const places = [...this.#places.values()];
     const quorum = quorumOf(nodes.length);
     if (places.length < quorum) return;
     const { slowestMs } = pace;
     const atMs = attemptAtMs(places, quorum, slowestMs, pauseMs);
     if (atMs < Infinity) this.#attemptWithin(atMs - environment.monotonicMs());
-    if (subscriptions.isHeard) return;
+    if (subscriptions.canNotify) return;
     this.#poll = nextPoll(this.#poll, rankIn(places), slowestMs);
     this.#attemptWithin(this.#poll.stillMs * (this.#poll.rank + 1));
   }
 
-  /** Asked anew each time: what it awaits may change it. */
+  /** A method, since TypeScript would assume that the state stays the same across an await. */
   #is(state: State): boolean {
     return this.#state === state;
   }

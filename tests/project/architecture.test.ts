@@ -40,12 +40,18 @@ const LEAVES: readonly Exception[] = [
   {
     from: "settings.ts",
     to: "algorithm/validity.ts",
-    reason: "a ttl is refused where the drift allowance leaves nothing of it",
+    reason:
+      "the threshold for extending is compared with what the drift allowance leaves of the ttl",
   },
   {
-    from: "settings.ts",
+    from: "input.ts",
+    to: "algorithm/validity.ts",
+    reason: "a ttl is refused if the drift allowance leaves nothing of it",
+  },
+  {
+    from: "input.ts",
     to: "operations/companion-key.ts",
-    reason: "a resource is refused where its key has the form of a companion key",
+    reason: "a resource is refused if its key has the form of a companion key",
   },
 ];
 

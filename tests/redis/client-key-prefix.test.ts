@@ -3,7 +3,7 @@ import { Redis } from "ioredis";
 import { ask, type RedisServer, startServer } from "../support/servers.js";
 import { Redlock } from "../../src/index.js";
 import { startClusterOfOne } from "../support/cluster-mode.js";
-import { cacheLineScripts, untilWaiting } from "../support/line.js";
+import { cacheQueueScripts, untilWaiting } from "../support/line.js";
 import { fresh } from "../support/nodes.js";
 
 // A client that puts a prefix of its own before every key that it knows to be one.
@@ -17,7 +17,7 @@ let clustered: RedisServer;
 
 beforeAll(async () => {
   [plain, clustered] = [await startServer(), await startClusterOfOne()];
-  await cacheLineScripts([plain, clustered]);
+  await cacheQueueScripts([plain, clustered]);
 });
 
 afterAll(async () => {

@@ -29,7 +29,7 @@ import {
   Redlock,
   type RedlockSettings,
 } from "../../src/index.js";
-import { cacheLineScripts } from "../support/line.js";
+import { cacheQueueScripts } from "../support/line.js";
 import {
   connectAll,
   defined,
@@ -56,7 +56,7 @@ function timers(): number {
 beforeAll(async () => {
   timersAtFirst = timers();
   servers = await startServers(5);
-  await cacheLineScripts(servers);
+  await cacheQueueScripts(servers);
 });
 
 afterAll(async () => {

@@ -201,7 +201,7 @@ describe("health", () => {
     const nodes = await healthOf(clients.slice(0, 2));
     expect(defined(nodes[0]).findings).toEqual([]);
     expect(defined(nodes[1]).findings).toEqual([
-      "makes the number of nodes even: 2 bear no more failures than 1",
+      "makes the number of nodes even: 2 nodes survive no more failures than 1",
     ]);
   });
 
@@ -233,7 +233,7 @@ describe("health", () => {
       const [node] = await redlock.health();
       expect(defined(node).findings).toEqual([
         expect.stringMatching(/^is slow: /),
-        "did not confirm SUBSCRIBE in time (no answer in 3.0 s): whether it can wake waiters could not be asked",
+        "did not confirm SUBSCRIBE in time (no answer in 3.0 s): whether it can notify waiters is unknown",
       ]);
     } finally {
       await proxy.close();
@@ -345,13 +345,13 @@ describe("health", () => {
     ["pexpire", /no lock can be extended/],
     ["pttl", /no lock can be extended/],
     ["type", /inspect\(\)/],
-    ["zadd", /waits/],
-    ["zrange", /waits/],
-    ["zrank", /waits/],
-    ["zrem", /waits/],
-    ["hset", /waits/],
-    ["hget", /waits/],
-    ["hdel", /waits/],
+    ["zadd", /notify waiters/],
+    ["zrange", /notify waiters/],
+    ["zrank", /notify waiters/],
+    ["zrem", /notify waiters/],
+    ["hset", /notify waiters/],
+    ["hget", /notify waiters/],
+    ["hdel", /notify waiters/],
   ])("says that %s is refused inside of scripts, and what that means", async (command, meaning) => {
     await withServer([], async ({ port, url }) => {
       await ask(port, ["ACL", "SETUSER", "default", `-${command}`]);
@@ -389,8 +389,8 @@ describe("health", () => {
     [
       "&other:*",
       [
-        expect.stringMatching(/^refuses PUBLISH \(NOPERM .*\): no waiter can be woken/),
-        expect.stringMatching(/^refuses SUBSCRIBE \(NOPERM .*\): no waiter can be woken/),
+        expect.stringMatching(/^refuses PUBLISH \(NOPERM .*\): it cannot notify waiters/),
+        expect.stringMatching(/^refuses SUBSCRIBE \(NOPERM .*\): it cannot notify waiters/),
       ],
     ],
   ])(
@@ -424,7 +424,7 @@ describe("health", () => {
     try {
       const client = (await connectAll([proxy]))[0];
       expect(await findingsOf(defined(client))).toContainEqual(
-        expect.stringContaining("tells no run id, as a proxy does not"),
+        expect.stringContaining("does not tell its run id, as if behind a proxy"),
       );
       disconnectAll([defined(client)]);
     } finally {
@@ -460,7 +460,7 @@ describe("health", () => {
         error: { code: "ERR_REDLOCK_NODE_TIMEOUT" },
         findings: [
           "cannot be reached: no answer in 250 ms",
-          "has a client that keeps a connection on which nothing is heard: set the client's option socketTimeout, such as 5000 ms",
+          "has a client that never replaces a silent connection: set the client's option socketTimeout, such as 5000 ms",
         ],
       });
       expect(others.map(({ reachable }) => reachable)).toEqual([true, true]);

@@ -12,7 +12,7 @@ import {
 } from "../support/servers.js";
 import { type NodeEntry, Redlock } from "../../src/index.js";
 import { startClusterOfOne } from "../support/cluster-mode.js";
-import { cacheLineScripts, listenersOn, Turns, untilWaiting } from "../support/line.js";
+import { cacheQueueScripts, listenersOn, Turns, untilWaiting } from "../support/line.js";
 import {
   connectAll,
   defined,
@@ -32,7 +32,7 @@ let servers: RedisServer[];
 
 beforeAll(async () => {
   servers = await startServers(NODES);
-  await cacheLineScripts(servers);
+  await cacheQueueScripts(servers);
 });
 
 afterAll(async () => {
@@ -107,13 +107,13 @@ describe("waiters take their turns, and one `error` event for each node says wha
   test("where a user may not subscribe and publish", async () => {
     const urls = await users("mute", "~*", "resetchannels");
     const complaints = await takeTurns(() => urls);
-    expectOneOfEachNode(complaints, /is woken by .*NOPERM.*SUBSCRIBE and PUBLISH/s);
+    expectOneOfEachNode(complaints, /cannot notify callers .*NOPERM.*SUBSCRIBE and PUBLISH/s);
   });
 
   test("where a user may subscribe, but not publish", async () => {
     const urls = await users("silent", "~*", "&*", "-publish");
     const complaints = await takeTurns(() => urls);
-    expectOneOfEachNode(complaints, /is woken by .*NOPERM.*SUBSCRIBE and PUBLISH/s);
+    expectOneOfEachNode(complaints, /cannot notify callers .*NOPERM.*SUBSCRIBE and PUBLISH/s);
   });
 
   const throwing = (): never => {
@@ -121,8 +121,8 @@ describe("waiters take their turns, and one `error` event for each node says wha
   };
 
   test.each([
-    ["cannot be duplicated", undefined, /is woken by .*its client cannot subscribe/],
-    ["throws when it is duplicated", throwing, /is woken by .*no further connection/],
+    ["cannot be duplicated", undefined, /cannot notify callers .*its client cannot subscribe/],
+    ["throws when it is duplicated", throwing, /cannot notify callers .*no further connection/],
   ])("where a client %s", async (_, duplicate, text) => {
     const clients: RecordingClient[] = [];
     const all = await Promise.all(Array.from({ length: 3 }, () => connectAll(servers)));
@@ -138,7 +138,7 @@ describe("waiters take their turns, and one `error` event for each node says wha
   test("where a user may not touch the keys of a line", async () => {
     const urls = await users("narrow", "~locks:*", "&*");
     const complaints = await takeTurns(() => urls, `locks:${fresh()}`);
-    expectOneOfEachNode(complaints, /can stand in line on .*NOPERM/);
+    expectOneOfEachNode(complaints, /cannot join the queue on .*NOPERM/);
   });
 });
 
@@ -309,7 +309,7 @@ test("a resource whose braces are no hash tag has no line, which one `error` eve
   const complaints = await takeTurns(() => servers.map(({ url }) => url), `${fresh()}{}`);
   expect(complaints.map(({ length }) => length)).toEqual([1, 1, 1]);
   for (const complaint of complaints.flat()) {
-    expect(complaint).toMatch(/There can be no line for .*\{\}.*its braces are no hash tag/);
+    expect(complaint).toMatch(/There can be no queue for .*\{\}.*its braces are not a hash tag/);
   }
 });
 
@@ -329,7 +329,7 @@ describe("on a Redis Cluster", () => {
     const complaints = await takeTurns(() => [new Cluster(seeds)]);
     expect(complaints.map(({ length }) => length)).toEqual([1, 1, 1]);
     for (const complaint of complaints.flat()) {
-      expect(complaint).toMatch(/is woken by cluster .*its client cannot subscribe/);
+      expect(complaint).toMatch(/cluster .* cannot notify callers .*its client cannot subscribe/);
     }
   });
 });
@@ -341,7 +341,7 @@ test("a client's own key prefix, on a server in cluster mode, leaves a lock with
     const complaints = await takeTurns(connect);
     expect(complaints.map(({ length }) => length)).toEqual([1, 1, 1]);
     for (const complaint of complaints.flat()) {
-      expect(complaint).toMatch(/can stand in line on .*CROSSSLOT/);
+      expect(complaint).toMatch(/cannot join the queue on .*CROSSSLOT/);
     }
   } finally {
     await server.stop();

@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { type RedisServer, slowness, startServers, stopAll, until } from "../support/servers.js";
 import { type Lock, Redlock, type Settings } from "../../src/index.js";
-import { cacheLineScripts, listenersOn, Turns, untilWaiting } from "../support/line.js";
+import { cacheQueueScripts, listenersOn, Turns, untilWaiting } from "../support/line.js";
 import {
   connectAll,
   defined,
@@ -32,7 +32,7 @@ const processes: ChildProcessByStdio<null, Readable, null>[] = [];
 
 beforeAll(async () => {
   servers = await startServers(5);
-  await cacheLineScripts(servers);
+  await cacheQueueScripts(servers);
   observer = new Redlock(
     servers.map(({ url }) => url),
     { nodeTimeout: 5000 },
@@ -293,7 +293,7 @@ describe.each(["freeze", "kill"] as const)("with two of five nodes gone (%s)", (
 
   beforeAll(async () => {
     own = await startServers(5);
-    await cacheLineScripts(own);
+    await cacheQueueScripts(own);
     clients = [];
   });
 

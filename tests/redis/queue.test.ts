@@ -5,10 +5,10 @@ import { ask, type RedisServer, startServers, stopAll, until } from "../support/
 import { type Lock, Redlock, type RedlockSettings } from "../../src/index.js";
 import { takeScript } from "../../src/operations/take.js";
 import {
-  cacheLineScripts,
+  cacheQueueScripts,
   heldOn,
   listenersOn,
-  standAbsent,
+  joinAbsent,
   Turns,
   untilWaiting,
 } from "../support/line.js";
@@ -36,7 +36,7 @@ const connected: RecordingClient[] = [];
 
 beforeAll(async () => {
   servers = await startServers(5);
-  await cacheLineScripts(servers);
+  await cacheQueueScripts(servers);
   redlock = new Redlock(
     servers.map(({ url }) => url),
     { nodeTimeout: NODE_TIMEOUT_MS },
@@ -156,8 +156,8 @@ describe("a line", () => {
   test("keeps the key for the one who is next", async () => {
     const resource = fresh();
     const lock = await redlock.acquire(resource, 60_000);
-    await standAbsent(servers, resource, "absent");
-    await standAbsent(servers, resource, "behind");
+    await joinAbsent(servers, resource, "absent");
+    await joinAbsent(servers, resource, "behind");
     await lock.release();
     await until(
       async () => (await heldOn(redlock, resource)).every(({ value }) => value === null),
@@ -176,7 +176,7 @@ describe("a line", () => {
   test("passes over one who cannot hear that it is next", async () => {
     const resource = fresh();
     const lock = await redlock.acquire(resource, 60_000);
-    await standAbsent(servers, resource, "deaf", { channel: "nobody listens to it" });
+    await joinAbsent(servers, resource, "deaf", { channel: "nobody listens to it" });
     const [next] = await waitOneByOneBehind(1, resource);
     await lock.release();
     // Far sooner than the key would be kept for the other.
@@ -187,8 +187,8 @@ describe("a line", () => {
   test("passes over one who has not asked again for longer than it said", async () => {
     const resource = fresh();
     const lock = await redlock.acquire(resource, 60_000);
-    await standAbsent(servers, resource, "alive");
-    await standAbsent(servers, resource, "stale", { lifeMs: 1, ticketMs: Date.now() - 10_000 });
+    await joinAbsent(servers, resource, "alive");
+    await joinAbsent(servers, resource, "stale", { lifeMs: 1, ticketMs: Date.now() - 10_000 });
     await untilWaiting(redlock, resource, 1);
     await lock.release();
     await until(
@@ -332,7 +332,7 @@ describe("a waiter leaves the line", () => {
 test("a failed attempt deletes what it had set, whoever waits there", async () => {
   const resource = fresh();
   await occupy(servers.slice(0, 3), resource);
-  await standAbsent(servers.slice(3), resource, "absent");
+  await joinAbsent(servers.slice(3), resource, "absent");
   await rejection(redlock.acquire(resource, 60_000, { retryCount: 0 }));
   await untilFree(servers.slice(3), resource);
   const [, , , ...free] = await heldOn(redlock, resource);
@@ -346,7 +346,7 @@ describe("where a node has no memory for what a release does", () => {
 
   beforeAll(async () => {
     own = await startServers(3);
-    await cacheLineScripts(own);
+    await cacheQueueScripts(own);
     clients = await connectAll([...own, ...own]);
     first = new Redlock(clients.slice(0, 3), { nodeTimeout: NODE_TIMEOUT_MS });
   });
@@ -370,7 +370,7 @@ describe("where a node has no memory for what a release does", () => {
   test("the lock is freed all the same", async () => {
     const resource = fresh();
     const lock = await first.acquire(resource, 60_000);
-    await standAbsent(own, resource, "absent");
+    await joinAbsent(own, resource, "absent");
     await withoutMemory(async () => {
       const { attempts } = await lock.release();
       expect((await defined(attempts[0])).votesAgainst.size).toBe(0);
@@ -396,7 +396,7 @@ describe("where a node has no memory for what a release does", () => {
 describe("waiters of one Redlock", () => {
   test("share one subscription for each node, which is closed after five idle seconds", async () => {
     const own = await startServers(3);
-    await cacheLineScripts(own);
+    await cacheQueueScripts(own);
     const clients = await connectAll(own);
     try {
       const one = new Redlock(clients, { nodeTimeout: NODE_TIMEOUT_MS, ...NO_RETRY });
@@ -495,7 +495,7 @@ describe("with `queue: false`", () => {
   ])("given to %s, a release deletes the key, whoever waits in line", async (_, all, call) => {
     const resource = fresh();
     const lock = await (await another(all)).acquire(resource, 60_000, call);
-    await standAbsent(servers, resource, "absent");
+    await joinAbsent(servers, resource, "absent");
     await lock.release();
     await untilFree(servers, resource);
   });
@@ -504,7 +504,7 @@ describe("with `queue: false`", () => {
     const resource = fresh();
     await (
       await another()
-    ).using(resource, 60_000, { queue: false }, () => standAbsent(servers, resource, "absent"));
+    ).using(resource, 60_000, { queue: false }, () => joinAbsent(servers, resource, "absent"));
     await untilFree(servers, resource);
   });
 

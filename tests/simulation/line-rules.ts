@@ -69,7 +69,7 @@ export const LINE_RULES: readonly LineRule[] = [
     simpler: {
       file: "algorithm/release.ts",
       from: "releaseOn(asked, call, round, releaseOperation(keys, value),",
-      to: "const inLine = call.instance.queues.keysFor(keys);\nreleaseOn(asked, call, round, inLine === undefined ? releaseOperation(keys, value) : handOverOperation(inLine, value),",
+      to: "const queueKeys = call.instance.queues.keysFor(keys);\nreleaseOn(asked, call, round, queueKeys === undefined ? releaseOperation(keys, value) : handOverOperation(queueKeys, value),",
     },
     // Without a majority, minorities would call one another without a pause.
     options: {
@@ -135,8 +135,8 @@ export const LINE_RULES: readonly LineRule[] = [
     name: "who was called is out of the line until it asks again",
     simpler: {
       file: "operations/queue.ts",
-      from: "      stepOut(order, alive, id)\n      if hears",
-      to: "      if not hears then stepOut(order, alive, id) end\n      if hears",
+      from: "      dequeue(order, alive, id)\n      if hears",
+      to: "      if not hears then dequeue(order, alive, id) end\n      if hears",
     },
     options: {
       members: four,
@@ -238,7 +238,7 @@ export const LINE_RULES: readonly LineRule[] = [
     name: "who acquired before it stood in line leaves the line",
     simpler: {
       file: "waiting/waiter.ts",
-      from: "if (lock === undefined || !this.#lastStood || last === undefined)",
+      from: "if (lock === undefined || !this.#wasQueuedThen || last === undefined)",
       to: "if (lock === undefined || last === undefined)",
     },
     // The retry timer's attempt is on its way when it joins.

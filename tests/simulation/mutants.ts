@@ -235,7 +235,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a lock stays on the nodes that voted for it",
     "algorithm/acquire.ts",
-    "giveToRest(round, { keys, value, lease, fence }, stand !== undefined);",
+    "giveToRest(round, { keys, value, lease, fence }, queued !== undefined);",
     "",
   ),
   m(
@@ -272,7 +272,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "nobody follows the first waiter of a process in line",
     "waiting/local-queue.ts",
-    "else this.#shared.environment.afterPoll(line.standFirst);",
+    "else this.#shared.environment.afterPoll(queue.joinFirst);",
     "",
   ),
 ];

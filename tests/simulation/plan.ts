@@ -203,12 +203,12 @@ class PlanMaker {
     const rest = { nodes, clients, weather: this.#weather, meetingCostMs };
     // Drawn last, so that a seed's plan is otherwise what it was before.
     const plan = this.#guarded(
-      random.chance(0.7) ? this.#inLine(rest, faults) : { ...rest, faults },
+      random.chance(0.7) ? this.#queueKeys(rest, faults) : { ...rest, faults },
     );
     return { ...plan, fencing: random.chance(0.4) };
   }
 
-  #inLine(rest: Omit<Plan, "seed" | "faults">, faults: readonly Fault[]): Omit<Plan, "seed"> {
+  #queueKeys(rest: Omit<Plan, "seed" | "faults">, faults: readonly Fault[]): Omit<Plan, "seed"> {
     const random = this.#random;
     const mute = rest.clients.flatMap((_, index) => (random.chance(0.1) ? [index] : []));
     const lostWakeUps = random.pick([0, 0, 0.05, 0.5]);

@@ -82,8 +82,8 @@ export const LAYERS: readonly Layer[] = [
 /** At the side: any file may import these. */
 export const SHARED: Layer = {
   name: "shared",
-  files: ["errors.ts", "settings.ts", "lock.ts"],
-  purpose: ["errors", "settings", "lock"],
+  files: ["errors.ts", "settings.ts", "input.ts", "lock.ts"],
+  purpose: ["errors", "settings", "input", "lock"],
   color: "#111827",
 };
 

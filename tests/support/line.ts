@@ -6,18 +6,18 @@ import { joinScript } from "../../src/operations/join.js";
 import { handOverScript } from "../../src/operations/hand-over.js";
 import { leaveScript } from "../../src/operations/leave.js";
 import { takeScript } from "../../src/operations/take.js";
-import { lineKeysOf } from "../../src/waiting/queue-keys.js";
+import { queueKeysOf } from "../../src/waiting/queue-keys.js";
 import { defined } from "./nodes.js";
 
 /** A node that does not know a script when the others have decided is left out, this once. */
-export async function cacheLineScripts(servers: readonly RedisServer[]): Promise<void> {
+export async function cacheQueueScripts(servers: readonly RedisServer[]): Promise<void> {
   for (const { text } of [batchScript, joinScript, takeScript, handOverScript, leaveScript]) {
     await Promise.all(servers.map(({ port }) => ask(port, ["SCRIPT", "LOAD", text])));
   }
 }
 
 /** Puts one into the line who never comes: it is called by `channel`, or polls where that is empty. */
-export async function standAbsent(
+export async function joinAbsent(
   servers: readonly RedisServer[],
   resource: string,
   id: string,
@@ -28,17 +28,17 @@ export async function standAbsent(
     ticketMs = Date.now(),
   }: { channel?: string; graceMs?: number; lifeMs?: number; ticketMs?: number } = {},
 ): Promise<void> {
-  const keys = defined(lineKeysOf([resource]));
+  const keys = defined(queueKeysOf([resource]));
   const standing = [String(ticketMs), id, channel, String(graceMs), String(lifeMs)];
   await Promise.all(
     servers.map(({ port }) =>
-      ask(port, ["EVAL", standScript, String(keys.length), ...keys, ...standing]),
+      ask(port, ["EVAL", joinAbsentScript, String(keys.length), ...keys, ...standing]),
     ),
   );
 }
 
 /** As the join, but the answer is a number. */
-const standScript = `local answer = (function() ${joinScript.text} end)()\nreturn #answer`;
+const joinAbsentScript = `local answer = (function() ${joinScript.text} end)()\nreturn #answer`;
 
 /** What each node says of the resource. */
 export async function heldOn(redlock: Redlock, resource: string): Promise<ResourceInspection[]> {

@@ -27,7 +27,7 @@ type Scripts = Omit<Library, "Redlock" | "internalsKey">;
 interface Meaning {
   readonly kind: Question["kind"];
   /** The keys are in threes: lock, order, alive. */
-  readonly inLine?: true;
+  readonly queueKeys?: true;
   /** The fences' keys follow, one for each lock. */
   readonly isFenced?: true;
   /** The place of the ticket's id among the arguments; its time is before it. Value and ttl are the first two. */
@@ -42,12 +42,12 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   extendFenced: { kind: "extend", isFenced: true },
   release: { kind: "release" },
   inspect: { kind: "inspect" },
-  take: { kind: "acquire", inLine: true, id: 3 },
-  takeFenced: { kind: "acquire", inLine: true, isFenced: true, id: 4 },
-  handOver: { kind: "release", inLine: true },
-  join: { kind: "line", inLine: true, id: 1 },
-  leave: { kind: "line", inLine: true, id: 0 },
-  look: { kind: "line", inLine: true },
+  take: { kind: "acquire", queueKeys: true, id: 3 },
+  takeFenced: { kind: "acquire", queueKeys: true, isFenced: true, id: 4 },
+  handOver: { kind: "release", queueKeys: true },
+  join: { kind: "line", queueKeys: true, id: 1 },
+  leave: { kind: "line", queueKeys: true, id: 0 },
+  look: { kind: "line", queueKeys: true },
 };
 
 /** The operations in a command, in their order; none in one that is about no lock. */
@@ -105,8 +105,8 @@ function question(
 ): Question {
   const meaning = MEANINGS[name];
   if (meaning === undefined) throw new Error(`nothing is known of the operation ${name}`);
-  const { kind, inLine, isFenced, id } = meaning;
-  const keysPerLock = inLine === true ? 3 : 1;
+  const { kind, queueKeys, isFenced, id } = meaning;
+  const keysPerLock = queueKeys === true ? 3 : 1;
   const lockCount = keys.length / (keysPerLock + (isFenced === true ? 1 : 0));
   const isAboutLock = kind !== "line" && kind !== "inspect";
   return {

@@ -87,7 +87,7 @@ async function waiting(
 }
 
 function complaints({ errors }: Client): string[] {
-  return errors.filter((error) => error.includes("is woken by"));
+  return errors.filter((error) => error.includes("cannot notify callers"));
 }
 
 describe("a waiter whose subscriptions", () => {

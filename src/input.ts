@@ -1,0 +1,141 @@
+import { driftMs } from "./algorithm/validity.js";
+import { invalidType, kindOf, outOfRange } from "./errors.js";
+import { isCompanionKey } from "./operations/companion-key.js";
+
+/** Measured: a server takes 2 ms to lock this many resources, and 10 ms to put a waiter into their queues. */
+const MOST_RESOURCES = 1000;
+/** In all keys of one lock. Measured: writing this many to three nodes blocks the process for up to 20 ms. */
+const MOST_CHARACTERS = 100_000;
+
+/** A lock's data, checked. */
+export interface AdoptedJson {
+  readonly resources: string[];
+  readonly value: string;
+  readonly expiration: number;
+  readonly ttl: number;
+  readonly fence: number | undefined;
+}
+
+/** Returns the resources without repeats. Throws a TypeError that says which one is invalid. */
+export function checkResources(resources: unknown, call: string, keyPrefix: string): string[] {
+  const list: unknown = typeof resources === "string" ? [resources] : resources;
+  if (!Array.isArray(list)) {
+    throw invalidType(
+      `The resources of ${call}() must be a string or an array of strings, but are ${kindOf(list)}.`,
+    );
+  }
+  if (list.length === 0) {
+    throw invalidType(`The resources of ${call}() are empty. Name at least one to lock.`);
+  }
+  // Array.from does not skip the holes of a sparse array, as map does.
+  const given = Array.from(list, (name: unknown, index) => {
+    if (typeof name === "string" && name !== "") return name;
+    throw invalidType(
+      `Each resource of ${call}() must be a non-empty string, but number ${index + 1} is ${kindOf(name)}.`,
+    );
+  });
+  const names = [...new Set(given)];
+  checkSize(names, call, keyPrefix);
+  for (const name of names) {
+    const key = keyPrefix + name;
+    if (isCompanionKey(key)) {
+      throw invalidType(
+        `${call}() cannot use the resource ${name}: Redlock stores its own data beside a lock in keys ` +
+          `of this form. Choose a name whose key does not end in ${key.slice(key.lastIndexOf(":redlock:"))}.`,
+      );
+    }
+  }
+  return names;
+}
+
+/** Throws a RangeError if the names are so many or so long that one lock would block a server or this process. */
+function checkSize(names: readonly string[], call: string, keyPrefix: string): void {
+  if (names.length > MOST_RESOURCES) {
+    throw outOfRange(
+      `${call}() has ${names.length} resources, but one lock can have at most ${MOST_RESOURCES}. ` +
+        "Lock a single one that stands for all of them.",
+    );
+  }
+  let characters = 0;
+  for (const name of names) characters += keyPrefix.length + name.length;
+  if (characters > MOST_CHARACTERS) {
+    throw outOfRange(
+      `The keys of the resources of ${call}() have ${characters} characters together, but those of one lock can ` +
+        `have at most ${MOST_CHARACTERS}. Give shorter names, for example a hash of each.`,
+    );
+  }
+}
+
+/** Throws if the ttl is not a whole number of ms, or so small that the lock could never be valid. */
+export function checkTtl(ttl: unknown, call: string, driftFactor: number): asserts ttl is number {
+  const rule = "Duration must be an integer value in milliseconds.";
+  if (typeof ttl !== "number" || Number.isNaN(ttl)) {
+    throw invalidType(`${rule} The ttl of ${call}() is ${kindOf(ttl)}.`);
+  }
+  if (Number.isFinite(ttl) && !Number.isInteger(ttl)) {
+    throw invalidType(`${rule} The ttl of ${call}() is ${ttl}. Round it.`);
+  }
+  const validityMs = ttl - driftMs(ttl, driftFactor);
+  if (!Number.isSafeInteger(ttl) || !(validityMs > 0)) {
+    throw outOfRange(
+      `${rule} The ttl of ${call}() is ${ttl}, which leaves no time after the clock drift allowance ` +
+        `of ${Math.round(driftFactor * 100)} % and 2 ms, or is no finite time. Give one of at least some tens of ms.`,
+    );
+  }
+}
+
+/** Returns the keys of resources, in their order. */
+export function keysOf(resources: readonly string[], keyPrefix: string): string[] {
+  return resources.map((resource) => keyPrefix + resource);
+}
+
+/** Throws a TypeError if `json` is not what `lock.toJSON()` returns, or has another key prefix. */
+export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
+  if (typeof json !== "object" || json === null) {
+    throw invalidType(
+      `adopt() needs the object that lock.toJSON() gave, but got ${kindOf(json)}. JSON.parse a text first.`,
+    );
+  }
+  const {
+    version,
+    resources,
+    value,
+    expiration,
+    ttl,
+    keyPrefix: prefix,
+    fence,
+  } = json as Record<string, unknown>;
+  if (version !== 1) {
+    throw invalidType(`adopt() reads version 1 of a lock's data, but this has ${kindOf(version)}.`);
+  }
+  if (typeof value !== "string" || value === "") {
+    throw invalidType(`adopt() needs the lock's value, a string, but has ${kindOf(value)}.`);
+  }
+  if (typeof expiration !== "number" || Number.isNaN(expiration)) {
+    throw invalidType(
+      `adopt() needs the lock's expiration, in epoch ms, but has ${kindOf(expiration)}.`,
+    );
+  }
+  if (prefix !== keyPrefix) {
+    throw invalidType(
+      "adopt() needs a lock of this Redlock's own keyPrefix: its keys have other names. Adopt it with a Redlock of the same prefix.",
+    );
+  }
+  if (fence !== undefined && !isToken(fence)) {
+    throw invalidType(
+      `adopt() needs the lock's fence, a whole number from 1 to 2^53 − 1, or none, but has ${kindOf(fence)}.`,
+    );
+  }
+  checkTtl(ttl, "adopt", 0);
+  return {
+    resources: checkResources(resources, "adopt", keyPrefix),
+    value,
+    expiration,
+    ttl,
+    fence,
+  };
+}
+
+function isToken(fence: unknown): fence is number {
+  return typeof fence === "number" && Number.isSafeInteger(fence) && fence > 0;
+}
