@@ -28,7 +28,7 @@ const CHARTS = join(root, "docs", "charts");
 export async function resultInMarkdown(scenario: Scenario, result: Result): Promise<string> {
   const { outcome, rounds, short, date, commit, machine, versions } = result;
   // Fewer rounds than a scenario usually has make no figure worth comparing.
-  const trial = short || rounds < scenario.rounds.usual ? " A trial, no measurement." : "";
+  const trial = short || rounds < scenario.rounds.usual ? " A trial, not a measurement." : "";
   const about = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
   const parts = [
     ...outcome.tables.map(tableInMarkdown),

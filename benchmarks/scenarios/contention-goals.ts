@@ -50,25 +50,25 @@ export function sharingGoals(
   );
   return [
     {
-      measure: `${shape}: p99 wait to the p50`,
+      measure: `${shape}: p99 wait, relative to the p50`,
       measured: tail,
       goal: `at most ${MOST_P99_TO_P50}`,
       met: tail.median <= MOST_P99_TO_P50,
     },
     {
-      measure: `${shape}: turns of the unluckiest to those of the luckiest`,
+      measure: `${shape}: fewest turns of a worker, relative to the most`,
       measured: evenness,
       goal: `at least ${LEAST_UNLUCKIEST_TO_LUCKIEST}`,
       met: evenness.median >= LEAST_UNLUCKIEST_TO_LUCKIEST,
     },
     {
-      measure: `${shape}: turns/s to the best peer’s (${pace?.rival ?? "none"})`,
+      measure: `${shape}: turns/s, relative to the best peer (${pace?.rival ?? "none"})`,
       measured: pace?.ratio,
       goal: `at least ${LEAST_TURNS_TO_PEER}`,
       met: pace && pace.ratio.median >= LEAST_TURNS_TO_PEER,
     },
     {
-      measure: `${shape}: p99 wait to the best peer’s (${wait?.rival ?? "none"})`,
+      measure: `${shape}: p99 wait, relative to the best peer (${wait?.rival ?? "none"})`,
       measured: wait?.ratio,
       goal: `at most ${MOST_P99_TO_PEER}`,
       met: wait && wait.ratio.median <= MOST_P99_TO_PEER,
@@ -84,14 +84,14 @@ export function crowdGoals(shape: string, many: readonly Round[], few: readonly 
   const commands = spread(ratios(perTurn(many), perTurn(few)));
   return [
     {
-      measure: `${shape}: turns of the luckiest less those of the unluckiest`,
+      measure: `${shape}: most turns of a worker less the fewest`,
       measured: gap,
       digits: 0,
       goal: "at most 1",
       met: gap.median <= 1,
     },
     {
-      measure: `${shape}: commands a turn to those of a hundredth of the workers`,
+      measure: `${shape}: commands per turn, relative to a hundredth of the workers`,
       measured: commands,
       goal: `at most ${MOST_COMMANDS_RATIO}`,
       met: commands.median <= MOST_COMMANDS_RATIO,

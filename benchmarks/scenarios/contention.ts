@@ -30,11 +30,10 @@ export const contention: Scenario = {
   name: "contention",
   title: "Contention for one key",
   about:
-    `Workers in several processes take turns under one lock, ${WORK_MS} ms of work each, without a pause between, ` +
-    `for ${ROUND_MS / 1_000} s a round, each round in new processes. They retry without end, with the library’s own ` +
-    "default delays. Waits that the end of a round cuts short count as they are. Idle is the share of the time in " +
-    "which nobody held the lock. Commands are those that the five nodes ran, by their own count, those of scripts " +
-    "included.",
+    `Workers in several processes take turns under one lock, ${WORK_MS} ms of work each, without a pause, ` +
+    `for ${ROUND_MS / 1_000} s a round, each round in new processes. They retry without end, with the default ` +
+    "delays of each library. A wait that the end of a round cuts short counts as it is. Idle is the share of time in " +
+    "which nobody held the lock. Commands are those that the five nodes counted, including those that scripts ran.",
   rounds: { usual: 20, short: 1 },
   run,
 };
@@ -132,8 +131,8 @@ function outcome(
       { name: "p90", digits: 1 },
       { name: "p99", digits: 1 },
       { name: "max", digits: 1 },
-      { name: "turns of the unluckiest" },
-      { name: "of the luckiest" },
+      { name: "fewest turns of a worker" },
+      { name: "most turns of a worker" },
       { name: "idle %", digits: 0 },
       { name: "attempts a turn", digits: 2 },
       { name: "commands a turn, all nodes", digits: 0 },

@@ -43,10 +43,10 @@ export const faults: Scenario = {
   name: "faults",
   title: "Hung and dead nodes",
   about:
-    `Nodes are stopped (SIGSTOP, hung) or killed (SIGKILL, dead), other ones each round. One user acquires and ` +
-    `releases: ${PAIRS_PER_TURN} pairs a round, the peers as many of them as ${PEER_TURN_LIMIT_MS} ms allow. Then a majority fails: an ` +
-    `acquire with a nodeTimeout of ${NODE_TIMEOUT_MS} ms, twice, and \`using\` with a ttl of ${USING_TTL_MS} ms; both ` +
-    "with this library alone.",
+    `Each round stops other nodes (SIGSTOP, hung) or kills them (SIGKILL, dead). One user acquires and ` +
+    `releases: ${PAIRS_PER_TURN} pairs a round, and the peers as many of them as ${PEER_TURN_LIMIT_MS} ms allow. Then a majority fails ` +
+    `under an acquire with a nodeTimeout of ${NODE_TIMEOUT_MS} ms, twice, and under \`using\` with a ttl of ${USING_TTL_MS} ms. ` +
+    "That part measures this library alone.",
   rounds: { usual: 20, short: 2 },
   run,
 };
@@ -223,7 +223,7 @@ async function minorities(
         met: finished === asked,
       },
       {
-        measure: `${name}: p50 to the healthy one`,
+        measure: `${name}: p50, relative to healthy nodes`,
         measured: p50,
         goal: `at most ${mostP50}`,
         met: p50.median <= mostP50,
@@ -231,7 +231,7 @@ async function minorities(
       ...(name === ONE_HUNG
         ? [
             {
-              measure: `${name}: p99 to the healthy one`,
+              measure: `${name}: p99, relative to healthy nodes`,
               measured: p99,
               goal: `at most ${MOST_P99_RATIO_ONE_HUNG}`,
               met: p99.median <= MOST_P99_RATIO_ONE_HUNG,

@@ -29,8 +29,8 @@ export const fenced: Scenario = {
   title: "Fencing tokens",
   about:
     `One user acquires and releases one lock after the other, ${LOCKS_PER_ROUND} a round: without a fencing token, with ` +
-    "one, and with one from a second round, where the nodes hold a larger token each time. “The same script” is " +
-    "the same scripts by bare ioredis, done when three of five nodes have accepted.",
+    "one, and with one from a second round, because the nodes hold a larger token each time. “The same script” is " +
+    "bare ioredis that sends the same scripts, and is done when three of five nodes have accepted.",
   rounds: { usual: 60, short: 5 },
   run,
 };
@@ -158,8 +158,8 @@ function outcome(measured: ReadonlyMap<string, readonly number[][]>): Outcome {
   const columns = [
     { name: "acquire" },
     ...PERCENTILES.map(({ name }) => ({ name: `${name} ms`, digits: 3 })),
-    { name: "p50 to the one not fenced", digits: 3 },
-    { name: "p50 to bare ioredis’s", digits: 3 },
+    { name: "p50, relative to not fenced", digits: 3 },
+    { name: "p50, relative to bare ioredis", digits: 3 },
   ];
   return { tables: [{ columns, rows }], goals: [] };
 }

@@ -22,8 +22,8 @@ export const heldLocks: Scenario = {
   about:
     `One process holds locks by \`using\` with a ttl of ${TTL_MS / 1_000} s for ${PERIODS} extension periods ` +
     `(${Math.round((EXTENSION_PERIOD_MS * PERIODS) / 1_000)} s). CPU is that of this process and of the five servers ` +
-    "together, in % of one core; heap is what a lock adds to it after a garbage collection. “Keys at the end” is what " +
-    "the third-best node still has: a quorum has at least as many.",
+    "together, in % of one core. Heap is what one lock adds after a garbage collection. “Keys at the end” is the " +
+    "number on the node with the third most: a quorum of nodes has at least as many.",
   rounds: { usual: 1, short: 1 },
   run,
 };

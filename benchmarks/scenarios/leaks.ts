@@ -30,9 +30,9 @@ export const leaks: Scenario = {
   title: "What is left behind",
   about:
     `Rounds of ${OPERATIONS_PER_ROUND} operations by ${USERS} users: locks that are acquired, extended and released, ` +
-    "acquires that are refused, a node that hangs, and acquires that time out since a majority hangs. After each " +
-    "round, the heap after a garbage collection, the timers and listeners, and the size of each map, set and " +
-    "array that the library’s objects keep.",
+    "acquires of a held lock, a node that hangs, and acquires that time out because a majority hangs. After each " +
+    "round the run reads the heap after a garbage collection, the number of timers and listeners, and the size of " +
+    "each map, set and array in the library’s objects.",
   rounds: { usual: 5, short: 2 },
   run,
 };

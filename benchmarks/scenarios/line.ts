@@ -29,20 +29,20 @@ const FAILING: readonly Case[] = [
   { name: `${GONE} of 5 nodes dead`, nodes: "dead" },
 ];
 const BESIDE: readonly Case[] = [
-  { name: "and one who waits for two resources", extra: { waitsForTwo: true } },
-  { name: "and one whom nobody can call", extra: { kind: "mute" } },
-  { name: "and one who died in the line", extra: { kind: "dying", waitsForTwo: true } },
+  { name: "and a waiter for two resources", extra: { waitsForTwo: true } },
+  { name: "and a waiter that nodes cannot notify", extra: { kind: "mute" } },
+  { name: "and a waiter that died in the queue", extra: { kind: "dying", waitsForTwo: true } },
 ];
 const CASES = [PLAIN, ...FAILING, ...BESIDE];
 
 export const line: Scenario = {
   name: "line",
-  title: "Waiting in line",
+  title: "Waiting in the queue",
   about:
     `${PROCESSES} processes with ${WORKERS} workers each take turns under one lock of this library, ${WORK_MS} ms of ` +
     `work each, for ${ROUND_MS / 1_000} s a round, each round in new processes. A hand-over is the time from the call ` +
-    "of one’s release to the next one’s work, across processes; a round trip is what the releases of the same round " +
-    "took, in the middle. The turns of the one who is different do not count.",
+    "of `release` in one process to the start of the next worker’s work in another. A round trip is the median time " +
+    "that the releases of the same round took. The turns of the added waiter do not count.",
   rounds: { usual: 20, short: 1 },
   run,
 };
@@ -168,7 +168,7 @@ function outcome(measured: ReadonlyMap<string, readonly Round[]>): Outcome {
       ),
       ...FAILING.map((one) =>
         atMost(
-          `${one.name}: hand-over p50 to the healthy one`,
+          `${one.name}: hand-over p50, relative to healthy nodes`,
           ratios(handOvers(one), handOvers(PLAIN)),
           MOST_HAND_OVER_RATIO,
         ),
@@ -176,7 +176,7 @@ function outcome(measured: ReadonlyMap<string, readonly Round[]>): Outcome {
       ...BESIDE.map((one): Goal => {
         const share = spread(ratios(turns(one), turns(PLAIN)));
         return {
-          measure: `4 × 4 ${one.name}: turns/s of the others to the plain ones`,
+          measure: `4 × 4 ${one.name}: turns/s of the others, relative to plain`,
           measured: share,
           goal: `at least ${LEAST_TURNS_RATIO}`,
           met: share.median >= LEAST_TURNS_RATIO,

@@ -15,8 +15,8 @@ export const nodes: Scenario = {
   name: "nodes",
   title: "One to nine nodes",
   about:
-    `${USERS} users as above for ${TURN_MS} ms a round, and one user for ${LONE_LOCKS} acquires and releases, on ` +
-    "one to nine nodes.",
+    `On one to nine nodes, ${USERS} users work as above for ${TURN_MS} ms a round, and one user acquires and ` +
+    `releases ${LONE_LOCKS} locks.`,
   rounds: { usual: 20, short: 2 },
   run,
 };
@@ -93,7 +93,7 @@ function outcome(
   const goals = costs.map(({ figure, words }) => {
     const growth = spread(ratios(of(OURS, TO, figure), of(OURS, FROM, figure)));
     return {
-      measure: `${words}: ${TO} nodes to ${FROM}`,
+      measure: `${words}: ${TO} nodes, relative to ${FROM}`,
       measured: growth,
       goal: `at most ${TO / FROM}`,
       met: growth.median <= TO / FROM,

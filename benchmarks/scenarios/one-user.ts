@@ -24,9 +24,9 @@ export const oneUser: Scenario = {
   title: "One user",
   about:
     `One user acquires, extends and releases one lock after the other, ${LOCKS_PER_ROUND} a round. ` +
-    `“${FLOOR}” is the floor: the same commands with the same random value, done when three of five nodes have ` +
-    "said yes. The second floor shows how far two equal contestants differ. Percentiles are of all rounds " +
-    "together, ratios of the p50s of the same round.",
+    `“${FLOOR}” is the floor: it sends the same commands with the same random value, and is done when three of five ` +
+    "nodes have granted them. The second floor shows how much two equal contestants differ. Percentiles are of all " +
+    "rounds together. Ratios are of the p50s of the same round.",
   rounds: { usual: 100, short: 5 },
   run,
 };
@@ -66,7 +66,7 @@ function outcome(
     columns: [
       { name: step },
       ...PERCENTILES.map(({ name }) => ({ name: `${name} ms`, digits: 3 })),
-      { name: "p50 to the floor’s", digits: 3 },
+      { name: "p50, relative to the floor", digits: 3 },
     ],
     rows: [...measured.keys()]
       .filter((name) => of(name, step).flat().length > 0)
@@ -88,13 +88,13 @@ function outcome(
     );
     return [
       {
-        measure: `one user: ${step} p50 to the floor’s`,
+        measure: `one user: ${step} p50, relative to the floor`,
         measured: toFloor,
         goal: `at most ${MOST_TO_FLOOR.toFixed(2)}`,
         met: toFloor.median <= MOST_TO_FLOOR,
       },
       {
-        measure: `one user: ${step} p50 to the best peer’s (${toPeer?.rival ?? "none"})`,
+        measure: `one user: ${step} p50, relative to the best peer (${toPeer?.rival ?? "none"})`,
         measured: toPeer?.ratio,
         goal: "below 1",
         met: toPeer && toPeer.ratio.median < 1,

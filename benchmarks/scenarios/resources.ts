@@ -11,7 +11,7 @@ export const resources: Scenario = {
   title: "Several resources in one lock",
   about:
     `One user acquires, extends and releases locks of 1, 10 and 100 resources, ${LOCKS_PER_ROUND} of each a ` +
-    "round. Only the libraries that can lock several resources together.",
+    "round. Only libraries that can lock several resources together take part.",
   rounds: { usual: 20, short: 2 },
   run,
 };

@@ -17,8 +17,8 @@ export const slowNode: Scenario = {
   name: "slow-node",
   title: "One slow node",
   about:
-    "One user acquires and releases while one of five nodes answers 0, 5 or 50 ms later, by a proxy in front of " +
-    `it: ${PAIRS_PER_ROUND} pairs a round (peers: ${PEER_PAIRS_PER_ROUND}). The one with 0 ms goes through the ` +
+    "One user acquires and releases while one of five nodes replies 0, 5 or 50 ms later, because of a proxy in " +
+    `front of it: ${PAIRS_PER_ROUND} pairs a round (peers: ${PEER_PAIRS_PER_ROUND}). The case of 0 ms goes through the ` +
     "proxy, too.",
   rounds: { usual: 20, short: 3 },
   run,
@@ -92,13 +92,13 @@ function outcome(
     const p99 = spread(ratios(quantiles(delayMs, 0.99), quantiles(0, 0.99)));
     return [
       {
-        measure: `one node ${delayMs} ms slow: p50 to the healthy one`,
+        measure: `one node ${delayMs} ms slow: p50, relative to healthy nodes`,
         measured: p50,
         goal: `at most ${MOST_P50_RATIO}`,
         met: p50.median <= MOST_P50_RATIO,
       },
       {
-        measure: `one node ${delayMs} ms slow: p99 to the healthy one`,
+        measure: `one node ${delayMs} ms slow: p99, relative to healthy nodes`,
         measured: p99,
         goal: `at most ${MOST_P99_RATIO}`,
         met: p99.median <= MOST_P99_RATIO,

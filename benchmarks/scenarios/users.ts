@@ -16,9 +16,9 @@ export const users: Scenario = {
   name: "users",
   title: "Many users on distinct keys",
   about:
-    `Users in one process, each of whom acquires and releases its own lock again and again, for ${TURN_MS} ms a ` +
+    `Users in one process acquire and release locks of their own again and again, for ${TURN_MS} ms a ` +
     "round. CPU is that of the client’s process, and of the five servers together, per acquire and release. " +
-    `“${PIPELINING_FLOOR.name}” is what a program without any lock library gets from an option of its client.`,
+    `“${PIPELINING_FLOOR.name}” is a program without any lock library that turns on this option of its client.`,
   rounds: { usual: 20, short: 2 },
   run,
 };
@@ -74,7 +74,7 @@ function outcome(
       { name: "pairs/s", digits: 0 },
       { name: "client CPU µs a pair", digits: 1 },
       { name: "server CPU µs a pair", digits: 1 },
-      { name: `${OURS}’s pairs/s to these`, digits: 2 },
+      { name: `${OURS}’s pairs/s, relative to these`, digits: 2 },
     ],
     rows: names.map((name) => ({
       name,
@@ -94,13 +94,13 @@ function outcome(
     const cpu = againstPeers(count, "clientCpuUs", "low");
     return [
       {
-        measure: `${count} users: pairs/s to the best peer’s (${speed?.rival ?? "none"})`,
+        measure: `${count} users: pairs/s, relative to the best peer (${speed?.rival ?? "none"})`,
         measured: speed?.ratio,
         goal: `at least ${least}`,
         met: speed && speed.ratio.median >= least,
       },
       {
-        measure: `${count} users: client CPU a pair to the best peer’s (${cpu?.rival ?? "none"})`,
+        measure: `${count} users: client CPU a pair, relative to the best peer (${cpu?.rival ?? "none"})`,
         measured: cpu?.ratio,
         digits: 3,
         goal: `at most ${MOST_CPU_TO_BEST_PEER.toFixed(3)}`,

@@ -1,0 +1,303 @@
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import { Redis } from "ioredis";
+import {
+  answersPing,
+  diesWithParent,
+  ensureServerBinary,
+  freePorts,
+  type RedisServer,
+  startServer,
+  startServers,
+  stopAll,
+  until,
+} from "../support/servers.js";
+import { Redlock } from "../../src/index.js";
+import { untilWaiting } from "../support/line.js";
+import { startProxy } from "../support/proxy.js";
+import { defined, fresh, rejection, untilFree, untilHeld } from "../support/nodes.js";
+
+// What docs/operations.md says that operators should do, done on real servers.
+
+/** Long, so that a busy machine fails no vote. */
+const NODE_TIMEOUT_MS = 5000;
+
+const page = await readFile(join(import.meta.dirname, "..", "..", "docs", "operations.md"), "utf8");
+
+describe("the ACL line", () => {
+  const line = defined(/^`(ACL SETUSER .*)`$/m.exec(page)?.[1]).split(" ");
+  const rules = line.slice(line.indexOf(">password") + 1);
+
+  let server: RedisServer;
+  let admin: Redis;
+
+  beforeAll(async () => {
+    server = await startServer();
+    admin = new Redis(server.port, "127.0.0.1");
+  });
+
+  afterAll(async () => {
+    admin.disconnect();
+    await server.stop();
+  });
+
+  /** Gives the user these rights and no other, and forgets what was refused before. */
+  async function allow(given: readonly string[]): Promise<void> {
+    await admin.call("ACL", "DELUSER", "app");
+    await admin.call("ACL", "SETUSER", "app", "on", ">password", ...given);
+    await admin.call("ACL", "LOG", "RESET");
+    await admin.script("FLUSH");
+  }
+
+  /** What the server refused to the user since. */
+  async function refused(): Promise<string[]> {
+    const entries = (await admin.call("ACL", "LOG")) as unknown[][];
+    return entries.map((entry) => String(entry[entry.indexOf("object") + 1]));
+  }
+
+  /** Uses every feature, and gives the errors of those that failed. */
+  async function useAll(): Promise<unknown[]> {
+    const url = `redis://app:password@127.0.0.1:${server.port}`;
+    const settings = { keyPrefix: "lock:", nodeTimeout: 1000, retryCount: 2, retryDelay: 20 };
+    const [one, other] = [new Redlock([url], settings), new Redlock([url], settings)];
+    const signal = AbortSignal.timeout(2000);
+    const steps: (() => Promise<unknown>)[] = [
+      // Plain, extended, on several resources, fenced, and several in one turn.
+      () => one.using(fresh(), 60_000, (_, lock) => lock.extend(60_000)),
+      () => one.using([fresh(), fresh()], 60_000, () => undefined),
+      () => one.using(fresh(), 60_000, { fencing: true }, (_, lock) => lock.extend(60_000)),
+      () => Promise.all([fresh(), fresh()].map((name) => one.using(name, 60_000, () => undefined))),
+      // A waiter to whom a lock is handed over, and one that gives up.
+      async () => {
+        const resource = fresh();
+        const lock = await one.acquire(resource, 60_000);
+        const waiting = other.acquire(resource, 60_000, { retryCount: -1, signal });
+        const given = waiting.then((next) => next.release());
+        given.catch(() => undefined);
+        await Promise.race([untilWaiting(one, resource, 1), given, sleep(300)]);
+        const leaving = one.acquire(resource, 60_000, { acquireTimeout: 50 });
+        await leaving.catch(() => undefined);
+        await lock.release();
+        await given;
+      },
+      // The reports.
+      () => one.inspect(fresh()),
+      () => one.health(),
+      // A node that was silent.
+      async () => {
+        await server.freeze();
+        const late = { nodeTimeout: 50, retryCount: 0 };
+        await one.acquire(fresh(), 60_000, late).catch(() => undefined);
+        server.thaw();
+        await admin.ping();
+        await one.acquire(fresh(), 60_000);
+      },
+    ];
+    const failures: unknown[] = [];
+    for (const step of steps) {
+      await step().catch((error: unknown) => {
+        failures.push(error);
+      });
+    }
+    await Promise.all([one, other].map((redlock) => redlock[Symbol.asyncDispose]()));
+    return failures;
+  }
+
+  test("is enough for every feature", async () => {
+    await allow(rules);
+    const events: string[] = [];
+    const redlock = new Redlock([`redis://app:password@127.0.0.1:${server.port}`], {
+      keyPrefix: "lock:",
+      nodeTimeout: NODE_TIMEOUT_MS,
+    });
+    redlock.on("error", ({ message }: Error) => {
+      events.push(message);
+    });
+    expect(await useAll()).toEqual([]);
+    expect(await refused()).toEqual([]);
+    const lock = await redlock.acquire(fresh(), 60_000, { fencing: true });
+    await lock.extend(60_000);
+    await lock.release();
+    expect((await redlock.health()).map(({ findings }) => findings)).toEqual([[]]);
+    expect(events).toEqual([]);
+    await redlock[Symbol.asyncDispose]();
+  });
+
+  test.each(rules.filter((rule) => rule !== "resetchannels"))("needs %s", async (rule) => {
+    await allow(rules.filter((other) => other !== rule));
+    await useAll();
+    expect(await refused()).not.toEqual([]);
+  });
+});
+
+describe("nodes in other regions, 150 ms away", () => {
+  test("give locks of 20 s under the default timeouts, also on new connections", async () => {
+    const servers = await startServers(3);
+    const proxies = await Promise.all(servers.map(({ port }) => startProxy(port)));
+    for (const proxy of proxies) proxy.replyDelayMs = 150;
+    const redlock = new Redlock(proxies.map(({ url }) => url));
+    try {
+      for (let turn = 0; turn < 3; turn++) {
+        const lock = await redlock.acquire(fresh(), 20_000, { retryCount: 0 });
+        await lock.extend(20_000);
+        await lock.release();
+      }
+    } finally {
+      await redlock[Symbol.asyncDispose]();
+      await Promise.all(proxies.map((proxy) => proxy.close()));
+      await stopAll(servers);
+    }
+  });
+});
+
+describe("a node that is replaced under a new address", () => {
+  /** Every set of more than half of the nodes, of those that run. */
+  function quorums(nodes: string, running: string): string[] {
+    const subsets = running
+      .split("")
+      .reduce<string[]>((found, node) => [...found, ...found.map((subset) => subset + node)], [""]);
+    return subsets.filter(({ length }) => length > nodes.length / 2);
+  }
+
+  function sharesANode(one: string, other: string): boolean {
+    return one.split("").some((node) => other.includes(node));
+  }
+
+  test.each([
+    ["ABC", "ABD", "AB"],
+    ["ABCDE", "ABCDF", "ABCD"],
+  ])("must be stopped before the list %s becomes %s", (before, after, running) => {
+    const all = quorums(before, before).flatMap((one) =>
+      quorums(after, after).map((other) => sharesANode(one, other)),
+    );
+    expect(all).toContain(false);
+    const stopped = quorums(before, running).flatMap((one) =>
+      quorums(after, after).map((other) => sharesANode(one, other)),
+    );
+    expect(stopped.length).toBeGreaterThan(0);
+    expect(stopped).not.toContain(false);
+  });
+
+  test("does not make a list longer: two of three and three of five can be different nodes", () => {
+    const pairs = quorums("ABC", "ABC").flatMap((one) =>
+      quorums("ABCDE", "ABCDE").map((other) => sharesANode(one, other)),
+    );
+    expect(pairs).toContain(false);
+  });
+});
+
+describe("TLS", () => {
+  const run = promisify(execFile);
+
+  test("with a private CA works with a client that has it, and not without", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "redlock-quorum-tls-"));
+    const [key, certificate] = [join(directory, "key.pem"), join(directory, "cert.pem")];
+    // prettier-ignore
+    await run("openssl", [
+      "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "1",
+      "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+    ]);
+    const ports = await freePorts(3);
+    const servers = await Promise.all(
+      ports.map((port) =>
+        // prettier-ignore
+        startServer({
+          args: [
+            "--tls-port", String(port), "--tls-cert-file", certificate, "--tls-key-file", key,
+            "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no",
+          ],
+        }),
+      ),
+    );
+    const ca = await readFile(certificate, "utf8");
+    const clients = ports.map((port) => new Redis({ host: "127.0.0.1", port, tls: { ca } }));
+    const trusting = new Redlock(clients, { nodeTimeout: NODE_TIMEOUT_MS });
+    const distrusting = new Redlock(ports.map((port) => `rediss://127.0.0.1:${port}`));
+    try {
+      await trusting.using(fresh(), 60_000, () => undefined);
+      const { message } = await rejection(
+        distrusting.acquire(fresh(), 60_000, { retryCount: 0, nodeTimeout: NODE_TIMEOUT_MS }),
+      );
+      expect(message).toContain("DEPTH_ZERO_SELF_SIGNED_CERT");
+    } finally {
+      await Promise.all([trusting.quit(), distrusting.quit()]);
+      await stopAll(servers);
+      await rm(directory, { recursive: true });
+    }
+  });
+});
+
+describe("Sentinel", () => {
+  test("leads to the master of each group", async () => {
+    const servers = await startServers(3);
+    const directory = await mkdtemp(join(tmpdir(), "redlock-quorum-sentinel-"));
+    const ports = await freePorts(servers.length);
+    const [prefix, binary] = [await diesWithParent(), await ensureServerBinary()];
+    const sentinels = await Promise.all(
+      servers.map(async ({ port }, index) => {
+        const file = join(directory, `${index}.conf`);
+        const monitor = `sentinel monitor locks 127.0.0.1 ${port} 1`;
+        await writeFile(file, `port ${defined(ports[index])}\ndir ${directory}\n${monitor}\n`);
+        const [program, ...args] = [...prefix, binary, file, "--sentinel"];
+        const sentinel = spawn(program, args, { stdio: "ignore" });
+        await until(
+          () => answersPing(defined(ports[index])),
+          10_000,
+          () => "a Sentinel does not answer",
+        );
+        return sentinel;
+      }),
+    );
+    const clients = ports.map(
+      (port) => new Redis({ sentinels: [{ host: "127.0.0.1", port }], name: "locks" }),
+    );
+    const redlock = new Redlock(clients, { nodeTimeout: NODE_TIMEOUT_MS });
+    try {
+      const resource = fresh();
+      const lock = await redlock.acquire(resource, 60_000);
+      await untilHeld(servers, lock);
+      await lock.release();
+      await untilFree(servers, resource);
+    } finally {
+      await redlock.quit();
+      for (const sentinel of sentinels) sentinel.kill("SIGKILL");
+      await Promise.all(sentinels.map((sentinel) => once(sentinel, "exit")));
+      await stopAll(servers);
+      await rm(directory, { recursive: true });
+    }
+  });
+});
+
+describe("a lock that is stuck", () => {
+  test("is found by inspect, and freed by DEL on its nodes", async () => {
+    const servers = await startServers(3);
+    const admins = servers.map(({ port }) => new Redis(port, "127.0.0.1"));
+    const redlock = new Redlock(
+      servers.map(({ url }) => url),
+      { nodeTimeout: NODE_TIMEOUT_MS },
+    );
+    try {
+      const resource = fresh();
+      const dead = await redlock.acquire(resource, 60_000);
+      await untilHeld(servers, dead);
+      const nodes = await redlock.inspect(resource);
+      for (const { resources } of nodes) expect(resources[0]?.value).toBe(dead.value);
+      const waiting = redlock.acquire(resource, 60_000, { retryCount: -1 });
+      await untilWaiting(redlock, resource, 1);
+      for (const admin of admins) await admin.del(resource);
+      const next = await waiting;
+      expect((await rejection(dead.extend(60_000))).code).toBe("ERR_REDLOCK_QUORUM");
+      await next.release();
+    } finally {
+      await redlock.quit();
+      for (const admin of admins) admin.disconnect();
+      await stopAll(servers);
+    }
+  });
+});
