@@ -25,6 +25,8 @@ let redlock: Redlock;
 beforeAll(async () => {
   servers = await startServers(5);
   clients = await connectAll(servers);
+  // Each test's own clocks make a connection of their own, and add its listeners.
+  for (const client of clients) client.setMaxListeners(0);
   redlock = new Redlock(clients, { fencing: true });
   // The nodes know the scripts from then on.
   const lock = await redlock.acquire(fresh(), TTL_MS);
