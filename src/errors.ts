@@ -22,12 +22,14 @@ export type ErrorCode =
  * message names the nodes and says why each voted against.
  */
 export class ExecutionError extends Error {
+  /** Always `ExecutionError`. */
   override readonly name = "ExecutionError";
 
   constructor(
     message: string,
     /** One promise of statistics an attempt; the last 100 where there were more. */
     readonly attempts: readonly Promise<ExecutionStats>[],
+    /** Why the operation failed. */
     readonly code: ErrorCode = "ERR_REDLOCK_QUORUM",
   ) {
     super(message);
@@ -40,7 +42,9 @@ export function isClosed(error: Error): boolean {
 
 /** A node's vote against: one of the keys is another's, or, for an extension, no longer this lock's. */
 export class ResourceLockedError extends Error {
+  /** Always `ResourceLockedError`. */
   override readonly name = "ResourceLockedError";
+  /** Always `ERR_REDLOCK_HELD`. */
   readonly code = "ERR_REDLOCK_HELD" satisfies ErrorCode;
 }
 
@@ -50,10 +54,12 @@ export function isHeld(error: Error): boolean {
 
 /** A node's vote against: it is down, silent or held back by the restart guard, or did not answer in time. */
 export class NodeError extends Error {
+  /** Always `NodeError`. */
   override readonly name = "NodeError";
 
   constructor(
     message: string,
+    /** `ERR_REDLOCK_NODE_TIMEOUT` where the node did not reply in time, `ERR_REDLOCK_NODE_DOWN` where it cannot vote. */
     readonly code: "ERR_REDLOCK_NODE_TIMEOUT" | "ERR_REDLOCK_NODE_DOWN",
     /** host:port of the node. */
     readonly node: string,

@@ -7,19 +7,25 @@ import type { ExecutionResult, ExecutionStats } from "./quorum/results.js";
 
 /** What made a lock, and can renew and release it. */
 export interface LockIssuer {
+  /** Renews a lock for `ttl` ms from now. */
   extend(lock: Lock, ttl: number): Promise<Lock>;
+  /** Releases a lock on every node. */
   release(lock: Lock): Promise<ExecutionResult>;
 }
 
 /** A lock as plain data, for `adopt` in another process. */
 export interface LockJson {
+  /** The version of this format. */
   readonly version: 1;
+  /** The names of the locked resources. */
   readonly resources: readonly string[];
+  /** What the keys hold while the lock is held. */
   readonly value: string;
   /** Epoch ms by the clock of the host that wrote this. */
   readonly expiration: number;
   /** In ms. */
   readonly ttl: number;
+  /** The setting `keyPrefix` of the Redlock that made the lock; `adopt` needs the same one. */
   readonly keyPrefix: string;
   /** The fencing token, where the lock has one. */
   readonly fence?: number;
@@ -58,7 +64,9 @@ export let partsOf: (lock: Lock, call: string) => LockParts;
  * ```
  */
 export class Lock {
+  /** The Redlock that made or adopted this lock. */
   readonly redlock: LockIssuer;
+  /** The names of the locked resources, without repeats. */
   readonly resources: string[];
   /** What the keys hold while the lock is held: random, of this lock alone. */
   readonly value: string;
@@ -130,6 +138,7 @@ export class Lock {
     return this.redlock.release(this);
   }
 
+  /** Returns the lock as plain data, with which `Redlock.adopt` takes it over in another process. */
   toJSON(): LockJson {
     return {
       version: 1,
@@ -142,6 +151,7 @@ export class Lock {
     };
   }
 
+  /** Releases this lock at the end of the block of `await using`. Rejects as `release` does. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.release();
   }
@@ -149,11 +159,14 @@ export class Lock {
 
 /** The lock's validity ended, or a majority no longer held it, before it was released. */
 export class LockLostError extends Error {
+  /** Always `LockLostError`. */
   override readonly name = "LockLostError";
+  /** Always `ERR_REDLOCK_LOST`. */
   readonly code = "ERR_REDLOCK_LOST" satisfies ErrorCode;
 
   constructor(
     message: string,
+    /** The lock that was lost. */
     readonly lock: Lock,
     options?: { readonly cause?: Error },
   ) {

@@ -54,6 +54,7 @@ const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
 export class Redlock extends EventEmitter implements LockIssuer {
   /** What stands for each node in statistics: the client passed in, or for a URL its address. */
   readonly clients: ReadonlySet<Client>;
+  /** The settings in force: those of the constructor, with the defaults for the others. */
   readonly settings: ResolvedSettings;
   readonly #nodes: readonly Node[];
   /** Whose connections the library made. */

@@ -6,7 +6,9 @@ export interface ExecutionStats {
   readonly membershipSize: number;
   /** How many votes decide: half the nodes, rounded down, and one. */
   readonly quorumSize: number;
+  /** The nodes that voted for the operation. */
   readonly votesFor: Set<Client>;
+  /** The nodes that voted against it, each with its error. */
   readonly votesAgainst: Map<Client, Error>;
 }
 
@@ -20,5 +22,19 @@ export interface ExecutionResult {
 
 /** One node's vote. */
 export type ClientExecutionResult =
-  | { readonly client: Client; readonly vote: "for"; readonly value: number }
-  | { readonly client: Client; readonly vote: "against"; readonly error: Error };
+  | {
+      /** What stands for the node, as in `Redlock.clients`. */
+      readonly client: Client;
+      /** The node applied the operation. */
+      readonly vote: "for";
+      /** How many resources the node applied the operation to. */
+      readonly value: number;
+    }
+  | {
+      /** What stands for the node, as in `Redlock.clients`. */
+      readonly client: Client;
+      /** The node did not apply the operation, or its reply did not count. */
+      readonly vote: "against";
+      /** Why the node voted against. */
+      readonly error: Error;
+    };
