@@ -1,4 +1,4 @@
-import { guidePaths, guidesPlugin, SITE } from "./docs/site/guides.js";
+import { guidePaths, guidesPlugin, keepCodeInHeadings, SITE } from "./docs/site/guides.js";
 
 /**
  * The documentation site: `npm run docs`.
@@ -12,6 +12,7 @@ export default {
   projectDocuments: guidePaths(),
   plugin: [guidesPlugin],
   router: "guides",
+  alwaysCreateEntryPointModule: false,
 
   out: SITE,
   // TypeDoc must never delete anything: `out` may come from the command line. `npm run docs` empties the site's folder.
@@ -21,6 +22,7 @@ export default {
 
   excludeInternal: true,
   excludeExternals: true,
+  excludeReferences: true,
   validation: { notExported: true, invalidLink: true, invalidPath: true, notDocumented: true },
   treatWarningsAsErrors: true,
   // Types of what a caller passes in, which no caller has to name.
@@ -33,5 +35,6 @@ export default {
   groupOrder: ["Guides", "For contributors", "Classes", "Interfaces", "Type Aliases"],
   sort: ["kind", "instance-first", "alphabetical-ignoring-documents"],
   highlightLanguages: ["typescript", "javascript", "shellscript", "text", "lua", "sql", "json"],
+  markdownItLoader: keepCodeInHeadings,
   customCss: "docs/site/style.css",
 };

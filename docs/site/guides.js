@@ -1,8 +1,8 @@
 // The guides in the order of the site's navigation, and what TypeDoc has to know of them.
 
 import { existsSync, readFileSync } from "node:fs";
-import { basename, join, relative, sep } from "node:path";
-import { Application, Comment, CommentTag, Converter, KindRouter, ReflectionKind } from "typedoc";
+import { basename, join, sep } from "node:path";
+import { Application, Converter, JSX, KindRouter } from "typedoc";
 
 const root = join(import.meta.dirname, "..", "..");
 
@@ -38,30 +38,49 @@ export function guidesPlugin(app) {
     const [group = ""] = Object.entries(navigation).find(([, files]) => files.includes(file)) ?? [];
     addresses.set(guide, `guides/${file}`);
     guide.name = /^# (.*)$/m.exec(text)?.[1] ?? file;
-    guide.comment ??= new Comment();
-    guide.comment.blockTags.push(new CommentTag("@group", [{ kind: "text", text: group }]));
-  });
-
-  // src/index.ts, the only module.
-  app.converter.on(Converter.EVENT_CREATE_DECLARATION, (_context, declaration) => {
-    if (declaration.kind === ReflectionKind.Module) declaration.name = "API";
+    guide.frontmatter.group = group;
   });
 
   // A guide's address stays the same when its title changes.
   class GuideRouter extends KindRouter {
     getIdealBaseName(target) {
-      return addresses.get(target) ?? super.getIdealBaseName(target).replace("/API.", "/");
+      return addresses.get(target) ?? super.getIdealBaseName(target);
     }
   }
   app.renderer.defineRouter("guides", GuideRouter);
+
+  // TypeDoc's navigation opens closed, and keeps there what the reader opened.
+  app.renderer.hooks.on("head.end", () => {
+    const keys = JSON.stringify([...Object.keys(navigation), "Classes"]);
+    const html = `try { for (const key of ${keys}) localStorage["tsd-accordion-" + key] ??= "true"; } catch {}`;
+    return JSX.createElement("script", null, JSX.createElement(JSX.Raw, { html }));
+  });
 }
 
-/** With `cleanOutputDir`, TypeDoc deletes the folder that it writes to. */
+/**
+ * Keeps inline code in a heading's anchor and in the table of contents, as GitHub does; TypeDoc leaves it out.
+ *
+ * @param {import("markdown-it").default} parser
+ */
+export function keepCodeInHeadings(parser) {
+  parser.core.ruler.push("code-in-headings", ({ tokens, Token }) => {
+    for (const [index, token] of tokens.entries()) {
+      if (tokens[index - 1]?.type !== "heading_open") continue;
+      for (const child of token.children ?? []) {
+        if (child.type !== "code_inline") continue;
+        const text = new Token("text", "", 0);
+        text.content = child.content;
+        child.children = [text];
+      }
+    }
+  });
+}
+
+/** Refuses a folder that holds sources: with `cleanOutputDir`, TypeDoc would delete them. */
 function refuseSources(out) {
-  const inRepository = relative(root, out);
-  const isOutside = inRepository.startsWith(`..${sep}`);
-  if (isOutside || out === SITE) return;
+  const isWithin = (folder, path) => `${path}${sep}`.startsWith(`${folder}${sep}`);
+  if (out === SITE || !(isWithin(root, out) || isWithin(out, root))) return;
   throw new Error(
-    `The folder ${out} may hold sources. Let TypeDoc write to ${SITE}, or outside the repository.`,
+    `The site cannot be written to ${out}: it may hold sources. Choose ${SITE}, or a folder outside the repository.`,
   );
 }
