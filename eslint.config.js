@@ -3,7 +3,7 @@ import { defineConfig, globalIgnores } from "eslint/config";
 import tseslint from "typescript-eslint";
 
 export default defineConfig(
-  globalIgnores(["dist/", "coverage/", "tests/consumers/"]),
+  globalIgnores(["dist/", "coverage/", "site/", "tests/consumers/"]),
   js.configs.recommended,
   {
     files: ["**/*.ts"],

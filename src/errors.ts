@@ -22,12 +22,14 @@ export type ErrorCode =
  * against, and why.
  */
 export class ExecutionError extends Error {
+  /** Always `ExecutionError`. */
   override readonly name = "ExecutionError";
 
   constructor(
     message: string,
     /** One promise of statistics for each attempt; for the last 100 if there were more. */
     readonly attempts: readonly Promise<ExecutionStats>[],
+    /** Why the operation failed. */
     readonly code: ErrorCode = "ERR_REDLOCK_QUORUM",
   ) {
     super(message);
@@ -40,7 +42,9 @@ export function isClosed(error: Error): boolean {
 
 /** A node's vote against: another lock holds one of the keys or, for an extension, this lock no longer does. */
 export class ResourceLockedError extends Error {
+  /** Always `ResourceLockedError`. */
   override readonly name = "ResourceLockedError";
+  /** Always `ERR_REDLOCK_HELD`. */
   readonly code = "ERR_REDLOCK_HELD" satisfies ErrorCode;
 }
 
@@ -57,10 +61,12 @@ export function appliedToFew(applied: number, keyCount: number): ResourceLockedE
 
 /** A node's vote against: it is down or silent, did not reply in time, or the restart guard holds it back. */
 export class NodeError extends Error {
+  /** Always `NodeError`. */
   override readonly name = "NodeError";
 
   constructor(
     message: string,
+    /** `ERR_REDLOCK_NODE_TIMEOUT` if the node did not reply in time, `ERR_REDLOCK_NODE_DOWN` if it cannot vote. */
     readonly code: "ERR_REDLOCK_NODE_TIMEOUT" | "ERR_REDLOCK_NODE_DOWN",
     /** The node, as `host:port`. */
     readonly node: string,

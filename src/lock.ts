@@ -7,19 +7,25 @@ import type { ExecutionResult, ExecutionStats } from "./quorum/results.js";
 
 /** Extends and releases the locks that it made. */
 export interface LockIssuer {
+  /** Renews a lock for `ttl` ms from now. */
   extend(lock: Lock, ttl: number): Promise<Lock>;
+  /** Releases a lock on every node. */
   release(lock: Lock): Promise<ExecutionResult>;
 }
 
 /** A lock as plain data, which another process can `adopt`. */
 export interface LockJson {
+  /** The version of this format. */
   readonly version: 1;
+  /** The names of the locked resources. */
   readonly resources: readonly string[];
+  /** What the keys hold while the lock is held. */
   readonly value: string;
   /** The end of the validity in epoch ms, by the clock of the host that wrote this. */
   readonly expiration: number;
   /** In ms. */
   readonly ttl: number;
+  /** The setting `keyPrefix` of the Redlock that made the lock; `adopt` needs the same one. */
   readonly keyPrefix: string;
   /** The fencing token, if the lock has one. */
   readonly fence?: number;
@@ -58,7 +64,9 @@ export let partsOf: (lock: Lock, call: string) => LockParts;
  * ```
  */
 export class Lock {
+  /** The Redlock that made or adopted this lock. */
   readonly redlock: LockIssuer;
+  /** The names of the locked resources, without repeats. */
   readonly resources: string[];
   /** The random value that the keys hold while this lock is held. */
   readonly value: string;
@@ -142,7 +150,7 @@ export class Lock {
     };
   }
 
-  /** Releases the lock at the end of an `await using` block. */
+  /** Releases this lock at the end of an `await using` block. Rejects as `release` does. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.release();
   }
@@ -150,11 +158,14 @@ export class Lock {
 
 /** Says that the lock's validity ended, or that no quorum held it any more, before it was released. */
 export class LockLostError extends Error {
+  /** Always `LockLostError`. */
   override readonly name = "LockLostError";
+  /** Always `ERR_REDLOCK_LOST`. */
   readonly code = "ERR_REDLOCK_LOST" satisfies ErrorCode;
 
   constructor(
     message: string,
+    /** The lock that was lost. */
     readonly lock: Lock,
     options?: { readonly cause?: Error },
   ) {

@@ -52,6 +52,7 @@ const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
 export class Redlock extends EventEmitter implements LockIssuer {
   /** Represents each node in statistics: the client that was passed in, or the address of a URL. */
   readonly clients: ReadonlySet<Client>;
+  /** The settings in force: those of the constructor, with the defaults for the others. */
   readonly settings: ResolvedSettings;
   readonly #nodes: readonly Node[];
   /** The nodes whose connections the library made. */

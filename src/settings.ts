@@ -42,17 +42,29 @@ export interface RedlockSettings extends Settings {
 
 /** The settings in force, with defaults filled in. Undefined if the default depends on the call. */
 export interface ResolvedSettings {
+  /** See {@link Settings.driftFactor}. */
   readonly driftFactor: number;
+  /** See {@link Settings.retryCount}. */
   readonly retryCount: number;
+  /** See {@link Settings.retryDelay}. */
   readonly retryDelay: number;
+  /** See {@link Settings.retryJitter}. */
   readonly retryJitter: number;
+  /** See {@link Settings.acquireTimeout}. */
   readonly acquireTimeout: number | undefined;
+  /** See {@link Settings.signal}. */
   readonly signal: AbortSignal | undefined;
+  /** See {@link Settings.nodeTimeout}. */
   readonly nodeTimeout: number | undefined;
+  /** See {@link Settings.automaticExtensionThreshold}. */
   readonly automaticExtensionThreshold: number | undefined;
+  /** See {@link Settings.queue}. */
   readonly queue: boolean;
+  /** See {@link Settings.fencing}. */
   readonly fencing: boolean;
+  /** See {@link RedlockSettings.keyPrefix}. */
   readonly keyPrefix: string;
+  /** See {@link RedlockSettings.restartGuard}. */
   readonly restartGuard: number | false | undefined;
 }
 

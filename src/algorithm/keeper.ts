@@ -5,7 +5,10 @@ import type { Lease } from "./lease.js";
 import { type Lock, LockLostError } from "../lock.js";
 
 /** Aborts when the lock of `using` is lost. `error` is then the same LockLostError as `reason`. */
-export type RedlockAbortSignal = AbortSignal & { error?: Error };
+export type RedlockAbortSignal = AbortSignal & {
+  /** The LockLostError, once the signal has aborted. */
+  error?: Error;
+};
 
 /** The lease is compared with both clocks at least this often. */
 const LONGEST_CHECK_MS = 1000;

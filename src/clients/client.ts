@@ -1,12 +1,20 @@
 /** What the library needs of a client. `Redis` and `Cluster` of ioredis 5 and 6 have it. */
 export interface RedisClient {
+  /** The state of the connection, in ioredis' words, such as `ready` or `reconnecting`. */
   readonly status: string;
+  /** Whether this is the client of a Redis Cluster. */
   readonly isCluster?: boolean;
+  /** Sends one command and resolves with the reply. */
   call(command: string, ...args: (string | number | Buffer)[]): Promise<unknown>;
+  /** Connects a client that waits for its first command. */
   connect(): Promise<unknown>;
+  /** Ends the connection after the replies to the commands sent before. */
   quit(): Promise<unknown>;
+  /** Ends the connection at once. */
   disconnect(): void;
+  /** Calls the listener when the connection is ready, is closed, or has ended for good. */
   on(event: "ready" | "close" | "end", listener: () => void): unknown;
+  /** Calls the listener with each connection error. */
   on(event: "error", listener: (error: Error) => void): unknown;
   /** Makes a second connection for notifications. Without it, waiters poll. */
   duplicate?(options?: object): Subscriber;

@@ -9,7 +9,9 @@ export interface ExecutionStats {
   readonly membershipSize: number;
   /** How many votes decide: half the nodes, rounded down, plus one. */
   readonly quorumSize: number;
+  /** The nodes that voted for the operation. */
   readonly votesFor: Set<Client>;
+  /** The nodes that voted against it, each with its error. */
   readonly votesAgainst: Map<Client, Error>;
 }
 
@@ -23,5 +25,19 @@ export interface ExecutionResult {
 
 /** One node's vote. */
 export type ClientExecutionResult =
-  | { readonly client: Client; readonly vote: "for"; readonly value: number }
-  | { readonly client: Client; readonly vote: "against"; readonly error: Error };
+  | {
+      /** Represents the node, as in `Redlock.clients`. */
+      readonly client: Client;
+      /** The node applied the operation. */
+      readonly vote: "for";
+      /** How many resources the node applied the operation to. */
+      readonly value: number;
+    }
+  | {
+      /** Represents the node, as in `Redlock.clients`. */
+      readonly client: Client;
+      /** The node did not apply the operation, or its reply did not count. */
+      readonly vote: "against";
+      /** Why the node voted against. */
+      readonly error: Error;
+    };

@@ -225,7 +225,7 @@ export class Round {
     this.#setTimer(nowMs);
   }
 
-  /** Resolves with the first result of `read` that is not undefined. It is called now and after each vote. */
+  /** Resolves with the first result of `read` that is not undefined. `read` runs now and after each vote. */
   #when<T>(read: () => T | undefined): Promise<T> {
     const now = read();
     if (now !== undefined) return Promise.resolve(now);

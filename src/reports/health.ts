@@ -16,6 +16,7 @@ import { CHANNEL_PREFIX } from "../waiting/queue-keys.js";
 export interface NodeHealth {
   /** host:port */
   readonly node: string;
+  /** Whether the node replied in time. */
   readonly reachable: boolean;
   /** Why the node could not be asked. */
   readonly error?: Error;
@@ -25,12 +26,15 @@ export interface NodeHealth {
   readonly clockOffsetMs: number | null;
   /** The version of Redis; of Valkey with its name. */
   readonly version: string | null;
+  /** Whether the server is a master or a replica. A replica rejects writes, so it cannot vote for a lock. */
   readonly role: "master" | "replica" | null;
   /** Identifies the server process: it changes with each start. */
   readonly runId: string | null;
+  /** Ms since the server started, to the second. */
   readonly uptimeMs: number | null;
   /** In words, such as `append-only file, fsync always` or `none`. */
   readonly persistence: string | null;
+  /** The setting `maxmemory-policy` of the server; `noeviction` is the safe one. */
   readonly evictionPolicy: string | null;
   /** Epoch ms until which the node's votes for acquisitions do not count (restart guard); absent if they do. */
   readonly heldBackUntil?: number;

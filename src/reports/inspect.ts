@@ -16,7 +16,9 @@ export interface WaiterInspection {
 
 /** What one node stores for one resource. */
 export interface ResourceInspection {
+  /** The name that was passed to `inspect`. */
   readonly resource: string;
+  /** The Redis key of the resource: `keyPrefix` and the name. */
   readonly key: string;
   /** The Redis type of the key: `string` for a lock, `none` if there is no key. */
   readonly type: string;
@@ -34,11 +36,13 @@ export interface ResourceInspection {
 export interface NodeInspection {
   /** host:port */
   readonly node: string;
+  /** Whether the node could be read. */
   readonly ok: boolean;
   /** Why the node could not be read. `resources` is empty then. */
   readonly error?: Error;
   /** Epoch ms until which the node's votes for acquisitions do not count (restart guard); absent if they do. */
   readonly heldBackUntil?: number;
+  /** One entry for each resource, in the order of the call. */
   readonly resources: readonly ResourceInspection[];
 }
 

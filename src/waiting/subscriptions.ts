@@ -48,7 +48,7 @@ interface Refused {
 }
 
 /**
- * Receives the nodes' notifications of who is next. All waiters of a Redlock share one channel, with one subscription
+ * Receives the nodes' notifications to waiters. All waiters of a Redlock share one channel, with one subscription
  * per node, opened for the first waiter.
  *
  * A connection can die silently, and a node may let a client subscribe but not publish. So the client publishes probes

@@ -17,7 +17,7 @@ export interface Wait {
   readonly start: Instant;
   readonly history: History;
   readonly retries: number;
-  /** Milliseconds until the next attempt of the retry timer, drawn anew each time; and the most that this may be. */
+  /** Milliseconds until the next attempt of the retry timer, drawn each time; and the most that this may be. */
   readonly nextDelayMs: () => number;
   readonly mostDelayMs: number;
   readonly timeLeftMs: () => number;

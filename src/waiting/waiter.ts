@@ -288,7 +288,7 @@ export class Waiter implements QueueListener {
     if (!this.#isAttempting) this.#rejoinSubscribed();
   }
 
-  /** Joins anew as a waiter that is notified. For one that polls, the key would stay reserved until it polls. */
+  /** Joins again as a waiter that is notified. For one that polls, the key would stay reserved until it polls. */
   #rejoinSubscribed(): void {
     const nodes = [...this.#newlySubscribed];
     this.#newlySubscribed.clear();

@@ -1,3 +1,4 @@
+import { stat } from "node:fs/promises";
 import { describe, expect, test } from "@jest/globals";
 import { Consumers, consumers } from "../support/consumers.js";
 import { run, runTool } from "../support/packed-package.js";
@@ -9,13 +10,16 @@ describe("the packed package", () => {
     const { out } = await run("tar", ["-tzf", packed.tarball], consumers);
     const builds = ["cjs", "js"].flatMap((format) => [
       `package/dist/index.${format}`,
-      `package/dist/index.${format}.map`,
       `package/dist/index.d.${format.replace("js", "ts")}`,
     ]);
     const documents = ["CHANGELOG.md", "LICENSE", "README.md", "package.json"];
     expect(out.trim().split("\n").sort()).toEqual(
       [...builds, ...documents.map((name) => `package/${name}`)].sort(),
     );
+  });
+
+  test("is at most 120 KB to download", async () => {
+    expect((await stat(packed.tarball)).size).toBeLessThanOrEqual(120_000);
   });
 
   test("publint --strict reports nothing", async () => {
