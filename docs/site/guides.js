@@ -9,7 +9,7 @@ const root = join(import.meta.dirname, "..", "..");
 /** The folder that TypeDoc writes, in the repository. */
 export const SITE = join(root, "site");
 
-/** The files of docs/, without `.md`, in the order and groups of the navigation. One that is not there is left out. */
+/** The files of docs/, without `.md`, in the order and groups of the navigation; `../` is the repository's folder. */
 const navigation = JSON.parse(readFileSync(join(import.meta.dirname, "navigation.json"), "utf8"));
 
 /** The paths of the guides that exist, in the order of the navigation. */
@@ -34,8 +34,9 @@ export function guidesPlugin(app) {
 
   app.converter.on(Converter.EVENT_CREATE_DOCUMENT, (_context, guide) => {
     const file = basename(guide.name);
-    const text = readFileSync(join(root, "docs", `${file}.md`), "utf8");
-    const [group = ""] = Object.entries(navigation).find(([, files]) => files.includes(file)) ?? [];
+    const isNamed = (name) => basename(name) === file;
+    const [group, files] = Object.entries(navigation).find(([, names]) => names.some(isNamed));
+    const text = readFileSync(join(root, "docs", `${files.find(isNamed)}.md`), "utf8");
     addresses.set(guide, `guides/${file}`);
     guide.name = /^# (.*)$/m.exec(text)?.[1] ?? file;
     guide.frontmatter.group = group;

@@ -49,6 +49,7 @@ interface Mutex {
   acquire(): Promise<void>;
   tryAcquire(): Promise<boolean>;
   release(): Promise<void>;
+  stopRefresh(): void;
 }
 interface UniversalHandle {
   readonly value: string;
@@ -124,7 +125,7 @@ const peers: readonly Peer[] = [
     name: "redis-semaphore",
     keyPrefix: "mutex:",
     acquire: async (clients, resource, ttl, isPersistent) => {
-      const mutex = new RedlockMutex(clients, resource, {
+      const mutex = newMutex(clients, resource, {
         lockTimeout: ttl,
         acquireTimeout: isPersistent ? 60_000 : 10_000,
         acquireAttemptsLimit: isPersistent ? Infinity : 1,
@@ -150,6 +151,14 @@ const peers: readonly Peer[] = [
 let servers: RedisServer[];
 let clients: Redis[];
 const made: Redlock[] = [];
+const mutexes: Mutex[] = [];
+
+/** Makes a mutex that refreshes no longer than this test file runs. By default it would throw then, in a timer. */
+function newMutex(clients: readonly object[], key: string, options: object = {}): Mutex {
+  const mutex = new RedlockMutex(clients, key, { onLockLost: () => undefined, ...options });
+  mutexes.push(mutex);
+  return mutex;
+}
 
 beforeAll(async () => {
   servers = await startServers(3);
@@ -157,6 +166,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
+  for (const mutex of mutexes) mutex.stopRefresh();
   await Promise.all(made.map((redlock) => redlock[Symbol.asyncDispose]()));
   disconnectAll(clients);
   await stopAll(servers);
@@ -260,7 +270,7 @@ test("an unknown setting is refused by redlock-quorum alone", () => {
   const adapters = clients.map((client) => new IoredisAdapter(client));
   expect(new Redlock5(clients, unknown)).toBeDefined();
   expect(new Redlock4(clients, unknown)).toBeDefined();
-  expect(new RedlockMutex(clients, "name", unknown)).toBeDefined();
+  expect(newMutex(clients, "name", unknown)).toBeDefined();
   expect(createRedlock({ adapters, key: "name", ...unknown })).toBeDefined();
   expect(() => ours("", unknown)).toThrow("Did you mean retryCount?");
 });
@@ -345,7 +355,7 @@ describe("redlock 4", () => {
 describe("redis-semaphore", () => {
   test("puts mutex: before the name of its key", async () => {
     const resource = fresh();
-    const mutex = new RedlockMutex(clients, resource);
+    const mutex = newMutex(clients, resource);
     await mutex.acquire();
     expect(await valuesOn(servers, `mutex:${resource}`)).toEqual(
       servers.map(() => mutex.identifier),
@@ -359,7 +369,7 @@ describe("redis-semaphore", () => {
     const resource = fresh();
     const lock = await ours("mutex:").acquire(resource, 60_000);
     await lock.attempts[0];
-    const mutex = new RedlockMutex(clients, resource, { acquireTimeout: 300 });
+    const mutex = newMutex(clients, resource, { acquireTimeout: 300 });
     const start = performance.now();
     expect(await mutex.tryAcquire()).toBe(false);
     expect(performance.now() - start).toBeGreaterThanOrEqual(290);
@@ -368,7 +378,7 @@ describe("redis-semaphore", () => {
 
   test("refreshes a lock until it is released, which redlock-quorum does inside using", async () => {
     const resource = fresh();
-    const mutex = new RedlockMutex(clients, resource, { lockTimeout: 500, refreshInterval: 100 });
+    const mutex = newMutex(clients, resource, { lockTimeout: 500, refreshInterval: 100 });
     await mutex.acquire();
     const lock = await ours().acquire(resource, 500);
     await sleep(1000);
@@ -382,7 +392,7 @@ describe("redis-semaphore", () => {
   test("resolves the release of a lock that has expired", async () => {
     const resource = fresh();
     const options = { lockTimeout: 50, refreshInterval: 0 };
-    const mutex = new RedlockMutex(clients, resource, options);
+    const mutex = newMutex(clients, resource, options);
     await mutex.acquire();
     await untilFree(servers, `mutex:${resource}`);
     await mutex.release();
@@ -495,7 +505,7 @@ describe("with nodes that hang", () => {
       let started = 0;
       const redlock = new Redlock(own.map(({ url }) => url));
       const adapters = theirs.map((client) => new IoredisAdapter(client));
-      const mutex = new RedlockMutex(theirs, fresh(), {
+      const mutex = newMutex(theirs, fresh(), {
         lockTimeout: ttl,
         onLockLost: tell("redis-semaphore"),
       });

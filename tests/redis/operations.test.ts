@@ -28,7 +28,8 @@ import { defined, fresh, rejection, untilFree, untilHeld } from "../support/node
 /** Long, so that a busy machine fails no vote. */
 const NODE_TIMEOUT_MS = 5000;
 
-const page = await readFile(join(import.meta.dirname, "..", "..", "docs", "operations.md"), "utf8");
+const root = join(import.meta.dirname, "..", "..");
+const page = await readFile(join(root, "docs", "operations.md"), "utf8");
 
 describe("the ACL line", () => {
   const line = defined(/^`(ACL SETUSER .*)`$/m.exec(page)?.[1]).split(" ");
@@ -218,15 +219,24 @@ describe("TLS", () => {
     const ca = await readFile(certificate, "utf8");
     const clients = ports.map((port) => new Redis({ host: "127.0.0.1", port, tls: { ca } }));
     const trusting = new Redlock(clients, { nodeTimeout: NODE_TIMEOUT_MS });
-    const distrusting = new Redlock(ports.map((port) => `rediss://127.0.0.1:${port}`));
     try {
       await trusting.using(fresh(), 60_000, () => undefined);
-      const { message } = await rejection(
-        distrusting.acquire(fresh(), 60_000, { retryCount: 0, nodeTimeout: NODE_TIMEOUT_MS }),
+      // A process of its own: ioredis throws where it is disconnected in the middle of such a handshake.
+      const program = `
+        import { Redlock } from "./src/index.ts";
+        const redlock = new Redlock(${JSON.stringify(ports.map((port) => `rediss://127.0.0.1:${port}`))});
+        const settings = { retryCount: 0, nodeTimeout: ${NODE_TIMEOUT_MS} };
+        await redlock.acquire("any", 60_000, settings).catch(({ message }) => console.log(message));
+        process.exit();
+      `;
+      const { stdout } = await run(
+        process.execPath,
+        ["--import", "tsx", "--input-type=module", "--eval", program],
+        { cwd: root, env: { ...process.env, NODE_OPTIONS: "" } },
       );
-      expect(message).toContain("DEPTH_ZERO_SELF_SIGNED_CERT");
+      expect(stdout).toContain("DEPTH_ZERO_SELF_SIGNED_CERT");
     } finally {
-      await Promise.all([trusting.quit(), distrusting.quit()]);
+      await trusting.quit();
       await stopAll(servers);
       await rm(directory, { recursive: true });
     }
