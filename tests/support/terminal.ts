@@ -1,7 +1,7 @@
 // What the commands of this repository share: reading their arguments, and colours on a terminal.
 
 import { styleText } from "node:util";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, Help, InvalidArgumentError } from "commander";
 
 /** The exit code of a call with wrong arguments. */
 export const WRONG_CALL = 2;
@@ -16,10 +16,16 @@ export function npmScript(script: string, description: string): Command {
     .description(description)
     .usage("[-- options]")
     .helpOption("-h, --help", "show this help")
-    .configureHelp({ helpWidth: 80 })
+    .configureHelp({
+      helpWidth: 80,
+      optionDescription: (option) =>
+        option.defaultValue === false
+          ? option.description
+          : Help.prototype.optionDescription(option),
+    })
     .configureOutput({
       outputError: (text, write) => {
-        write(`${name}: ${inOneLine(text)} For the options: ${name} -- --help\n`);
+        write(`${name}: ${inOneLine(text)} Run ${name} -- --help for the options.\n`);
       },
     })
     .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : WRONG_CALL));
@@ -29,8 +35,9 @@ function inOneLine(text: string): string {
   const line = text
     .replace(/^error: /, "")
     .trim()
+    .replace(/\s*\n\s*\((.*)\)$/, ". $1")
     .replace(/\s*\n\s*/g, " ");
-  return /[.)]$/.test(line) ? line : `${line}.`;
+  return /[.?]$/.test(line) ? line : `${line}.`;
 }
 
 /** Returns a parser of whole numbers, for an option of a command. */
