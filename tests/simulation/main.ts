@@ -20,7 +20,7 @@ Four ways to run it:
   npm run simulate -- --schedules 10000  try random schedules
   npm run simulate -- --seed 7           run one schedule again, with its trace;
                                          shorten the trace if it fails
-  npm run simulate -- --exhaustive       try every order of events in small cases
+  npm run simulate -- --exhaustive       try all orders of events in small cases
   npm run simulate -- --mutants          plant bugs and show that it finds them
 
 Exit status: 0 if there was no violation (--mutants: if every bug was found),
