@@ -54,8 +54,8 @@ async function run(local: boolean): Promise<boolean> {
     progress.event(`${started ? "started" : "reusing"} five Redis servers (${kindOf(cluster)})`);
     folder = await mkdtemp(join(tmpdir(), "redlock-quorum-demo-"));
     const phases = await runPhases({ cluster, folder, workers }, progress);
+    progress.event("the workers stop");
     await Promise.all(workers.map(endWorker));
-    progress.event("workers stopped");
     progress.end();
     return await report(folder, phases);
   } finally {
@@ -85,7 +85,7 @@ async function runPhases({ cluster, folder, workers }: Demo, progress: Progress)
 
   const { signal } = interrupted;
   const beganUs = nowUs();
-  progress.event("four workers add to the counter; all five nodes are up");
+  progress.event("four workers add; all five nodes are up");
   await sleep(HEALTHY_MS, undefined, { signal });
 
   const failedUs = nowUs();
@@ -170,6 +170,7 @@ function startProgress(workers: readonly ChildProcess[]) {
     doing(what: string): void {
       current = what;
       if (stdout.isTTY) show();
+      else console.log(lineOf(what));
     },
     event(what: string, colour?: "yellow"): void {
       clear();
