@@ -11,19 +11,24 @@ interface Echarts {
   ): { setOption(option: object): void; renderToSVGString(): string; dispose(): void };
 }
 
-const WIDTH = 900;
+const WIDTH = 1000;
 const HEIGHT = 480;
-/** As the libraries come: ours stands out, and the colours can be told apart by those who see few. */
-const COLORS = [
-  "#999999",
-  "#0072b2",
-  "#d55e00",
-  "#e69f00",
-  "#cc79a7",
-  "#009e73",
-  "#56b4e9",
-  "#000000",
-];
+const LEGEND_WIDTH = 250;
+/** One colour per library in all charts. Red-green colour-blind readers can tell them apart. */
+const COLOR_OF: Readonly<Record<string, string>> = {
+  "redlock-quorum": "#0072b2",
+  "redlock 5 beta": "#d55e00",
+  "redlock 4": "#e69f00",
+  "@sesamecare-oss/redlock": "#cc79a7",
+  "redis-semaphore": "#009e73",
+  "redlock-universal": "#56b4e9",
+  "ioredis alone": "#999999",
+  "ioredis alone, auto-pipelining": "#000000",
+};
+/** For what is not in the list above. */
+const OTHER_COLOR = "#7b4fa3";
+const OURS = "redlock-quorum";
+const TEXT_COLOR = "#333333";
 
 /** Undefined where ECharts is not installed. */
 export function drawingOf(): ((chart: Chart) => string) | undefined {
@@ -43,10 +48,16 @@ export function drawingOf(): ((chart: Chart) => string) | undefined {
     canvas.setOption({
       animation: false,
       backgroundColor: "#ffffff",
-      color: COLORS,
-      title: { text: chart.title, left: "center", textStyle: { fontSize: 15 } },
-      legend: { bottom: 0 },
-      grid: { left: 80, right: 30, top: 50, bottom: 95 },
+      title: { text: chart.title, left: 15, top: 8, textStyle: { fontSize: 15 } },
+      // One name below the other: ECharts cannot know how wide the reader's font is.
+      legend: {
+        orient: "vertical",
+        left: WIDTH - LEGEND_WIDTH + 10,
+        top: 60,
+        itemGap: 14,
+        textStyle: { color: TEXT_COLOR },
+      },
+      grid: { left: 75, right: LEGEND_WIDTH + 15, top: 70, bottom: 65 },
       ...(chart.kind === "lines" ? lines(chart) : bars(chart)),
     });
     const svg = canvas.renderToSVGString();
@@ -55,35 +66,74 @@ export function drawingOf(): ((chart: Chart) => string) | undefined {
   };
 }
 
+function colorOf(name: string): string {
+  return COLOR_OF[name] ?? OTHER_COLOR;
+}
+
+/** The name of the y axis, above it and starting at its left, where the longest name has room. */
+function yAxisName(name: string): object {
+  return { name, nameTextStyle: { align: "left", padding: [0, 0, 0, -55], color: TEXT_COLOR } };
+}
+
 function lines({ x, xName, yName, series }: LineChart): object {
   return {
     xAxis: {
       type: "log",
       logBase: x === "quantile" ? 10 : 2,
-      name: xName,
+      name:
+        x === "quantile"
+          ? `${xName} that took at most this long, log scale`
+          : `${xName}, log scale`,
       nameLocation: "middle",
-      nameGap: 28,
+      nameGap: 32,
+      nameTextStyle: { color: TEXT_COLOR },
       axisLabel: x === "quantile" ? { formatter: shareInText } : {},
     },
-    yAxis: { type: "log", name: yName, minorSplitLine: { show: true } },
+    yAxis: { type: "log", ...yAxisName(`${yName}, log scale`), minorSplitLine: { show: true } },
     series: series.map(({ name, points }) => ({
       type: "line",
       name,
       data: points,
       showSymbol: x === "number",
+      color: colorOf(name),
+      lineStyle: { width: name === OURS ? 4 : 2 },
+      z: name === OURS ? 3 : 2,
     })),
   };
 }
 
-/** Of what lies below: 1 / (1 - share) is 100 for p99. */
+/** The quantile at x = 1 / (1 - share): p99 at 100. */
 function shareInText(x: number): string {
-  return x === 1 ? "least" : `p${Number((100 * (1 - 1 / x)).toFixed(4))}`;
+  return x === 1 ? "min" : `p${Number((100 * (1 - 1 / x)).toFixed(4))}`;
 }
 
 function bars({ yName, categories, series }: BarChart): object {
   return {
     xAxis: { type: "category", data: categories },
-    yAxis: { type: "value", name: yName },
-    series: series.map(({ name, values }) => ({ type: "bar", name, data: values })),
+    yAxis: { type: "value", ...yAxisName(yName) },
+    series: series.map(({ name, values }) => ({
+      type: "bar",
+      name,
+      color: colorOf(name),
+      data: values.map((value) => (value > 0 ? value : missingBar(name))),
+    })),
+  };
+}
+
+/** Says in the place of a bar why there is none. */
+function missingBar(name: string): object {
+  return {
+    value: 0,
+    label: {
+      show: true,
+      position: "insideBottom",
+      rotate: 90,
+      align: "left",
+      verticalAlign: "middle",
+      distance: 6,
+      fontSize: 11,
+      color: TEXT_COLOR,
+      formatter: `${name}: never finished`,
+    },
   };
 }

@@ -1,12 +1,14 @@
 // The benchmark suite: `npm run bench`. What it does and how to read it: docs/benchmarks.md.
 
 import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import os from "node:os";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { parseArgs } from "node:util";
+import { InvalidArgumentError } from "commander";
 import { format } from "prettier";
 import { ask, startServers, stopAll } from "../tests/support/servers.js";
+import { coloured, npmScript, wholeNumber } from "../tests/support/terminal.js";
 import { installedLibraries, missingPeers } from "./libraries.js";
 import { measureOwnServers } from "./own-servers.js";
 import { buildPackage } from "./package-under-test.js";
@@ -17,7 +19,7 @@ import {
   saveResults,
   writeDocs,
 } from "./report.js";
-import type { Scenario } from "./scenario.js";
+import type { Goal, Scenario } from "./scenario.js";
 import { contention } from "./scenarios/contention.js";
 import { faults } from "./scenarios/faults.js";
 import { fenced } from "./scenarios/fenced.js";
@@ -46,15 +48,14 @@ const SCENARIOS: readonly Scenario[] = [
 const NODES = 5;
 const OWN_SERVERS_ROUNDS = 20;
 
-const USAGE = `Usage: npm run bench -- [options]
+const ABOUT = `Measures this library, other lock libraries and bare ioredis on five Redis
+servers of its own, and compares the figures with the goals.`;
+const EXIT_STATUS = `
+Scenarios:
+  ${SCENARIOS.map(({ name }) => name).join("\n  ")}
 
-  --scenario NAME[,NAME]  only these: ${SCENARIOS.map(({ name }) => name).join(", ")}
-  --rounds N              instead of each scenario's own number
-  --short                 a trial of a few minutes: few rounds, shorter ones
-  --check                 exit with 1 where a goal is missed or cannot be judged
-  --docs                  write the figures into docs/benchmarks.md, and the charts beside it
-  --library FILE          measure this built module instead of a new build of src
-  --nodes URL[,URL]       only latencies, on your own servers`;
+Exit status: 0 at the end of a run, 1 if it failed or, with --check, if a goal
+was missed or could not be judged, 2 for wrong arguments.`;
 
 interface Options {
   readonly scenarios: readonly Scenario[];
@@ -66,37 +67,43 @@ interface Options {
   readonly nodes: readonly string[] | undefined;
 }
 
-/** Ends the process with the usage where they are wrong. */
 function readOptions(): Options {
-  try {
-    const { values } = parseArgs({
-      options: {
-        scenario: { type: "string" },
-        rounds: { type: "string" },
-        short: { type: "boolean", default: false },
-        check: { type: "boolean", default: false },
-        docs: { type: "boolean", default: false },
-        library: { type: "string" },
-        nodes: { type: "string" },
-      },
-    });
-    const { scenario, rounds, nodes: urls, ...others } = values;
-    if (rounds !== undefined && !/^[1-9]\d*$/.test(rounds)) {
-      throw new Error(`--rounds ${rounds} is no positive whole number.`);
+  const program = npmScript("bench", ABOUT)
+    .option("--scenario <NAME[,NAME]>", "run only these scenarios (listed below)", scenariosNamed)
+    .option("--rounds <N>", "run N rounds instead of each scenario's own number", wholeNumber(1))
+    .option("--short", "make a trial of a few minutes: few rounds, shorter ones", false)
+    .option("--check", "exit with 1 if a goal is missed or cannot be judged", false)
+    .option("--docs", "write the figures and charts into docs/benchmarks.md", false)
+    .option("--library <FILE>", "measure this built module instead of a new build of src")
+    .option("--nodes <URL[,URL]>", "measure only latencies, on your own servers")
+    .addHelpText("after", EXIT_STATUS)
+    .parse();
+  const { scenario, nodes, rounds, ...others } = program.opts<
+    Pick<Options, "short" | "check" | "docs"> & {
+      scenario?: readonly Scenario[];
+      rounds?: number;
+      library?: string;
+      nodes?: string;
     }
-    return {
-      ...others,
-      rounds: rounds === undefined ? undefined : Number(rounds),
-      scenarios: scenario === undefined ? SCENARIOS : scenario.split(",").map(scenarioNamed),
-      nodes: urls
-        ?.split(",")
-        .filter((url) => url !== "")
-        .map(checkUrl),
-    };
-  } catch (error) {
-    console.error(`${USAGE}\n\n${error instanceof Error ? error.message : String(error)}`);
-    process.exit(2);
+  >();
+  const urls = nodes?.split(",").filter((url) => url !== "");
+  // The message does not show the text, which may hold a password.
+  const wrong = urls?.findIndex((url) => !isRedisUrl(url)) ?? -1;
+  if (wrong >= 0)
+    program.error(`URL number ${wrong + 1} of --nodes is no redis:// or rediss:// URL.`);
+  if (others.library !== undefined && !existsSync(others.library)) {
+    program.error(`--library: there is no file ${others.library}.`);
   }
+  if (urls?.length === 0) program.error("--nodes needs the URL of at least one server.");
+  return { ...others, rounds, nodes: urls, scenarios: scenario ?? SCENARIOS };
+}
+
+function scenariosNamed(names: string): readonly Scenario[] {
+  return names.split(",").map((name) => {
+    const found = SCENARIOS.find((scenario) => scenario.name === name);
+    if (found !== undefined) return found;
+    throw new InvalidArgumentError(`There is no scenario ${name}.`);
+  });
 }
 
 function scenarioNamed(name: string): Scenario {
@@ -105,10 +112,8 @@ function scenarioNamed(name: string): Scenario {
   return found;
 }
 
-/** The message does not show the text, which may hold a password. */
-function checkUrl(text: string, index: number): string {
-  if (URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol)) return text;
-  throw new Error(`Number ${index + 1} of --nodes is no redis:// or rediss:// URL.`);
+function isRedisUrl(text: string): boolean {
+  return URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol);
 }
 
 async function measure(
@@ -188,10 +193,8 @@ if (options.nodes === undefined) {
   if (goals.length > 0) {
     console.log(`\n## Goals\n\n${await format(goalsInMarkdown(goals), { parser: "markdown" })}`);
   }
+  console.log(verdictOn(goals));
   if (options.check && goals.some(({ met }) => met !== true)) process.exitCode = 1;
-} else if (options.nodes.length === 0) {
-  console.error("--nodes needs the URL of at least one server.");
-  process.exitCode = 2;
 } else {
   try {
     await measureOwnServers(options.nodes, options.rounds ?? OWN_SERVERS_ROUNDS, packageUrl);
@@ -199,4 +202,14 @@ if (options.nodes === undefined) {
     console.error(error instanceof Error ? error.message : error);
     process.exitCode = 1;
   }
+}
+
+function verdictOn(goals: readonly Goal[]): string {
+  const missed = goals.filter(({ met }) => met === false).length;
+  const unjudged = goals.filter(({ met }) => met === undefined).length;
+  const met = goals.length - missed - unjudged;
+  if (goals.length === 0) return "Measured. These scenarios have no goals.";
+  if (met === goals.length) return coloured("green", `All ${met} goals met.`);
+  const others = unjudged === 0 ? "" : `, ${unjudged} not judged because a peer is missing`;
+  return coloured("red", `${met} of ${goals.length} goals met, ${missed} missed${others}.`);
 }

@@ -1,7 +1,7 @@
 // `npm run cluster`: five independent Redis servers on this machine, for trying things out.
 
 import { realpathSync } from "node:fs";
-import { parseArgs } from "node:util";
+import { Argument } from "commander";
 import { findComposeCluster } from "./cluster-compose.js";
 import { findLocalCluster } from "./cluster-local.js";
 import {
@@ -15,15 +15,17 @@ import {
 } from "./nodes.js";
 import { portHolder } from "./port-holder.js";
 import { answersPing, isPortTaken, until } from "../tests/support/servers.js";
+import { coloured, npmScript } from "../tests/support/terminal.js";
 
-const USAGE = `Usage: npm run cluster -- up [--local] | status [--local] | down [--local] [--volumes]
+const COMMANDS = `
+Commands:
+  up      start five Redis servers on 127.0.0.1:6391 to 6395, or reuse those
+          that run already
+  status  show what runs
+  down    stop them and keep their data
 
-  up      starts five Redis servers on 127.0.0.1:6391 to 6395, or reuses those that run
-  status  says what runs; exits with 1 unless all five answer
-  down    ends them and keeps their data
-
-  --local    plain redis-server or valkey-server processes; also where no Docker engine answers
-  --volumes  removes the data, too`;
+Exit status: 0 if all five servers answer (down: if they are stopped), 1 if not,
+2 for wrong arguments.`;
 
 const UP_TIMEOUT_MS = 30_000;
 
@@ -107,7 +109,7 @@ async function answers(cluster: Cluster, node: ClusterNode): Promise<void> {
   }
 }
 
-/** Prints one line a node; true where all are up. */
+/** Prints one line a node and how many are up; true if all are. */
 async function printNodes({ cluster, exists }: FoundCluster, site: Site): Promise<boolean> {
   const rows = await Promise.all(
     nodesOf(site).map(async (node) => {
@@ -122,7 +124,13 @@ async function printNodes({ cluster, exists }: FoundCluster, site: Site): Promis
     const state = isUp ? "up  " : "down";
     console.log(`${name}  127.0.0.1:${port}  ${state}  ${what}  ${version}`.trimEnd());
   }
-  return rows.every(({ isUp }) => isUp);
+  const upCount = rows.filter(({ isUp }) => isUp).length;
+  const areAllUp = upCount === rows.length;
+  const verdict = areAllUp
+    ? `All ${upCount} nodes are up.`
+    : `${upCount} of ${rows.length} nodes are up.`;
+  console.log(coloured(areAllUp ? "green" : "red", verdict));
+  return areAllUp;
 }
 
 async function strangerOn(port: number): Promise<string> {
@@ -153,38 +161,37 @@ async function runDown(site: Site, local: boolean, removeData: boolean): Promise
   return 0;
 }
 
-/** Runs one command and gives its exit code. */
+interface Call {
+  readonly command: string;
+  readonly local: boolean;
+  readonly volumes: boolean;
+}
+
+/** Runs one command and returns its exit code. A wrong call ends the process. */
 export async function main(args: readonly string[], site: Site): Promise<number> {
-  const call = parseCall(args);
-  if (call === undefined) {
-    console.error(USAGE);
-    return 2;
-  }
+  const { command, local, volumes } = parseCall(args);
   try {
-    if (call.command === "up") return await runUp(site, call.local);
-    if (call.command === "status") return await runStatus(site, call.local);
-    return await runDown(site, call.local, call.volumes);
+    if (command === "up") return await runUp(site, local);
+    if (command === "status") return await runStatus(site, local);
+    return await runDown(site, local, volumes);
   } catch (error) {
     console.error(messageOf(error));
     return 1;
   }
 }
 
-function parseCall(args: readonly string[]) {
-  const flag = { type: "boolean", default: false } as const;
-  try {
-    const { values, positionals } = parseArgs({
-      args: [...args],
-      options: { local: flag, volumes: flag },
-      allowPositionals: true,
-    });
-    const [command, ...rest] = positionals;
-    const known = command === "up" || command === "status" || command === "down";
-    if (!known || rest.length > 0 || (values.volumes && command !== "down")) return undefined;
-    return { command, ...values };
-  } catch {
-    return undefined;
-  }
+function parseCall(args: readonly string[]): Call {
+  const program = npmScript("cluster", "Runs five independent Redis servers on this machine.")
+    .usage("-- up|status|down [options]")
+    .addArgument(new Argument("<command>", "see below").choices(["up", "status", "down"]))
+    .option("--local", "plain processes; also the choice if no Docker engine answers", false)
+    .option("--volumes", "with down: remove the data, too", false)
+    .addHelpText("after", COMMANDS)
+    .parse([...args], { from: "user" });
+  const [command = ""] = program.args;
+  const options = program.opts<{ local: boolean; volumes: boolean }>();
+  if (options.volumes && command !== "down") program.error("--volumes goes only with down.");
+  return { command, ...options };
 }
 
 const [, script] = process.argv;

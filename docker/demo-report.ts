@@ -63,7 +63,7 @@ function percentile(sorted: readonly number[], share: number): number {
 
 export function figuresTable(rows: readonly PhaseFigures[]): string {
   const line = (name: string, ...cells: string[]) =>
-    name.padEnd(20) + cells.map((cell) => cell.padStart(12)).join("");
+    `  ${name.padEnd(22)}${cells.map((cell) => cell.padStart(12)).join("")}`;
   return [
     line("", "turns/s", "wait p50", "wait p99"),
     ...rows.map(({ name, turnsPerSecond, waitP50Ms, waitP99Ms }) =>
@@ -75,4 +75,49 @@ export function figuresTable(rows: readonly PhaseFigures[]): string {
       ),
     ),
   ].join("\n");
+}
+
+/** What the failure of two nodes cost. */
+export function costInWords(healthy: PhaseFigures, faulty: PhaseFigures): string {
+  const percent = Math.round(100 * (faulty.turnsPerSecond / healthy.turnsPerSecond - 1));
+  const size = `${Math.abs(percent)} %`;
+  const change = percent < 0 ? `fell by ${size}` : `rose by ${size}`;
+  return `With two of five nodes down, turns per second ${percent === 0 ? "stayed the same" : change}.`;
+}
+
+export interface Verdict {
+  readonly passed: boolean;
+  /** Fits one line of a terminal. */
+  readonly short: string;
+  readonly reasons: readonly string[];
+}
+
+/** Judges the run: `found` is the number in the counter at the end. */
+export function verdictOf(turns: readonly Turn[], found: number): Verdict {
+  const errors = turns.flatMap(({ error }) => error ?? []);
+  const succeeded = turns.length - errors.length;
+  const lost = Math.max(0, succeeded - found);
+  const surplus = Math.max(0, found - turns.length);
+  const overlaps = countOverlaps(turns);
+  const flaws = [
+    ...(surplus > 0 ? [counted(surplus, "INCREMENT") + " TOO MANY"] : []),
+    ...(lost > 0 ? [counted(lost, "UPDATE") + " LOST"] : []),
+    ...(overlaps > 0 ? [counted(overlaps, "OVERLAP")] : []),
+    ...(errors.length > 0 ? [counted(errors.length, "TURN") + " FAILED"] : []),
+  ];
+  return {
+    passed: flaws.length === 0,
+    short: flaws.length === 0 ? "No update lost" : flaws.join(", "),
+    reasons: [
+      `${succeeded} increments made, and the counter is at ${found}.`,
+      overlaps === 0
+        ? "No two workers were in the critical section at once."
+        : `Overlaps, where a worker entered the critical section before another left: ${overlaps}.`,
+      ...(errors[0] === undefined ? [] : [`The first turn that failed: ${errors[0]}`]),
+    ],
+  };
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "S"}`;
 }

@@ -6,8 +6,9 @@ import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
+import { InvalidArgumentError } from "commander";
 import { type RedisServer, startServers, stopAll } from "../support/servers.js";
+import { coloured, npmScript, positiveNumber, wholeNumber } from "../support/terminal.js";
 import { ClientProcess } from "./clients.js";
 import { Link } from "./links.js";
 import { nemesis } from "./nemesis.js";
@@ -16,20 +17,11 @@ import { Journal, type NemesisRecord, type RunFacts, watchForStalls } from "./re
 import { type Access, Register } from "./register.js";
 import { watchServers } from "./watch.js";
 
-const USAGE = `Usage: npm run chaos -- [--minutes M] [--seed S] [--logs FOLDER] [--fencing] [--empty-restarts]
-                      [--break WHAT]
-
-  --minutes M       how long, default 1
-  --seed S          what the nemesis does follows from it, default: drawn
-  --logs FOLDER     where the log is kept, default chaos-logs/<seed>-<time>
-  --fencing         the locks have fencing tokens, and what they guard refuses a smaller one than it has seen.
-                    No update may be lost then, not even by clients that were frozen past their ttl
-  --empty-restarts  killed servers lose their data, and the clients' restart guard holds them back. Overlaps
-                    that follow from that are reported, not judged
-  --break WHAT      must end with violations: no-lock, where each client locks names of its own, or
-                    no-check, where clients write without a look at their lock
-
-Exits with 0 where the checker found nothing wrong, 1 where it did, 2 for a wrong call.`;
+const ABOUT = `Runs five real Redis servers and client processes that lock, and breaks servers,
+connections and clients meanwhile. An independent checker then judges the log.`;
+const EXIT_STATUS = `
+Exit status: 0 if the checker found no violation, 1 if it did, 2 for wrong
+arguments.`;
 
 const KEYS = ["a", "b", "c", "d", "e", "f", "g", "h"];
 const BREAKS = ["", "no-lock", "no-check"];
@@ -85,7 +77,7 @@ async function main(): Promise<number> {
     console.error("Interrupted; the log was not judged.");
     return 130;
   }
-  return judge(folder);
+  return judge(facts, folder);
 }
 
 async function setUp(stage: Stage): Promise<void> {
@@ -167,51 +159,78 @@ async function tearDown({ servers, links, clients }: Stage): Promise<void> {
 }
 
 /** A program of its own, which knows nothing but the log. */
-async function judge(folder: string): Promise<number> {
+async function judge({ minutes, seed }: RunFacts, folder: string): Promise<number> {
   const program = join(import.meta.dirname, "check.ts");
   const checker = spawn(process.execPath, [...process.execArgv, program, folder], {
     stdio: "inherit",
   });
   const [code] = (await once(checker, "exit")) as [number | null];
+  const run = `in ${minutes} min of chaos with seed ${seed}; log: ${relative(process.cwd(), folder)}`;
+  if (code === 0) console.log(`\n${coloured("green", "No violation")} ${run}`);
+  else if (code === 1) console.log(`\n${coloured("red", "VIOLATIONS")} ${run}`);
+  else console.log(`\n${coloured("red", "NOT JUDGED")} ${run}`);
   return code ?? 1;
 }
 
+interface Options {
+  readonly minutes: number;
+  readonly seed?: number;
+  readonly logs?: string;
+  readonly fencing: boolean;
+  readonly emptyRestarts: boolean;
+  readonly break?: string;
+}
+
 function parseCall(): { facts: RunFacts; folder: string } {
-  try {
-    const { values } = parseArgs({
-      options: {
-        minutes: { type: "string", default: "1" },
-        seed: { type: "string", default: String(Math.floor(Math.random() * 1e6)) },
-        logs: { type: "string" },
-        fencing: { type: "boolean", default: false },
-        "empty-restarts": { type: "boolean", default: false },
-        break: { type: "string", default: "" },
-      },
-    });
-    const [minutes, seed] = [Number(values.minutes), Number(values.seed)];
-    if (!(minutes > 0) || !Number.isInteger(seed)) throw new Error("M or S is no such number.");
-    if (!BREAKS.includes(values.break)) throw new Error(`There is no --break ${values.break}.`);
-    const time = new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, "");
-    const home = join(import.meta.dirname, "..", "..", "chaos-logs");
-    return {
-      folder: values.logs ?? join(home, `${seed}-${time}`),
-      facts: {
-        seed,
-        minutes,
-        nodeCount: NODE_COUNT,
-        clientCount: CLIENT_COUNT,
-        keys: KEYS,
-        nodeTimeoutMs: NODE_TIMEOUT_MS,
-        settleMs: values["empty-restarts"] ? GUARDED_SETTLE_MS : SETTLE_MS,
-        emptyRestarts: values["empty-restarts"],
-        fencing: values.fencing,
-        broken: values.break,
-      },
-    };
-  } catch (error) {
-    console.error(`${messageOf(error)}\n\n${USAGE}`);
-    process.exit(2);
-  }
+  const options = npmScript("chaos", ABOUT)
+    .option("--minutes <M>", "how long to run", positiveNumber, 1)
+    .option("--seed <S>", "what breaks, and when, follows from it (default: random)", wholeNumber())
+    .option("--logs <folder>", "where to keep the log (default: chaos-logs/<seed>-<time>)")
+    .option(
+      "--fencing",
+      "use fencing tokens: the resource refuses a token smaller than one it has seen, " +
+        "and no update may be lost, not even by clients frozen for longer than their ttl",
+      false,
+    )
+    .option(
+      "--empty-restarts",
+      "killed servers lose their data, and the clients' restart guard holds them back; " +
+        "overlaps that follow from the loss are reported, not judged",
+      false,
+    )
+    .option(
+      "--break <what>",
+      "a run that must end with violations: no-lock (each client locks names of its own) " +
+        "or no-check (clients write without a look at their lock)",
+      breakNamed,
+    )
+    .addHelpText("after", EXIT_STATUS)
+    .parse()
+    .opts<Options>();
+  const { minutes, logs, fencing, emptyRestarts, break: broken = "" } = options;
+  const seed = options.seed ?? Math.floor(Math.random() * 1e6);
+  const time = new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, "");
+  const home = join(import.meta.dirname, "..", "..", "chaos-logs");
+  return {
+    folder: logs ?? join(home, `${seed}-${time}`),
+    facts: {
+      seed,
+      minutes,
+      nodeCount: NODE_COUNT,
+      clientCount: CLIENT_COUNT,
+      keys: KEYS,
+      nodeTimeoutMs: NODE_TIMEOUT_MS,
+      settleMs: emptyRestarts ? GUARDED_SETTLE_MS : SETTLE_MS,
+      emptyRestarts,
+      fencing,
+      broken,
+    },
+  };
+}
+
+function breakNamed(name: string): string {
+  if (BREAKS.includes(name)) return name;
+  throw new InvalidArgumentError("Give no-lock or no-check.");
 }
 
 function messageOf(error: unknown): string {

@@ -218,13 +218,12 @@ async function flawOfScript([script = "", dashes, ...args]: string[]): Promise<s
   const [runner, file = ""] = (scripts[script] ?? "").split(" ");
   if (runner !== "tsx" || !existsSync(join(root, file))) return `there is no script ${script}`;
   if (dashes === undefined) return undefined;
-  // No script knows this option, so that it answers with its usage.
-  const { err } = await runTool("tsx/dist/cli.mjs", [file, "--usage"], root);
-  const usage = err.split(/[^\w-]+/);
+  const { code, out } = await runTool("tsx/dist/cli.mjs", [file, "--help"], root);
+  const usage = out.split(/[^\w-]+/);
   const words = args.filter((arg) => !arg.includes("://"));
-  return err.startsWith("Usage") && words.every((word) => usage.includes(word))
+  return code === 0 && out.startsWith("Usage") && words.every((word) => usage.includes(word))
     ? undefined
-    : `its usage is: ${err}`;
+    : `its help is: ${out}`;
 }
 
 /** In a process of its own, as a reader's would be. */

@@ -1,11 +1,7 @@
-// npm run simulate -- --schedules N --seconds S --jobs J --from SEED          hunts
-// npm run simulate -- --seed N                                                replays, and shrinks what fails
-// npm run simulate -- --exhaustive [--deliveries N] [--faults N] [--timers N]  tries every order
-// npm run simulate -- --mutants [--most SEEDS]                                plants bugs
+// `npm run simulate`: the library's real code on virtual time, under random or all orders of events.
 
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { build } from "esbuild";
 import { explore } from "./exhaustive/explore.js";
 import { meanEvents, medianEvents, shrink, type Tally, total } from "./hunt.js";
@@ -14,26 +10,54 @@ import { library } from "../virtual-world/library.js";
 import { catchMutant, MUTANTS } from "./mutants.js";
 import { makePlan } from "./plan.js";
 import { FAULT_MARK, run } from "./run.js";
+import { coloured, npmScript, positiveNumber, wholeNumber } from "../support/terminal.js";
 import { turn } from "../virtual-world/turn.js";
 
-const { values: options } = parseArgs({
-  options: {
-    schedules: { type: "string", default: "10000" },
-    seconds: { type: "string", default: "900" },
-    jobs: { type: "string", default: "2" },
-    from: { type: "string", default: "1" },
-    seed: { type: "string" },
-    exhaustive: { type: "boolean", default: false },
-    deliveries: { type: "string" },
-    faults: { type: "string" },
-    timers: { type: "string" },
-    mutants: { type: "boolean", default: false },
-    most: { type: "string", default: "10000" },
-  },
-});
+const ABOUT = `Runs the library's real code on virtual time, with simulated nodes, links and
+faults, and looks for violations such as two holders of one lock.`;
+const WAYS = `
+Four ways to run it:
+  npm run simulate -- --schedules 10000  try random schedules
+  npm run simulate -- --seed 7           run one schedule again, with its trace;
+                                         shorten the trace if it fails
+  npm run simulate -- --exhaustive       try all orders of events in small cases
+  npm run simulate -- --mutants          plant bugs and show that it finds them
+
+Exit status: 0 if there was no violation (--mutants: if every bug was found),
+1 if not, 2 for wrong arguments.`;
+
+interface Options {
+  readonly schedules: number;
+  readonly seconds: number;
+  readonly jobs: number;
+  readonly from: number;
+  readonly seed?: number;
+  readonly exhaustive: boolean;
+  readonly deliveries?: number;
+  readonly faults?: number;
+  readonly timers?: number;
+  readonly mutants: boolean;
+  readonly most: number;
+}
+
+const options = npmScript("simulate", ABOUT)
+  .option("--schedules <N>", "how many random schedules to try", wholeNumber(1), 10_000)
+  .option("--seconds <S>", "end after this time at the latest", positiveNumber, 900)
+  .option("--jobs <J>", "processes to use", wholeNumber(1), 2)
+  .option("--from <seed>", "the first seed", wholeNumber(), 1)
+  .option("--seed <N>", "run only the schedule of this seed", wholeNumber())
+  .option("--exhaustive", "try every order of events", false)
+  .option("--deliveries <N>", "with --exhaustive: at most N deliveries", wholeNumber(0))
+  .option("--faults <N>", "with --exhaustive: at most N faults", wholeNumber(0))
+  .option("--timers <N>", "with --exhaustive: at most N timers", wholeNumber(0))
+  .option("--mutants", "plant bugs", false)
+  .option("--most <seeds>", "with --mutants: seeds to try for a bug", wholeNumber(1), 10_000)
+  .addHelpText("after", WAYS)
+  .parse()
+  .opts<Options>();
 
 async function huntWithAll(): Promise<boolean> {
-  const jobs = Number(options.jobs);
+  const { jobs, from: firstSeed, schedules, seconds } = options;
   const startMs = performance.now();
   const tallies = new Map<number, Tally>();
   let shownMs = startMs;
@@ -46,22 +70,18 @@ async function huntWithAll(): Promise<boolean> {
     }
     if (performance.now() - shownMs < 5000) return;
     shownMs = performance.now();
-    const { schedules, violations } = total([...tallies.values()]);
+    const sum = total([...tallies.values()]);
     console.log(
-      `${schedules} schedules, ${rate(schedules, startMs)} a second, ${violations.length} violations`,
+      `${sum.schedules} schedules, ${rate(sum.schedules, startMs)} a second, ` +
+        `${sum.violations.length} violations`,
     );
   };
   const bundle = await bundled();
-  const [firstSeed, schedules] = [Number(options.from), Number(options.schedules)];
   await Promise.all(
     Array.from({ length: jobs }, (_, job) =>
-      inChild(
-        bundle,
-        { job, jobs, firstSeed, schedules, seconds: Number(options.seconds) },
-        (tally) => {
-          report(job, tally);
-        },
-      ),
+      inChild(bundle, { job, jobs, firstSeed, schedules, seconds }, (tally) => {
+        report(job, tally);
+      }),
     ),
   );
   return summarize([...tallies.values()], startMs);
@@ -115,10 +135,20 @@ async function summarize(tallies: readonly Tally[], startMs: number): Promise<bo
   ]) {
     console.log(`${String(count).padStart(12)}  ${name}`);
   }
-  console.log(`${sum.violations.length} violations`);
   const [first] = sum.violations;
-  if (first === undefined) return true;
-  return replay(first.seed);
+  if (first === undefined) return verdict(true, `No violation in ${sum.schedules} schedules.`);
+  await replay(first.seed);
+  return verdict(
+    false,
+    `VIOLATIONS in ${sum.violations.length} of ${sum.schedules} schedules. ` +
+      `Run the first again: npm run simulate -- --seed ${first.seed}`,
+  );
+}
+
+/** Prints the last line of a run, and returns whether the run was good. */
+function verdict(isGood: boolean, text: string): boolean {
+  console.log(coloured(isGood ? "green" : "red", text));
+  return isGood;
 }
 
 async function replay(seed: number): Promise<boolean> {
@@ -127,23 +157,21 @@ async function replay(seed: number): Promise<boolean> {
   const whole = await turn(() => run(plan, library, true));
   if (whole.violation === undefined) {
     console.log(whole.trace.join("\n"));
-    console.log(`seed ${seed}: no violation in ${whole.events} events`);
-    return true;
+    return verdict(true, `No violation in the ${whole.events} events of seed ${seed}.`);
   }
   const { plan: smallest, outcome } = await turn(() => shrink(plan, library));
   console.log(JSON.stringify(smallest));
   console.log(outcome.trace.join("\n"));
   console.log(
-    `seed ${seed}: ${outcome.violation?.message ?? ""}\n` +
-      `The trace is shrunk, from ${whole.trace.length} lines to ${outcome.trace.length}.`,
+    `The trace is shortened from ${whole.trace.length} lines to ${outcome.trace.length}.`,
   );
-  return false;
+  return verdict(false, `VIOLATION with seed ${seed}: ${outcome.violation?.message ?? ""}`);
 }
 
 async function plantBugs(): Promise<boolean> {
   const seeds: number[] = [];
   for (const mutant of MUTANTS) {
-    const caught = await catchMutant(mutant, Number(options.most));
+    const caught = await catchMutant(mutant, options.most);
     if (caught.seeds !== undefined) seeds.push(caught.seeds);
     console.log(
       `${caught.name.padEnd(52)} ${String(caught.seeds ?? "SURVIVED").padStart(8)} seeds  ` +
@@ -151,13 +179,22 @@ async function plantBugs(): Promise<boolean> {
     );
   }
   const median = seeds.sort((a, b) => a - b)[Math.floor(seeds.length / 2)];
-  console.log(`${seeds.length} of ${MUTANTS.length} caught, in the median by seed ${median ?? 0}`);
-  return seeds.length === MUTANTS.length;
+  const caughtInWords = `${seeds.length} of ${MUTANTS.length} planted bugs caught`;
+  return verdict(
+    seeds.length === MUTANTS.length,
+    `${caughtInWords}, half of them within ${median ?? 0} seeds.`,
+  );
 }
 
 async function main(): Promise<boolean> {
-  if (options.exhaustive) return explore(library, options);
-  if (options.seed !== undefined) return replay(Number(options.seed));
+  if (options.exhaustive) {
+    const isClean = await explore(library, options);
+    return verdict(
+      isClean,
+      isClean ? "No violation in any order that was tried." : "VIOLATIONS: see above.",
+    );
+  }
+  if (options.seed !== undefined) return replay(options.seed);
   return options.mutants ? plantBugs() : huntWithAll();
 }
 

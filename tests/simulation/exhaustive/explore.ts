@@ -5,7 +5,7 @@ import { type Found, search } from "./search.js";
 import type { Bounds } from "./system.js";
 
 /** Bounds in place of the pairs' own. */
-type Given = { readonly [name in "deliveries" | "faults" | "timers"]?: string | undefined };
+type Given = { readonly [name in "deliveries" | "faults" | "timers"]?: number | undefined };
 
 /** Searches every pair of programs and says what it did; false where something was violated. */
 export function explore(library: Library, given: Given = {}): Promise<boolean> {
@@ -15,9 +15,9 @@ export function explore(library: Library, given: Given = {}): Promise<boolean> {
     let isClean = true;
     for (const pair of PAIRS) {
       const bounds: Bounds = {
-        deliveries: Number(given.deliveries ?? pair.bounds.deliveries),
-        faults: Number(given.faults ?? pair.bounds.faults),
-        timers: Number(given.timers ?? pair.bounds.timers),
+        deliveries: given.deliveries ?? pair.bounds.deliveries,
+        faults: given.faults ?? pair.bounds.faults,
+        timers: given.timers ?? pair.bounds.timers,
       };
       const found = search(pair.programs, library, bounds);
       console.log(`${pair.name}\n${inWords(bounds, found)}`);

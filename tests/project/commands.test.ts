@@ -1,0 +1,88 @@
+// What the commands of package.json say of themselves and of wrong arguments, and the demo's verdict.
+
+import { join } from "node:path";
+import { describe, expect, jest, test } from "@jest/globals";
+import { costInWords, type Turn, verdictOf } from "../../docker/demo-report.js";
+import { runTool } from "../support/packed-package.js";
+
+jest.setTimeout(120_000);
+
+const root = join(import.meta.dirname, "..", "..");
+const files = {
+  demo: "docker/demo.ts",
+  cluster: "docker/cluster.ts",
+  simulate: "tests/simulation/main.ts",
+  chaos: "tests/chaos/run.ts",
+  bench: "benchmarks/run.ts",
+};
+
+function command(name: keyof typeof files, ...args: string[]) {
+  return runTool("tsx/dist/cli.mjs", [files[name], ...args], root);
+}
+
+describe("a command", () => {
+  test.each(Object.keys(files) as (keyof typeof files)[])(
+    "npm run %s -- --help fits 80 columns and names the exit codes",
+    async (name) => {
+      const { code, out, err } = await command(name, "--help");
+      expect({ code, err }).toEqual({ code: 0, err: "" });
+      expect(out).toMatch(new RegExp(`^Usage: npm run ${name} `));
+      expect(out).toMatch(/^Exit status: 0 /m);
+      expect(out.split("\n").filter((line) => line.length > 80)).toEqual([]);
+    },
+  );
+
+  test.each<[keyof typeof files, string, RegExp]>([
+    ["demo", "--locla", /unknown option '--locla'\. Did you mean --local\?/],
+    ["cluster", "up --volumes", /--volumes goes only with down\./],
+    ["simulate", "--schedules many", /argument 'many' is invalid\. Give a whole number/],
+    ["chaos", "--minutes 0", /argument '0' is invalid\. Give a number above 0\./],
+    ["chaos", "--break glass", /Give no-lock or no-check\./],
+    ["bench", "--scenario users,none", /There is no scenario none\./],
+  ])("npm run %s -- %s says in one line what is wrong", async (name, args, what) => {
+    const { code, out, err } = await command(name, ...args.split(" "));
+    expect({ code, out }).toEqual({ code: 2, out: "" });
+    expect(err).toMatch(what);
+    expect(err).toMatch(
+      new RegExp(`^npm run ${name}: .* Run npm run ${name} -- --help for the options\\.\n$`),
+    );
+  });
+
+  test("npm run bench does not print a URL of --nodes, which may hold a password", async () => {
+    const { code, err } = await command("bench", "--nodes", "redis://a,http://:secret@b");
+    expect(code).toBe(2);
+    expect(err).toContain("URL number 2 of --nodes");
+    expect(err).not.toContain("secret");
+  });
+});
+
+describe("the demo", () => {
+  const turn = (from: number): Turn => ({ askedUs: from, enteredUs: from, leftUs: from + 10 });
+
+  test("passes if the counter has every increment", () => {
+    expect(verdictOf([turn(0), turn(10)], 2)).toMatchObject({
+      passed: true,
+      short: "No update lost",
+    });
+  });
+
+  test.each<[string, Turn[], number, string]>([
+    ["a lost update", [turn(0), turn(10), turn(20)], 2, "1 UPDATE LOST"],
+    ["an overlap", [turn(0), turn(5)], 2, "1 OVERLAP"],
+    ["a failed turn", [turn(0), { askedUs: 10, error: "no quorum" }], 1, "1 TURN FAILED"],
+    ["a counter that is too high", [turn(0)], 3, "2 INCREMENTS TOO MANY"],
+  ])("fails for %s", (_what, turns, found, short) => {
+    expect(verdictOf(turns, found)).toMatchObject({ passed: false, short });
+  });
+
+  test.each([
+    [100, 96, "fell by 4 %"],
+    [100, 104, "rose by 4 %"],
+    [100, 100, "stayed the same"],
+  ])("says that %i and then %i turns per second is: %s", (before, after, words) => {
+    const figures = (turnsPerSecond: number) => {
+      return { name: "", turnsPerSecond, waitP50Ms: 1, waitP99Ms: 1 };
+    };
+    expect(costInWords(figures(before), figures(after))).toContain(words);
+  });
+});
