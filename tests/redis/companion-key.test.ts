@@ -150,9 +150,12 @@ describe("a resource and another that is its name in braces", () => {
       await Promise.all(lock.attempts);
       await lock.release();
     }
-    const { port } = defined(servers[0]);
     const fences = [`{${resource}}:redlock:fence`, `{${resource}}::redlock:fence`];
-    for (const key of fences) expect(await ask(port, ["EXISTS", key])).toBe("1");
+    for (const key of fences) {
+      // A node that had not cached the script when the others decided has none.
+      const found = await Promise.all(servers.map(({ port }) => ask(port, ["EXISTS", key])));
+      expect(found.filter((count) => count === "1").length).toBeGreaterThanOrEqual(2);
+    }
   });
 });
 
