@@ -99,16 +99,12 @@ function readOptions(): Options {
 }
 
 function scenariosNamed(names: string): readonly Scenario[] {
-  return names.split(",").map((name) => {
-    const found = SCENARIOS.find((scenario) => scenario.name === name);
-    if (found !== undefined) return found;
-    throw new InvalidArgumentError(`There is no scenario ${name}.`);
-  });
+  return names.split(",").map(scenarioNamed);
 }
 
 function scenarioNamed(name: string): Scenario {
   const found = SCENARIOS.find((scenario) => scenario.name === name);
-  if (found === undefined) throw new Error(`There is no scenario ${name}.`);
+  if (found === undefined) throw new InvalidArgumentError(`There is no scenario ${name}.`);
   return found;
 }
 

@@ -31,7 +31,7 @@ export const contention: Scenario = {
   title: "Contention for one key",
   about:
     `Workers in several processes take turns under one lock, ${WORK_MS} ms of work each, without a pause, ` +
-    `for ${ROUND_MS / 1_000} s a round, each round in new processes. They retry without end, with the default ` +
+    `for ${ROUND_MS / 1_000} s a round, each round in new processes. They retry without a limit, with the default ` +
     "delays of each library. A wait that the end of a round cuts short counts as it is. Idle is the share of time in " +
     "which nobody held the lock. Commands are those that the five nodes counted, including those that scripts ran.",
   rounds: { usual: 20, short: 1 },

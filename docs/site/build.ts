@@ -5,14 +5,12 @@ import { rm, stat } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { extname, join, relative } from "node:path";
-import { parseArgs } from "node:util";
+import { InvalidArgumentError } from "commander";
 import { Application } from "typedoc";
+import { npmScript, wholeNumber } from "../../tests/support/terminal.js";
 
-const USAGE = `Usage: npm run docs [-- [--out FOLDER] [--serve] [--port PORT]]
-
-  --out    the folder to write, outside the repository; by default it is site/, which is emptied first
-  --serve  serves the site on 127.0.0.1 until Ctrl-C
-  --port   the port to serve on; by default any free one`;
+const ABOUT = `Builds the documentation site: README.md, the guides of docs/, and the API from
+the docstrings of src/.`;
 
 const CONTENT_TYPES: Record<string, string> = {
   ".css": "text/css; charset=utf-8",
@@ -69,36 +67,40 @@ async function find(folder: string, url: string): Promise<string | undefined> {
   }
 }
 
-function parseCall(args: string[]) {
-  try {
-    const { values } = parseArgs({
-      args,
-      options: {
-        out: { type: "string" },
-        serve: { type: "boolean", default: false },
-        port: { type: "string", default: "0" },
-      },
-    });
-    const port = Number(values.port);
-    return Number.isInteger(port) && port >= 0 && port < 65_536 ? { ...values, port } : undefined;
-  } catch {
-    return undefined;
-  }
+interface Options {
+  readonly out?: string;
+  readonly serve: boolean;
+  readonly port: number;
 }
 
-async function main(args: string[]): Promise<number> {
-  const call = parseCall(args);
-  if (call === undefined) {
-    console.error(USAGE);
-    return 2;
-  }
-  const folder = await build(call.out);
+function portNumber(text: string): number {
+  const port = wholeNumber(0)(text);
+  if (port < 65_536) return port;
+  throw new InvalidArgumentError("Give a port below 65536.");
+}
+
+async function main(): Promise<number> {
+  const {
+    out,
+    serve: isServed,
+    port,
+  } = npmScript("docs", ABOUT)
+    .option("--out <folder>", "write this folder, outside the repository, instead of site/")
+    .option("--serve", "serve the site on 127.0.0.1 until Ctrl-C", false)
+    .option("--port <port>", "the port to serve on; 0 for any free one", portNumber, 0)
+    .addHelpText(
+      "after",
+      "\nExit status: 0 if there was no warning, 1 if there was, 2 for wrong arguments.",
+    )
+    .parse()
+    .opts<Options>();
+  const folder = await build(out);
   if (folder === undefined) return 1;
-  if (call.serve) {
-    const url = await serve(folder, call.port);
+  if (isServed) {
+    const url = await serve(folder, port);
     console.log(`The site is on ${url} until you press Ctrl-C.`);
   }
   return 0;
 }
 
-process.exitCode = await main(process.argv.slice(2));
+process.exitCode = await main();

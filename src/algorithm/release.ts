@@ -71,7 +71,7 @@ export function askRelease(call: Release): Round {
 
 /**
  * Releases a failed attempt on every node that may have set its keys. It deletes the keys and never reserves them for
- * the next waiter: attempts that each hold a minority would reserve keys for each other without end.
+ * the next waiter: attempts that each hold a minority would reserve keys for each other for ever.
  */
 export function releaseFailedAttempt(call: Acquisition, round: Round, value: string): void {
   const { keys, ttlMs } = call;

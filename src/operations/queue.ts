@@ -43,7 +43,7 @@ end
 
 -- Puts the ticket into the queues of the locks in its way, or renews it there; if none is in its way, into all.
 -- A waiter for several locks that were also queued for one it can have would be notified in vain, and two such
--- waiters would hand that lock to each other without end.
+-- waiters would hand that lock to each other for ever.
 local function enqueue(keys, first, last, isOpen, atMs, time, id, channel, graceMs, lifeMs)
   local entry = cjson.encode({ atMs + lifeMs, tonumber(graceMs), channel })
   for i = first, last, 3 do

@@ -150,27 +150,27 @@ async function ask(
   timeoutMs: number,
   environment: Environment,
 ): Promise<Checkup> {
-  const inquiry = new Inquiry(node);
+  const queries = new Queries(node);
   const channel = `${CHANNEL_PREFIX}health:${environment.randomValue()}`;
   const probe = tryouts(keyPrefix, queue);
   const asked = environment.now();
-  const time = inquiry.ask("TIME", "time").then((reply) => {
+  const time = queries.ask("TIME", "time").then((reply) => {
     const latencyMs = environment.monotonicMs() - asked.monotonicMs;
     return { latencyMs, clockOffsetMs: offsetMs(reply, asked.wallMs + latencyMs / 2) };
   });
   const [clock, info, save, fsync, errors, errorsOfCached] = await Promise.all([
     time,
-    inquiry.ask("INFO", "info"),
-    inquiry.ask("CONFIG GET", "config", "GET", "save"),
-    inquiry.ask("CONFIG GET", "config", "GET", "appendfsync"),
-    inquiry.ask("EVAL", "eval", probeScript.text, 0, JSON.stringify(probe)),
-    inquiry.ask("EVALSHA", "evalsha", probeScript.sha1, 0, JSON.stringify(probe)),
-    inquiry.ask("SCRIPT LOAD", "script", "LOAD", probeScript.text),
+    queries.ask("INFO", "info"),
+    queries.ask("CONFIG GET", "config", "GET", "save"),
+    queries.ask("CONFIG GET", "config", "GET", "appendfsync"),
+    queries.ask("EVAL", "eval", probeScript.text, 0, JSON.stringify(probe)),
+    queries.ask("EVALSHA", "evalsha", probeScript.sha1, 0, JSON.stringify(probe)),
+    queries.ask("SCRIPT LOAD", "script", "LOAD", probeScript.text),
     ...(queue
       ? [
-          inquiry.ask("PUBLISH", "publish", channel, ""),
+          queries.ask("PUBLISH", "publish", channel, ""),
           listen(node, channel, timeoutMs / 2, environment).catch((error: unknown) => {
-            inquiry.refused("SUBSCRIBE", withoutCommand(asError(error)));
+            queries.refused("SUBSCRIBE", withoutCommand(asError(error)));
           }),
         ]
       : []),
@@ -178,7 +178,7 @@ async function ask(
   for (const [index, [what]] of probe.entries()) {
     const error = listIn(errors ?? errorsOfCached)[index];
     if (typeof error === "string" && REFUSED_TO_SCRIPTS.test(error)) {
-      inquiry.refused(what, new Error(error));
+      queries.refused(what, new Error(error));
     }
   }
   const fields = fieldsOf(info);
@@ -191,7 +191,7 @@ async function ask(
       persistence: persistenceOf(fields, configured(save), configured(fsync)),
       ...holdOf(node),
     },
-    refusals: inquiry.refusals,
+    refusals: queries.refusals,
     isCluster: node.isCluster,
     lacksSocketTimeout: node.lacksSocketTimeout,
     hold: node.heldBack(),
@@ -200,7 +200,7 @@ async function ask(
 }
 
 /** Sends single commands to a node, and keeps what the node refuses. */
-class Inquiry {
+class Queries {
   readonly refusals: Refusal[] = [];
 
   constructor(readonly node: Node) {}

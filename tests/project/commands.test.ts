@@ -14,6 +14,7 @@ const files = {
   simulate: "tests/simulation/main.ts",
   chaos: "tests/chaos/run.ts",
   bench: "benchmarks/run.ts",
+  docs: "docs/site/build.ts",
 };
 
 function command(name: keyof typeof files, ...args: string[]) {

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from "@
 import { ask, type RedisServer, startServers, stopAll } from "../support/servers.js";
 import { Lock, Redlock } from "../../src/index.js";
 import { resolveSettings } from "../../src/settings.js";
+import { anchorsOfMarkdown } from "../support/links.js";
 import { type PackedPackage, packPackage, run, runTool } from "../support/packed-package.js";
 
 jest.setTimeout(300_000);
@@ -287,10 +288,8 @@ describe("the README and the reference", () => {
 
   test("links only to headings that it has", () => {
     const anchors = [...readme.matchAll(/\]\(#([^)]*)\)/g)].map((match) => match[1]);
-    const headings = [...readme.matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) =>
-      heading.toLowerCase().replaceAll(" ", "-"),
-    );
-    expect(anchors.filter((anchor) => !headings.includes(anchor ?? ""))).toEqual([]);
+    const headings = anchorsOfMarkdown(readme);
+    expect(anchors.filter((anchor) => !headings.has(anchor ?? ""))).toEqual([]);
   });
 
   test("has the heading to which the error about custom scripts points", () => {

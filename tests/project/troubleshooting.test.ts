@@ -3,6 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "@jest/globals";
+import { anchorsOfMarkdown } from "../support/links.js";
 
 const root = join(import.meta.dirname, "..", "..");
 const page = readFileSync(join(root, "docs/troubleshooting.md"), "utf8");
@@ -46,13 +47,7 @@ describe("docs/troubleshooting.md", () => {
   test("links to headings that exist", () => {
     for (const [, file = "", anchor] of page.matchAll(/\]\(([\w-]+\.md)?#([^)]*)\)/g)) {
       const text = file === "" ? page : readFileSync(join(root, "docs", file), "utf8");
-      const anchors = [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) =>
-        heading
-          .toLowerCase()
-          .replace(/[^\w -]/g, "")
-          .replaceAll(" ", "-"),
-      );
-      expect(anchors).toContain(anchor);
+      expect([...anchorsOfMarkdown(text)]).toContain(anchor);
     }
   });
 });

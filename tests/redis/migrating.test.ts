@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type RedisServer, startServers, stopAll, until } from "../support/servers.js";
 import { type LockLostError, Redlock } from "../../src/index.js";
-import { untilWaiting } from "../support/line.js";
+import { Turns, untilWaiting } from "../support/line.js";
 import {
   connectAll,
   defined,
@@ -94,16 +94,16 @@ interface Peer {
   ) => Promise<() => Promise<unknown>>;
 }
 
+function retriesOf(isPersistent: boolean) {
+  return { retryCount: isPersistent ? -1 : 0, retryDelay: 5, retryJitter: 4 };
+}
+
 const peers: readonly Peer[] = [
   {
     name: "redlock 5",
     keyPrefix: "",
     acquire: async (clients, resource, ttl, isPersistent) => {
-      const redlock = new Redlock5(clients, {
-        retryCount: isPersistent ? -1 : 0,
-        retryDelay: 5,
-        retryJitter: 4,
-      });
+      const redlock = new Redlock5(clients, retriesOf(isPersistent));
       const lock = await redlock.acquire([resource], ttl);
       return () => lock.release();
     },
@@ -112,11 +112,7 @@ const peers: readonly Peer[] = [
     name: "redlock 4",
     keyPrefix: "",
     acquire: async (clients, resource, ttl, isPersistent) => {
-      const redlock = new Redlock4(clients, {
-        retryCount: isPersistent ? -1 : 0,
-        retryDelay: 5,
-        retryJitter: 4,
-      });
+      const redlock = new Redlock4(clients, retriesOf(isPersistent));
       const lock = await redlock.lock(resource, ttl);
       return () => lock.unlock();
     },
@@ -206,30 +202,22 @@ describe.each(peers)("on the same keys, $name", ({ name, keyPrefix, acquire }) =
 
   test("and redlock-quorum without its queue both have turns, one at a time", async () => {
     const resource = fresh();
-    let holding = 0;
-    let mostAtOnce = 0;
-    const work = async (): Promise<void> => {
-      holding += 1;
-      mostAtOnce = Math.max(mostAtOnce, holding);
-      await sleep(1);
-      holding -= 1;
-    };
+    const turns = new Turns<string>();
     const theirTurns = async (): Promise<void> => {
       for (let turn = 0; turn < 5; turn++) {
         const release = await acquire(clients, resource, 60_000, true);
-        await work();
-        await release();
+        await turns.take(name, { release }, () => sleep(1));
       }
     };
     const settings = { queue: false, retryCount: -1, retryDelay: 5, retryJitter: 4 };
     const ourTurns = async (redlock: Redlock): Promise<void> => {
       for (let turn = 0; turn < 5; turn++) {
-        await redlock.using(resource, 60_000, work);
+        await redlock.using(resource, 60_000, () => turns.hold("redlock-quorum", () => sleep(1)));
       }
     };
     const others = [ours(keyPrefix, settings), ours(keyPrefix, settings)];
     await Promise.all([theirTurns(), theirTurns(), ...others.map(ourTurns)]);
-    expect(mostAtOnce).toBe(1);
+    expect(turns.mostAtOnce).toBe(1);
   });
 
   test("is refused at a hand-over while a waiter of redlock-quorum stands in the queue", async () => {

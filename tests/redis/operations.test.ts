@@ -21,6 +21,7 @@ import {
 import { Redlock } from "../../src/index.js";
 import { untilWaiting } from "../support/line.js";
 import { startProxy } from "../support/proxy.js";
+import { documentedRights } from "../support/rights.js";
 import { defined, fresh, rejection, untilFree, untilHeld } from "../support/nodes.js";
 
 // What docs/operations.md says that operators should do, done on real servers.
@@ -29,11 +30,9 @@ import { defined, fresh, rejection, untilFree, untilHeld } from "../support/node
 const NODE_TIMEOUT_MS = 5000;
 
 const root = join(import.meta.dirname, "..", "..");
-const page = await readFile(join(root, "docs", "operations.md"), "utf8");
 
 describe("the ACL line", () => {
-  const line = defined(/^`(ACL SETUSER .*)`$/m.exec(page)?.[1]).split(" ");
-  const rules = line.slice(line.indexOf(">password") + 1);
+  const rules = documentedRights;
 
   let server: RedisServer;
   let admin: Redis;

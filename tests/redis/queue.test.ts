@@ -534,28 +534,18 @@ test("a node-redlock 5 that polls the same key never holds it together with one 
   connected.push(...clients);
   const old = new V5(clients, { retryCount: -1, retryDelay: 5, retryJitter: 2 });
   old.on("error", () => undefined);
-  let holding = 0;
-  let mostAtOnce = 0;
-  const work = async (): Promise<void> => {
-    holding += 1;
-    mostAtOnce = Math.max(mostAtOnce, holding);
-    await sleep(1);
-    holding -= 1;
-  };
+  const turns = new Turns<string>();
   const oldTurns = async (): Promise<void> => {
     for (let turn = 0; turn < 10; turn++) {
-      const lock = await old.acquire([resource], 30_000);
-      await work();
-      await lock.release();
+      await turns.take("old", await old.acquire([resource], 30_000), () => sleep(1));
     }
   };
   const ourTurns = async (one: Redlock): Promise<void> => {
     for (let turn = 0; turn < 20; turn++) {
       const lock = await one.acquire(resource, 30_000, { retryDelay: 20, retryJitter: 10 });
-      await work();
-      await lock.release();
+      await turns.take("ours", lock, () => sleep(1));
     }
   };
   await Promise.all([oldTurns(), ...(await others(3)).map(ourTurns)]);
-  expect(mostAtOnce).toBe(1);
+  expect(turns.mostAtOnce).toBe(1);
 });

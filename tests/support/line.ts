@@ -1,5 +1,5 @@
 import { ask, type RedisServer, until } from "./servers.js";
-import type { Lock, Redlock, ResourceInspection } from "../../src/index.js";
+import type { Redlock, ResourceInspection } from "../../src/index.js";
 import type { WaiterInspection } from "../../src/reports/inspect.js";
 import { batchScript } from "../../src/operations/batch.js";
 import { joinScript } from "../../src/operations/join.js";
@@ -77,12 +77,21 @@ export class Turns<Name> {
   mostAtOnce = 0;
   #holding = 0;
 
-  async take(name: Name, lock: Lock, work: () => Promise<unknown> | undefined): Promise<void> {
+  /** Works as the holder. */
+  async hold(name: Name, work: () => Promise<unknown> | undefined): Promise<void> {
     this.order.push(name);
     this.#holding += 1;
     this.mostAtOnce = Math.max(this.mostAtOnce, this.#holding);
     await work();
     this.#holding -= 1;
+  }
+
+  async take(
+    name: Name,
+    lock: { release(): Promise<unknown> },
+    work: () => Promise<unknown> | undefined,
+  ): Promise<void> {
+    await this.hold(name, work);
     await lock.release();
   }
 }
