@@ -1,4 +1,5 @@
 import { describe, expect, it } from "@jest/globals";
+import type { Inquiry } from "../../../src/nodes/coalescer.js";
 import type { Node } from "../../../src/nodes/node.js";
 import { acquireOperation } from "../../../src/operations/acquire-fenced.js";
 import { releaseOperation } from "../../../src/operations/release.js";
@@ -462,6 +463,129 @@ describe("what a round says of its votes", () => {
       expect(granted.isHopeless(() => true)).toBe(false);
       await granted.complete();
       expect(granted.isHopeless(() => true)).toBe(false);
+    }),
+  );
+});
+
+describe("a doubtful vote", () => {
+  /** A node that answers when the test says so, and that may have started recently. */
+  class YoungNode {
+    readonly client = {};
+    readonly mayBeFresh = true;
+    doubt: Error | undefined = new Error("started recently");
+    isSilent = false;
+    #inquiry: Inquiry | undefined;
+
+    constructor(readonly name: string) {}
+
+    refusal = (): undefined => undefined;
+    heldBack = (): undefined => undefined;
+    connecting = (): undefined => undefined;
+    distrust = (): Error | undefined => this.doubt;
+
+    ask(inquiry: Inquiry): void {
+      this.#inquiry = inquiry;
+    }
+
+    fellSilent(): void {
+      this.isSilent = true;
+    }
+
+    votesFor(): void {
+      this.#inquiry?.onReply("OK");
+    }
+
+    votesAgainst(): void {
+      this.#inquiry?.onReply(null);
+    }
+  }
+
+  type Five = [YoungNode, YoungNode, YoungNode, YoungNode, YoungNode];
+
+  /** A round of five nodes, of which those with these indexes are young. */
+  function roundOf(machine: Machine, young: readonly number[]): { round: Round; nodes: Five } {
+    const nodes = [0, 1, 2, 3, 4].map((index) => new YoungNode(`node-${index}`)) as Five;
+    for (const [index, node] of nodes.entries()) if (!young.includes(index)) node.doubt = undefined;
+    return { round: ask(nodes as unknown as Node[], machine), nodes };
+  }
+
+  /** A vote against as its message. */
+  function votesOf({ ballots }: Round): (string | undefined)[] {
+    return ballots.map(({ vote }) => (vote instanceof Error ? vote.message : vote));
+  }
+
+  it(
+    "counts neither for nor against while another node has not voted",
+    played(async (stage) => {
+      const { round, nodes } = roundOf((await stage.nodes()).machine, [0, 1]);
+      nodes[0].votesFor();
+      nodes[1].votesFor();
+      nodes[2].votesFor();
+      nodes[3].votesAgainst();
+      expect(votesOf(round)).toEqual([undefined, undefined, "for", "held", undefined]);
+      nodes[4].votesFor();
+      expect(votesOf(round)).toEqual([
+        "started recently",
+        "started recently",
+        "for",
+        "held",
+        "for",
+      ]);
+      expect(await round.decided()).toBe(false);
+    }),
+  );
+
+  it(
+    "is one for as soon as the node is no longer young, and leaves the other doubts as they are",
+    played(async (stage) => {
+      const { round, nodes } = roundOf((await stage.nodes()).machine, [0, 1]);
+      nodes[0].votesFor();
+      nodes[0].doubt = undefined;
+      nodes[1].votesFor();
+      expect(votesOf(round)).toEqual(["for", undefined, undefined, undefined, undefined]);
+      nodes[2].votesFor();
+      nodes[3].votesFor();
+      expect(votesOf(round)).toEqual(["for", undefined, "for", "for", undefined]);
+      expect(await round.decided()).toBe(true);
+      nodes[1].doubt = undefined;
+      nodes[4].votesFor();
+      expect(votesOf(round)).toEqual(["for", "for", "for", "for", "for"]);
+    }),
+  );
+
+  it(
+    "is against once all the others have voted, some of them against",
+    played(async (stage) => {
+      const { round, nodes } = roundOf((await stage.nodes()).machine, [1]);
+      nodes[0].votesAgainst();
+      nodes[2].votesFor();
+      nodes[3].votesFor();
+      nodes[4].votesAgainst();
+      expect(round.ballots[1]?.vote).toBeUndefined();
+      nodes[1].votesFor();
+      expect(votesOf(round)).toEqual(["held", "started recently", "for", "for", "held"]);
+      expect(await round.decided()).toBe(false);
+    }),
+  );
+
+  it(
+    "is decided at the node's timeout, and the node is not silent",
+    played(async (stage) => {
+      const { round, nodes } = roundOf((await stage.nodes()).machine, [0, 1]);
+      nodes[0].votesFor();
+      nodes[1].votesFor();
+      nodes[2].votesFor();
+      nodes[3].votesFor();
+      nodes[1].doubt = undefined;
+      expect(await stage.timed(round.decided())).toEqual({ ms: 50, gives: true });
+      expect(votesOf(round)).toEqual([
+        "started recently",
+        "for",
+        "for",
+        "for",
+        "no answer in 50 ms",
+      ]);
+      expect(nodes.map(({ isSilent }) => isSilent)).toEqual([false, false, false, false, true]);
     }),
   );
 });
