@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { defineConfig, type Options } from "tsup";
 import ts from "typescript";
 
@@ -37,8 +37,21 @@ const shared: Options = {
   },
 };
 
+/** They are ES modules only: bundled, `require()` works, also under Jest. */
+const BUNDLED = ["p-retry", "p-timeout", "is-network-error"];
+
+/** Their licences ask for a copy of each notice. */
+async function writeLicenses(): Promise<void> {
+  const notices = await Promise.all(
+    BUNDLED.map(
+      async (name) => `${name}\n\n${await readFile(`node_modules/${name}/license`, "utf8")}`,
+    ),
+  );
+  const heading = "index.cjs contains these packages:\n\n";
+  await writeFile("dist/bundled-licenses.txt", heading + notices.join("\n"));
+}
+
 export default defineConfig([
   { ...shared, format: ["esm"] },
-  // p-retry and p-timeout are ES modules only: bundled, `require()` works, also under Jest.
-  { ...shared, format: ["cjs"], noExternal: ["p-retry", "p-timeout", "is-network-error"] },
+  { ...shared, format: ["cjs"], noExternal: BUNDLED, onSuccess: writeLicenses },
 ]);

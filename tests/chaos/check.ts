@@ -3,6 +3,7 @@
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { coloured } from "../support/terminal.js";
 import { reportOf } from "./check/report.js";
 import { judgeFolder } from "./check/verdict.js";
 
@@ -14,7 +15,9 @@ if (folder === undefined) {
 try {
   const verdict = judgeFolder(folder);
   const report = reportOf(verdict);
-  console.log(`\n${report}`);
+  const verdictLine = /^(?:No violation\.|VIOLATIONS: \d+)$/m;
+  const colour = verdict.violations.length === 0 ? "green" : "red";
+  console.log(`\n${report.replace(verdictLine, (line) => coloured(colour, line))}`);
   writeFileSync(join(folder, "report.txt"), `${report}\n`);
   process.exitCode = verdict.violations.length === 0 ? 0 : 1;
 } catch (error) {

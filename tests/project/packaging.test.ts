@@ -12,7 +12,10 @@ describe("the packed package", () => {
       `package/dist/index.${format}`,
       `package/dist/index.d.${format.replace("js", "ts")}`,
     ]);
-    const documents = ["CHANGELOG.md", "LICENSE", "README.md", "package.json"];
+    const documents = [
+      ...["CHANGELOG.md", "LICENSE", "README.md", "package.json"],
+      "dist/bundled-licenses.txt",
+    ];
     expect(out.trim().split("\n").sort()).toEqual(
       [...builds, ...documents.map((name) => `package/${name}`)].sort(),
     );
