@@ -8,11 +8,12 @@ import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { transform } from "esbuild";
 import { Redis } from "ioredis";
-import { type RedisServer, startServer, startServers, stopAll, until } from "../support/servers.js";
+import { type RedisServer, startServer, until } from "../support/servers.js";
 import { type Lock, Redlock } from "../../src/index.js";
 import { fresh, rejection } from "../support/nodes.js";
 import { type ObjectStore, startObjectStore } from "../support/object-store.js";
 import { type Postgres, startPostgres } from "../support/postgres.js";
+import { useServers } from "../support/use-servers.js";
 
 interface Examples {
   setBalance(database: Postgres, account: string, balance: number, lock: Lock): Promise<void>;
@@ -23,20 +24,14 @@ interface Examples {
 const LATER = "has a later holder";
 const guide = readFileSync(new URL("../../docs/fencing.md", import.meta.url), "utf8");
 
-let servers: RedisServer[];
 let redlock: Redlock;
+const servers = useServers(3, { beforeStop: () => redlock.quit() });
 let examples: Examples;
 
 beforeAll(async () => {
-  servers = await startServers(3);
   const urls = servers.map(({ url }) => url);
   redlock = new Redlock(urls, { fencing: true, nodeTimeout: 5000 });
   examples = await examplesOf(guide);
-});
-
-afterAll(async () => {
-  await redlock.quit();
-  await stopAll(servers);
 });
 
 /** What the document's programs export. */

@@ -6,11 +6,12 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from "@jest/globals";
-import { ask, type RedisServer, startServers, stopAll } from "../support/servers.js";
+import { ask } from "../support/servers.js";
 import { Lock, Redlock } from "../../src/index.js";
 import { resolveSettings } from "../../src/settings.js";
 import { anchorsOfMarkdown } from "../support/links.js";
 import { type PackedPackage, packPackage, run, runTool } from "../support/packed-package.js";
+import { useServers } from "../support/use-servers.js";
 
 jest.setTimeout(300_000);
 
@@ -66,14 +67,13 @@ interface Block {
   readonly text: string;
 }
 
+const servers = useServers(documentedPorts.length);
 let packed: PackedPackage | undefined;
-let servers: RedisServer[] = [];
 let examples = "";
 let diagnostics: string[] = [];
 
 beforeAll(async () => {
   packed = await packPackage();
-  servers = await startServers(documentedPorts.length);
   examples = join(packed.directory, "examples");
   await mkdir(examples);
   for (const block of programs) {
@@ -85,10 +85,7 @@ beforeAll(async () => {
   diagnostics = out.split("\n").filter((line) => line !== "");
 });
 
-afterAll(async () => {
-  await stopAll(servers);
-  await packed?.remove();
-});
+afterAll(() => packed?.remove());
 
 beforeEach(async () => {
   await Promise.all(servers.map(({ port }) => ask(port, ["FLUSHALL"])));

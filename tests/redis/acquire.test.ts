@@ -1,34 +1,25 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { ask, type RedisServer, startServers, stopAll, until } from "../support/servers.js";
+import { ask, until } from "../support/servers.js";
 import { ExecutionError, Redlock, ResourceLockedError } from "../../src/index.js";
 import { movableClocks } from "../support/environment.js";
 import {
   connectAll,
   defined,
-  disconnectAll,
   fresh,
   occupy,
-  type RecordingClient,
   rejection,
   untilFree,
   valuesOn,
   valuesAskedFor,
 } from "../support/nodes.js";
 import { type Proxy, startProxy } from "../support/proxy.js";
+import { useServersAndClients } from "../support/use-servers.js";
 
-let servers: RedisServer[];
-let clients: RecordingClient[];
+const { servers, clients } = useServersAndClients(5);
 let redlock: Redlock;
 
-beforeAll(async () => {
-  servers = await startServers(5);
-  clients = await connectAll(servers);
+beforeAll(() => {
   redlock = new Redlock(clients);
-});
-
-afterAll(async () => {
-  disconnectAll(clients);
-  await stopAll(servers);
 });
 
 describe("a free resource", () => {

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { once } from "node:events";
 import net from "node:net";
 import { setImmediate as turnOfTheLoop } from "node:timers/promises";
-import { ask, type RedisServer, startServers, stopAll, until } from "../support/servers.js";
+import { ask, type RedisServer, until } from "../support/servers.js";
 import {
   type Lock,
   type LockJson,
@@ -17,31 +17,22 @@ import {
   defined,
   disconnectAll,
   fresh,
-  type RecordingClient,
   rejection,
   valuesOn,
 } from "../support/nodes.js";
+import { useServersAndClients } from "../support/use-servers.js";
 
 const TTL_MS = 600_000;
 const SCALE = { numRuns: 200 };
 
-let servers: RedisServer[];
-let clients: RecordingClient[];
 let redlock: Redlock;
 let lock: Lock;
+const { servers, clients } = useServersAndClients(3, { beforeStop: () => lock.release() });
 
 beforeAll(async () => {
-  servers = await startServers(3);
-  clients = await connectAll(servers);
   redlock = new Redlock(clients, { retryCount: 0, nodeTimeout: 5000 });
   lock = await redlock.acquire(fresh("held"), TTL_MS);
   await Promise.all(lock.attempts);
-});
-
-afterAll(async () => {
-  await lock.release();
-  disconnectAll(clients);
-  await stopAll(servers);
 });
 
 beforeEach(async () => {

@@ -18,7 +18,6 @@ import {
   type RedisServer,
   slowness,
   startServer,
-  startServers,
   stopAll,
   until,
 } from "../support/servers.js";
@@ -40,27 +39,29 @@ import {
   valuesOn,
 } from "../support/nodes.js";
 import { startStubbornServer } from "../support/proxy.js";
+import { useServers } from "../support/use-servers.js";
 
 const root = join(import.meta.dirname, "..", "..");
 const NODE_TIMEOUT_MS = 500;
 /** What a call may take beyond what it promises, on a busy machine. */
 const MARGIN_MS = 3000;
 
-let servers: RedisServer[];
 let timersAtFirst: number;
 
 function timers(): number {
   return process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
 }
 
-beforeAll(async () => {
+// Before the servers start; and in a hook, as the other count is: Jest has a timer for each hook.
+beforeAll(() => {
   timersAtFirst = timers();
-  servers = await startServers(5);
-  await cacheQueueScripts(servers);
 });
 
+const servers = useServers(5);
+
+beforeAll(() => cacheQueueScripts(servers));
+
 afterAll(async () => {
-  await stopAll(servers);
   // ioredis keeps a timer for two seconds after each disconnect() of a client whose socket is gone.
   await until(
     () => timers() <= timersAtFirst,
@@ -560,17 +561,9 @@ describe("a password", () => {
   const encoded = encodeURIComponent(password);
   const otherEncoded = encodeURIComponent(`not-${password}`);
   const output: unknown[] = [];
-  let guarded: RedisServer[];
-
-  beforeAll(async () => {
-    guarded = await startServers(3, {
-      // prettier-ignore
-      args: ["--requirepass", password, "--user", "app", "on", `>${password}`, "~*", "&*", "+@all"],
-    });
-  });
-
-  afterAll(async () => {
-    await stopAll(guarded);
+  const guarded = useServers(3, {
+    // prettier-ignore
+    args: ["--requirepass", password, "--user", "app", "on", `>${password}`, "~*", "&*", "+@all"],
   });
 
   beforeEach(() => {

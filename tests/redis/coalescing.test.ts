@@ -1,5 +1,5 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
-import { ask, type RedisServer, startServers, stopAll, until } from "../support/servers.js";
+import { beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { ask, until } from "../support/servers.js";
 import { type Lock, Redlock } from "../../src/index.js";
 import { batchScript } from "../../src/operations/batch.js";
 import { extendScript } from "../../src/operations/extend.js";
@@ -15,21 +15,14 @@ import {
   untilFree,
   valuesOn,
 } from "../support/nodes.js";
+import { useServersAndClients } from "../support/use-servers.js";
 
-let servers: RedisServer[];
-let clients: RecordingClient[];
+const { servers, clients } = useServersAndClients(3);
 let redlock: Redlock;
 
 beforeAll(async () => {
-  servers = await startServers(3);
-  clients = await connectAll(servers);
   redlock = new Redlock(clients, { nodeTimeout: 5000 });
   await cacheScripts();
-});
-
-afterAll(async () => {
-  disconnectAll(clients);
-  await stopAll(servers);
 });
 
 beforeEach(forgetSent);

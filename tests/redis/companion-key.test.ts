@@ -1,35 +1,19 @@
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { beforeAll, describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { ask, type RedisServer, startServers, stopAll } from "../support/servers.js";
+import { ask } from "../support/servers.js";
 import { COMPANIONS, companionKey, isCompanionKey } from "../../src/operations/companion-key.js";
 import { Redlock } from "../../src/index.js";
 import { untilWaiting } from "../support/line.js";
-import {
-  connectAll,
-  defined,
-  disconnectAll,
-  fresh,
-  type RecordingClient,
-  rejection,
-  untilFree,
-  valuesOn,
-} from "../support/nodes.js";
+import { defined, fresh, rejection, untilFree, valuesOn } from "../support/nodes.js";
+import { useServersAndClients } from "../support/use-servers.js";
 
 const TTL_MS = 60_000;
 
-let servers: RedisServer[];
-let clients: RecordingClient[];
+const { servers, clients } = useServersAndClients(3);
 let redlock: Redlock;
 
-beforeAll(async () => {
-  servers = await startServers(3);
-  clients = await connectAll(servers);
+beforeAll(() => {
   redlock = new Redlock(clients, { nodeTimeout: 5000 });
-});
-
-afterAll(async () => {
-  disconnectAll(clients);
-  await stopAll(servers);
 });
 
 describe("a companion key", () => {

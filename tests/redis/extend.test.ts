@@ -1,5 +1,5 @@
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { ask, type RedisServer, startServers, stopAll, until } from "../support/servers.js";
+import { beforeAll, describe, expect, test } from "@jest/globals";
+import { ask, type RedisServer, until } from "../support/servers.js";
 import { type Lock, Redlock } from "../../src/index.js";
 import { movableClocks } from "../support/environment.js";
 import {
@@ -8,20 +8,17 @@ import {
   disconnectAll,
   fresh,
   occupy,
-  type RecordingClient,
   rejection,
   untilFree,
   valuesOn,
 } from "../support/nodes.js";
 import { startProxy } from "../support/proxy.js";
+import { useServersAndClients } from "../support/use-servers.js";
 
-let servers: RedisServer[];
-let clients: RecordingClient[];
+const { servers, clients } = useServersAndClients(5);
 let redlock: Redlock;
 
 beforeAll(async () => {
-  servers = await startServers(5);
-  clients = await connectAll(servers);
   redlock = new Redlock(clients);
   // Every node knows the scripts from here on.
   const lock = await redlock.acquire(fresh(), 5000);
@@ -30,11 +27,6 @@ beforeAll(async () => {
     await Promise.all(lock.attempts);
   }
   await lock.release();
-});
-
-afterAll(async () => {
-  disconnectAll(clients);
-  await stopAll(servers);
 });
 
 /** A lock that every node holds. */

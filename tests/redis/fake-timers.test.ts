@@ -1,22 +1,14 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, jest, test } from "@jest/globals";
+import { afterEach, beforeEach, expect, jest, test } from "@jest/globals";
 import { install } from "@sinonjs/fake-timers";
-import { type RedisServer, startServers, stopAll } from "../support/servers.js";
 import { Redlock } from "../../src/index.js";
 import { connectAll, fresh, rejection } from "../support/nodes.js";
+import { useServers } from "../support/use-servers.js";
 
 // A call without an answer is the failure here.
 const TTL_MS = 60_000;
 
-let servers: RedisServer[];
+const servers = useServers(3);
 let redlock: Redlock;
-
-beforeAll(async () => {
-  servers = await startServers(3);
-});
-
-afterAll(async () => {
-  await stopAll(servers);
-});
 
 beforeEach(async () => {
   redlock = new Redlock(await connectAll(servers));

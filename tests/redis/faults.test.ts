@@ -1,42 +1,31 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
+import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { Redis } from "ioredis";
 import { execFileSync } from "node:child_process";
 import { Redis as Redis5 } from "ioredis-5";
 import { setTimeout as sleep } from "node:timers/promises";
-import {
-  ask,
-  type RedisServer,
-  startServer,
-  startServers,
-  stopAll,
-  until,
-} from "../support/servers.js";
+import { ask, type RedisServer, startServer, until } from "../support/servers.js";
 import { Redlock } from "../../src/index.js";
 import {
-  connectAll,
   defined,
   disconnectAll,
   fresh,
   occupy,
-  type RecordingClient,
   rejection,
   untilFree,
   valuesOn,
 } from "../support/nodes.js";
 import { startProxy, startStubbornServer } from "../support/proxy.js";
+import { useServersAndClients } from "../support/use-servers.js";
 
 /** Long, so that an operation that waits for a faulty node is told apart from a slow machine. */
 const NODE_TIMEOUT_MS = 10_000;
 /** Servers that come back count at once here; tests/redis/restart-guard.test.ts is about those that forgot. */
 const UNGUARDED = { restartGuard: false } as const;
 
-let servers: RedisServer[];
-let clients: RecordingClient[];
+const { servers, clients } = useServersAndClients(5);
 let redlock: Redlock;
 
 beforeAll(async () => {
-  servers = await startServers(5);
-  clients = await connectAll(servers);
   redlock = new Redlock(clients, UNGUARDED);
   await (await redlock.acquire(fresh(), 5000)).release();
 });
@@ -47,11 +36,6 @@ afterEach(async () => {
     if (server.state === "ended") await server.restart();
   }
   await everyNodeVotes();
-});
-
-afterAll(async () => {
-  disconnectAll(clients);
-  await stopAll(servers);
 });
 
 async function everyNodeVotes(): Promise<void> {

@@ -1,30 +1,19 @@
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { ask, type RedisServer, startServers, stopAll, until } from "../support/servers.js";
+import { beforeAll, describe, expect, test } from "@jest/globals";
+import { ask, type RedisServer, until } from "../support/servers.js";
 import { type Lock, type LockJson, Redlock, type RedlockSettings } from "../../src/index.js";
 import { internalsKey } from "../../src/internals.js";
 import { movableClocks } from "../support/environment.js";
-import {
-  connectAll,
-  defined,
-  disconnectAll,
-  fresh,
-  occupy,
-  type RecordingClient,
-  rejection,
-  untilFree,
-} from "../support/nodes.js";
+import { defined, fresh, occupy, rejection, untilFree } from "../support/nodes.js";
+import { useServersAndClients } from "../support/use-servers.js";
 
 const DAY_MS = 86_400_000;
 const TTL_MS = 10_000;
 const ONE_ATTEMPT = { retryCount: 0 };
 
-let servers: RedisServer[];
-let clients: RecordingClient[];
+const { servers, clients } = useServersAndClients(5);
 let redlock: Redlock;
 
 beforeAll(async () => {
-  servers = await startServers(5);
-  clients = await connectAll(servers);
   // Each test's own clocks make a connection of their own, and add its listeners.
   for (const client of clients) client.setMaxListeners(0);
   redlock = new Redlock(clients, { fencing: true });
@@ -34,11 +23,6 @@ beforeAll(async () => {
   await lock.extend(TTL_MS);
   await lock.release();
   await (await lateOn(fresh(), clientWhoseClockIs(-1))).release();
-});
-
-afterAll(async () => {
-  disconnectAll(clients);
-  await stopAll(servers);
 });
 
 /** A Redlock of another host, whose wall clock is so many days ahead. */

@@ -1,13 +1,6 @@
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { describe, expect, test } from "@jest/globals";
 import { Cluster, Redis } from "ioredis";
-import {
-  ask,
-  type RedisServer,
-  startRedisCluster,
-  startServer,
-  startServers,
-  stopAll,
-} from "../support/servers.js";
+import { ask, type RedisServer, startRedisCluster, startServer } from "../support/servers.js";
 import { type NodeHealth, Redlock, type RedlockSettings } from "../../src/index.js";
 import {
   connectAll,
@@ -18,23 +11,15 @@ import {
 } from "../support/nodes.js";
 import { documentedRights } from "../support/rights.js";
 import { startProxy, startStubbornServer } from "../support/proxy.js";
+import { useServersAndClients } from "../support/use-servers.js";
 
 /** Long, so that a busy machine makes no node silent, and none slow. */
 const NODE_TIMEOUT_MS = 5000;
 /** What a call may take beyond what it promises, on a busy machine. */
 const MARGIN_MS = 3000;
 
-let servers: RedisServer[];
-let clients: RecordingClient[];
-
-beforeAll(async () => {
-  servers = await startServers(3, { args: ["--maxmemory-policy", "noeviction"] });
-  clients = await connectAll(servers);
-});
-
-afterAll(async () => {
-  disconnectAll(clients);
-  await stopAll(servers);
+const { servers, clients } = useServersAndClients(3, {
+  args: ["--maxmemory-policy", "noeviction"],
 });
 
 async function healthOf(

@@ -1,22 +1,13 @@
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { beforeAll, describe, expect, test } from "@jest/globals";
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { ask, type RedisServer, startServers, stopAll, until } from "../support/servers.js";
+import { ask, until } from "../support/servers.js";
 import { ExecutionError, Lock, type LockJson, NodeError, Redlock } from "../../src/index.js";
 import { extendScript } from "../../src/operations/extend.js";
-import {
-  connectAll,
-  defined,
-  disconnectAll,
-  fresh,
-  occupy,
-  type RecordingClient,
-  rejection,
-  untilFree,
-  valuesOn,
-} from "../support/nodes.js";
+import { defined, fresh, occupy, rejection, untilFree, valuesOn } from "../support/nodes.js";
 import { startProxy, startStubbornServer } from "../support/proxy.js";
+import { useServersAndClients } from "../support/use-servers.js";
 
 const root = join(import.meta.dirname, "..", "..");
 /** Long, so that a busy machine fails no vote. */
@@ -24,21 +15,13 @@ const NODE_TIMEOUT_MS = 5000;
 /** What a call may take beyond what it promises, on a busy machine. */
 const MARGIN_MS = 3000;
 
-let servers: RedisServer[];
-let clients: RecordingClient[];
+const { servers, clients } = useServersAndClients(5);
 let redlock: Redlock;
 
 beforeAll(async () => {
-  servers = await startServers(5);
   // A node that has not cached the script when the others have decided abstains, this once.
   for (const { port } of servers) await ask(port, ["SCRIPT", "LOAD", extendScript.text]);
-  clients = await connectAll(servers);
   redlock = new Redlock(clients, { nodeTimeout: NODE_TIMEOUT_MS, retryCount: 0 });
-});
-
-afterAll(async () => {
-  disconnectAll(clients);
-  await stopAll(servers);
 });
 
 /** Another Redlock of the same nodes, with connections of its own, as another process has it. */
@@ -175,18 +158,7 @@ describe("inspect", () => {
 });
 
 describe("inspect with nodes in trouble", () => {
-  let troubled: RedisServer[];
-  let theirs: RecordingClient[];
-
-  beforeAll(async () => {
-    troubled = await startServers(3);
-    theirs = await connectAll(troubled);
-  });
-
-  afterAll(async () => {
-    disconnectAll(theirs);
-    await stopAll(troubled);
-  });
+  const { servers: troubled, clients: theirs } = useServersAndClients(3);
 
   test("says which node is silent, and answers for the others within nodeTimeout", async () => {
     const resource = fresh();

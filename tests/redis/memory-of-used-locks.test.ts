@@ -1,20 +1,12 @@
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { describe, expect, test } from "@jest/globals";
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { type RedisServer, startServers, stopAll } from "../support/servers.js";
+import { useServers } from "../support/use-servers.js";
 
 /** Far above what a heap differs by from one measurement to the next; each attempt that is kept takes 3 KB and more. */
 const NOISE_BYTES = 500_000;
 
-let servers: RedisServer[];
-
-beforeAll(async () => {
-  servers = await startServers(3);
-});
-
-afterAll(async () => {
-  await stopAll(servers);
-});
+const servers = useServers(3);
 
 /** By how much the heap of a program of its own grew from one batch of locks to the next, in bytes. */
 async function growthOf(uses: number, useOne: string): Promise<number> {

@@ -1,9 +1,10 @@
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { describe, expect, test } from "@jest/globals";
 import { spawn } from "node:child_process";
 import net from "node:net";
 import { join } from "node:path";
-import { type RedisServer, startServer, startServers, stopAll } from "../support/servers.js";
+import { startServer } from "../support/servers.js";
 import { startStubbornServer } from "../support/proxy.js";
+import { useServers } from "../support/use-servers.js";
 
 const root = join(import.meta.dirname, "..", "..");
 
@@ -97,15 +98,7 @@ async function startUnreachableServer(): Promise<Silent> {
 const MOST_GROWTH_BYTES = 1_000_000;
 
 describe("the heap does not grow with the number of operations", () => {
-  let servers: RedisServer[];
-
-  beforeAll(async () => {
-    servers = await startServers(3);
-  });
-
-  afterAll(async () => {
-    await stopAll(servers);
-  });
+  const servers = useServers(3);
 
   const kinds: [string, () => Promise<Silent>][] = [
     ["accept connections and never answer", () => startStubbornServer()],

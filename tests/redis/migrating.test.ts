@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { describe, expect, test } from "@jest/globals";
 import type { Redis } from "ioredis";
 import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,6 +14,7 @@ import {
   untilFree,
   valuesOn,
 } from "../support/nodes.js";
+import { useServersAndClients } from "../support/use-servers.js";
 
 // What docs/migrating.md says of each library, shown with that library on real servers.
 
@@ -144,10 +145,14 @@ const peers: readonly Peer[] = [
   },
 ];
 
-let servers: RedisServer[];
-let clients: Redis[];
 const made: Redlock[] = [];
 const mutexes: Mutex[] = [];
+const { servers, clients } = useServersAndClients(3, {
+  beforeStop: async () => {
+    for (const mutex of mutexes) mutex.stopRefresh();
+    await Promise.all(made.map((redlock) => redlock[Symbol.asyncDispose]()));
+  },
+});
 
 /** Makes a mutex that refreshes no longer than this test file runs. By default it would throw then, in a timer. */
 function newMutex(clients: readonly object[], key: string, options: object = {}): Mutex {
@@ -155,18 +160,6 @@ function newMutex(clients: readonly object[], key: string, options: object = {})
   mutexes.push(mutex);
   return mutex;
 }
-
-beforeAll(async () => {
-  servers = await startServers(3);
-  clients = await connectAll(servers);
-});
-
-afterAll(async () => {
-  for (const mutex of mutexes) mutex.stopRefresh();
-  await Promise.all(made.map((redlock) => redlock[Symbol.asyncDispose]()));
-  disconnectAll(clients);
-  await stopAll(servers);
-});
 
 /** Ours, on connections of its own, as another process would have it. */
 function ours(keyPrefix = "", settings = {}): Redlock {

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { beforeAll, describe, expect, test } from "@jest/globals";
 import { EventEmitter } from "node:events";
 import { createRequire } from "node:module";
 import { ask, type RedisServer, startServers, stopAll, until } from "../support/servers.js";
@@ -27,6 +27,7 @@ import {
   valuesOn,
   valuesAskedFor,
 } from "../support/nodes.js";
+import { useServersAndClients } from "../support/use-servers.js";
 
 // What a user of redlock@5.0.0-beta.2 relies on, in the words and shapes of that version.
 
@@ -46,19 +47,11 @@ const { default: V5 } = createRequire(import.meta.url)("redlock-5") as { default
 /** Long, so that a busy machine fails no vote. */
 const NODE_TIMEOUT_MS = 5000;
 
-let servers: RedisServer[];
-let clients: RecordingClient[];
+const { servers, clients } = useServersAndClients(3);
 let redlock: Redlock;
 
-beforeAll(async () => {
-  servers = await startServers(3);
-  clients = await connectAll(servers);
+beforeAll(() => {
   redlock = new Redlock(clients, { nodeTimeout: NODE_TIMEOUT_MS });
-});
-
-afterAll(async () => {
-  disconnectAll(clients);
-  await stopAll(servers);
 });
 
 /** Which of the clients these are, by identity; -1 for another. */

@@ -6,8 +6,6 @@ import {
   type RedisCluster,
   type RedisServer,
   startRedisCluster,
-  startServers,
-  stopAll,
   until,
 } from "../support/servers.js";
 import { type NodeEntry, Redlock } from "../../src/index.js";
@@ -21,6 +19,7 @@ import {
   type RecordingClient,
 } from "../support/nodes.js";
 import { type Proxy, startProxy } from "../support/proxy.js";
+import { useServers } from "../support/use-servers.js";
 
 // Where there is no line, or nobody can be called, waiting is by timer: slower, and never less safe.
 
@@ -28,16 +27,9 @@ const NODES = 3;
 const TURNS = 5;
 const SETTINGS = { nodeTimeout: 5000, retryCount: -1, retryDelay: 20, retryJitter: 10 };
 
-let servers: RedisServer[];
+const servers = useServers(NODES);
 
-beforeAll(async () => {
-  servers = await startServers(NODES);
-  await cacheQueueScripts(servers);
-});
-
-afterAll(async () => {
-  await stopAll(servers);
-});
+beforeAll(() => cacheQueueScripts(servers));
 
 interface Heard {
   /** Votes of a node that the resource is held. */

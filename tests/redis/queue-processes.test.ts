@@ -1,11 +1,11 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
+import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
-import { type RedisServer, slowness, startServers, stopAll, until } from "../support/servers.js";
+import { slowness, until } from "../support/servers.js";
 import { type Lock, Redlock, type Settings } from "../../src/index.js";
 import { cacheQueueScripts, listenersOn, Turns, untilWaiting } from "../support/line.js";
 import {
@@ -15,6 +15,7 @@ import {
   fresh,
   type RecordingClient,
 } from "../support/nodes.js";
+import { useServers } from "../support/use-servers.js";
 
 // Other processes in the line, which die, stop, or end; and nodes that do.
 
@@ -25,13 +26,12 @@ const GRACE_MS = 100;
 /** What a step may take beyond what it promises, on a busy machine. */
 const MARGIN_MS = 400;
 
-let servers: RedisServer[];
 let observer: Redlock;
+const servers = useServers(5, { beforeStop: () => observer.quit() });
 const connected: RecordingClient[] = [];
 const processes: ChildProcessByStdio<null, Readable, null>[] = [];
 
 beforeAll(async () => {
-  servers = await startServers(5);
   await cacheQueueScripts(servers);
   observer = new Redlock(
     servers.map(({ url }) => url),
@@ -43,11 +43,6 @@ beforeAll(async () => {
 afterEach(() => {
   disconnectAll(connected.splice(0));
   for (const child of processes.splice(0)) child.kill("SIGKILL");
-});
-
-afterAll(async () => {
-  await observer.quit();
-  await stopAll(servers);
 });
 
 async function another(retries: Settings = NO_RETRY): Promise<Redlock> {
@@ -298,19 +293,14 @@ test("processes take turns under one lock, each as often as the others", async (
 });
 
 describe.each(["freeze", "kill"] as const)("with two of five nodes gone (%s)", (how) => {
-  let own: RedisServer[];
-  let clients: RecordingClient[];
-
-  beforeAll(async () => {
-    own = await startServers(5);
-    await cacheQueueScripts(own);
-    clients = [];
+  const clients: RecordingClient[] = [];
+  const own = useServers(5, {
+    beforeStop: () => {
+      disconnectAll(clients);
+    },
   });
 
-  afterAll(async () => {
-    disconnectAll(clients);
-    await stopAll(own);
-  });
+  beforeAll(() => cacheQueueScripts(own));
 
   test("those who wait are served in their order", async () => {
     const resource = fresh();

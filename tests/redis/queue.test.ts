@@ -1,7 +1,7 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
+import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ask, type RedisServer, startServers, stopAll, until } from "../support/servers.js";
+import { ask, startServers, stopAll, until } from "../support/servers.js";
 import { type Lock, Redlock, type RedlockSettings } from "../../src/index.js";
 import { takeScript } from "../../src/operations/take.js";
 import {
@@ -24,18 +24,18 @@ import {
   valuesOn,
   valuesAskedFor,
 } from "../support/nodes.js";
+import { useServers } from "../support/use-servers.js";
 
 /** Long, so that a busy machine fails no vote. */
 const NODE_TIMEOUT_MS = 5000;
 /** No retry timer helps a waiter along. */
 const NO_RETRY = { retryCount: -1, retryDelay: 50_000, retryJitter: 0 };
 
-let servers: RedisServer[];
 let redlock: Redlock;
+const servers = useServers(5, { beforeStop: () => redlock.quit() });
 const connected: RecordingClient[] = [];
 
 beforeAll(async () => {
-  servers = await startServers(5);
   await cacheQueueScripts(servers);
   redlock = new Redlock(
     servers.map(({ url }) => url),
@@ -46,11 +46,6 @@ beforeAll(async () => {
 
 afterEach(() => {
   disconnectAll(connected.splice(0));
-});
-
-afterAll(async () => {
-  await redlock.quit();
-  await stopAll(servers);
 });
 
 /** Another Redlock with connections of its own, as another process has it. */
@@ -340,20 +335,18 @@ test("a failed attempt deletes what it had set, whoever waits there", async () =
 });
 
 describe("where a node has no memory for what a release does", () => {
-  let own: RedisServer[];
   let clients: RecordingClient[];
   let first: Redlock;
+  const own = useServers(3, {
+    beforeStop: () => {
+      disconnectAll(clients);
+    },
+  });
 
   beforeAll(async () => {
-    own = await startServers(3);
     await cacheQueueScripts(own);
     clients = await connectAll([...own, ...own]);
     first = new Redlock(clients.slice(0, 3), { nodeTimeout: NODE_TIMEOUT_MS });
-  });
-
-  afterAll(async () => {
-    disconnectAll(clients);
-    await stopAll(own);
   });
 
   async function withoutMemory(use: () => Promise<void>): Promise<void> {

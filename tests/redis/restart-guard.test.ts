@@ -1,8 +1,9 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
+import { afterEach, describe, expect, test } from "@jest/globals";
 import { ask, type RedisServer, startServers, stopAll, until } from "../support/servers.js";
 import { type Lock, Redlock, type RedlockSettings } from "../../src/index.js";
 import { fieldsOf } from "../../src/nodes/restart-guard.js";
 import { defined, fresh, rejection } from "../support/nodes.js";
+import { useServers } from "../support/use-servers.js";
 
 /** Long enough that a busy machine restarts servers and asks them within it. */
 const TTL_MS = 5000;
@@ -10,20 +11,12 @@ const TTL_MS = 5000;
 const OLD_S = TTL_MS / 1000 + 3;
 const NODE_TIMEOUT_MS = 1000;
 
-let servers: RedisServer[];
+const servers = useServers(5);
 let opened: Redlock[] = [];
-
-beforeAll(async () => {
-  servers = await startServers(5);
-});
 
 afterEach(async () => {
   await Promise.all(opened.map((redlock) => redlock.quit()));
   opened = [];
-});
-
-afterAll(async () => {
-  await stopAll(servers);
 });
 
 /** Another client of all servers, as another process has it. */

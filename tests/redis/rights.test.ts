@@ -1,27 +1,22 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
-import { ask, type RedisServer, startServers, stopAll } from "../support/servers.js";
+import { beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { ask } from "../support/servers.js";
 import { Redlock } from "../../src/index.js";
 import { joinAbsent, untilWaiting } from "../support/line.js";
 import { defined, fresh, rejection, untilHeld, valuesOn } from "../support/nodes.js";
+import { useServers } from "../support/use-servers.js";
 
 /** Redis 6 and 7.0, and what came after them. */
 const REFUSED = /can't run this command|no permissions to run/;
 
-let servers: RedisServer[];
 let redlock: Redlock;
+const servers = useServers(3, { beforeStop: () => redlock.quit() });
 
 beforeAll(async () => {
-  servers = await startServers(3);
   await setRights();
   redlock = new Redlock(
     servers.map(({ port }) => `redis://limited:secret@127.0.0.1:${port}`),
     { nodeTimeout: 5000, retryCount: 0 },
   );
-});
-
-afterAll(async () => {
-  await redlock.quit();
-  await stopAll(servers);
 });
 
 beforeEach(() => setRights());

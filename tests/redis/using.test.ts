@@ -1,37 +1,20 @@
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { beforeAll, describe, expect, test } from "@jest/globals";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ask, type RedisServer, startServers, stopAll, until } from "../support/servers.js";
+import { ask, until } from "../support/servers.js";
 import { type LockLostError, Redlock } from "../../src/index.js";
 import { movableClocks } from "../support/environment.js";
-import {
-  connectAll,
-  defined,
-  disconnectAll,
-  fresh,
-  occupy,
-  type RecordingClient,
-  rejection,
-  untilFree,
-  valuesOn,
-} from "../support/nodes.js";
+import { defined, fresh, occupy, rejection, untilFree, valuesOn } from "../support/nodes.js";
+import { useServersAndClients } from "../support/use-servers.js";
 
 /** On a busy machine a reply may take long. */
 const PATIENT = { nodeTimeout: 10_000 };
 
-let servers: RedisServer[];
-let clients: RecordingClient[];
+const { servers, clients } = useServersAndClients(5);
 let redlock: Redlock;
 
-beforeAll(async () => {
-  servers = await startServers(5);
-  clients = await connectAll(servers);
+beforeAll(() => {
   redlock = new Redlock(clients);
-});
-
-afterAll(async () => {
-  disconnectAll(clients);
-  await stopAll(servers);
 });
 
 function aborted(signal: AbortSignal): Promise<void> {

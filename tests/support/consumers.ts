@@ -1,28 +1,25 @@
 import { cp, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, jest } from "@jest/globals";
-import { ask, type RedisServer, startServers, stopAll } from "./servers.js";
+import { ask } from "./servers.js";
 import { type Outcome, type PackedPackage, packPackage, run } from "./packed-package.js";
+import { useServers } from "./use-servers.js";
 
 export const consumers = join(import.meta.dirname, "..", "consumers");
 
 /** Projects that depend on the packed package, with real servers for what they run. */
 export class Consumers {
   #packed: PackedPackage | undefined;
-  #servers: RedisServer[] = [];
+  readonly #servers = useServers(3);
 
   constructor() {
     jest.setTimeout(300_000);
 
     beforeAll(async () => {
       this.#packed = await packPackage();
-      this.#servers = await startServers(3);
     });
 
-    afterAll(async () => {
-      await stopAll(this.#servers);
-      await this.#packed?.remove();
-    });
+    afterAll(() => this.#packed?.remove());
 
     // Each consumer leaves "free" locked, and is refused "taken".
     beforeEach(async () => {
