@@ -1,4 +1,6 @@
 import { readFile, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
 import { defineConfig, type Options } from "tsup";
 import ts from "typescript";
 
@@ -42,10 +44,12 @@ const BUNDLED = ["p-retry", "p-timeout", "is-network-error"];
 
 /** Their licences ask for a copy of each notice. */
 async function writeLicenses(): Promise<void> {
+  const { resolve } = createRequire(import.meta.url);
   const notices = await Promise.all(
-    BUNDLED.map(
-      async (name) => `${name}\n\n${await readFile(`node_modules/${name}/license`, "utf8")}`,
-    ),
+    BUNDLED.map(async (name) => {
+      const license = await readFile(join(dirname(resolve(name)), "license"), "utf8");
+      return `${name}\n\n${license}`;
+    }),
   );
   const heading = "index.cjs contains these packages:\n\n";
   await writeFile("dist/bundled-licenses.txt", heading + notices.join("\n"));
