@@ -1,7 +1,7 @@
 import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ask, startServers, stopAll, until } from "../support/servers.js";
+import { ask, slowness, startServers, stopAll, until } from "../support/servers.js";
 import { type Lock, Redlock, type RedlockSettings } from "../../src/index.js";
 import { takeScript } from "../../src/operations/take.js";
 import {
@@ -267,8 +267,12 @@ describe("a waiter leaves the line", () => {
 
   test.each([
     ["its signal aborts", (signal: AbortSignal) => ({ signal })],
-    ["its acquireTimeout is over", () => ({ acquireTimeout: 400 })],
-    ["its retries are used up", () => ({ retryCount: 2, retryDelay: 100, retryJitter: 0 })],
+    // It must be seen there first, which takes longer on a busy machine.
+    ["its acquireTimeout is over", () => ({ acquireTimeout: Math.ceil(400 * slowness()) })],
+    [
+      "its retries are used up",
+      () => ({ retryCount: 2, retryDelay: Math.ceil(100 * slowness()), retryJitter: 0 }),
+    ],
   ])("when %s", async (_, settings) => {
     const resource = fresh();
     const lock = await redlock.acquire(resource, 60_000);
