@@ -1,3 +1,5 @@
+/** @module redlock-quorum */
+
 export { type ErrorCode, ExecutionError, NodeError, ResourceLockedError } from "./errors.js";
 export type { NodeHealth } from "./reports/health.js";
 export type { NodeInspection, ResourceInspection, WaiterInspection } from "./reports/inspect.js";

@@ -32,6 +32,11 @@ export interface Layer {
 /** From top to bottom: a file may import from its own layer and from those below it. */
 export const LAYERS: readonly Layer[] = [
   {
+    name: "nestjs",
+    purpose: ["redlock-quorum/nestjs:", "a module, @Locked"],
+    color: "#e0234e",
+  },
+  {
     name: "entry",
     files: ["index.ts", "redlock.ts", "internals.ts"],
     purpose: ["index, redlock, internals:", "the public interface"],
