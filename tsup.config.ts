@@ -24,20 +24,30 @@ const withoutComments: Plugin = {
 };
 
 const shared: Options = {
-  entry: ["src/index.ts"],
+  entry: { index: "src/index.ts", nestjs: "src/nestjs/index.ts" },
+  // The entries share their classes, or the Redlock that Nest injects would be another class than that of the main entry.
+  splitting: true,
   target: "node20",
   // The code in `dist` is readable as it is, and the maps were two thirds of the package.
   sourcemap: false,
   esbuildPlugins: [withoutComments],
-  dts: {
-    compilerOptions: {
-      // tsup passes `baseUrl` to the declaration build, which TypeScript 6 rejects without this.
-      ignoreDeprecations: "6.0",
-      // Leaves out what only the library can make, and the types that only this needs.
-      stripInternal: true,
-    },
+};
+
+const dts: Options["dts"] = {
+  compilerOptions: {
+    // tsup passes `baseUrl` to the declaration build, which TypeScript 6 rejects without this.
+    ignoreDeprecations: "6.0",
+    // Leaves out what only the library can make, and the types that only this needs.
+    stripInternal: true,
   },
 };
+
+/** Both formats have the same types, so that the package holds them once. */
+async function writeModuleTypes(): Promise<void> {
+  const main = `export * from "./index.cjs";\nexport { Redlock as default } from "./index.cjs";\n`;
+  await writeFile("dist/index.d.ts", main);
+  await writeFile("dist/nestjs.d.ts", `export * from "./nestjs.cjs";\n`);
+}
 
 /** They are ES modules only: bundled, `require()` works, also under Jest. */
 const BUNDLED = ["p-retry", "p-timeout", "is-network-error"];
@@ -51,11 +61,19 @@ async function writeLicenses(): Promise<void> {
       return `${name}\n\n${license}`;
     }),
   );
-  const heading = "index.cjs contains these packages:\n\n";
+  const heading = "The CommonJS files contain these packages:\n\n";
   await writeFile("dist/bundled-licenses.txt", heading + notices.join("\n"));
 }
 
 export default defineConfig([
-  { ...shared, format: ["esm"] },
-  { ...shared, format: ["cjs"], noExternal: BUNDLED, onSuccess: writeLicenses },
+  { ...shared, format: ["esm"], onSuccess: writeModuleTypes },
+  // tsup splits CommonJS by sucrase, which turns each `?.` and `??` into a call of a function. Rollup leaves them.
+  {
+    ...shared,
+    format: ["cjs"],
+    dts,
+    treeshake: true,
+    noExternal: BUNDLED,
+    onSuccess: writeLicenses,
+  },
 ]);

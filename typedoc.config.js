@@ -7,7 +7,7 @@ import { guidePaths, guidesPlugin, keepCodeInHeadings, SITE } from "./docs/site/
  */
 export default {
   name: "redlock-quorum",
-  entryPoints: ["src/index.ts"],
+  entryPoints: ["src/index.ts", "src/nestjs/index.ts"],
   readme: "README.md",
   projectDocuments: guidePaths(),
   plugin: [guidesPlugin],
@@ -26,7 +26,7 @@ export default {
   validation: { notExported: true, invalidLink: true, invalidPath: true, notDocumented: true },
   treatWarningsAsErrors: true,
   // Types of what a caller passes in, which no caller has to name.
-  intentionallyNotExported: ["Subscriber", "Routine", "WithInternals"],
+  intentionallyNotExported: ["Subscriber", "Routine", "WithInternals", "Takes"],
 
   includeVersion: true,
   searchInComments: true,

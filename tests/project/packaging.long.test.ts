@@ -63,6 +63,25 @@ describe("a TypeScript project", () => {
   }
 });
 
+/** With the decorators that TypeScript compiles, in the two ways in which Nest's starter projects are set up. */
+describe("a Nest application", () => {
+  test.each([
+    ["5.9", "commonjs", "commonjs"],
+    ["6", "nodenext", "commonjs"],
+    ["6", "nodenext", "module"],
+  ] as const)(
+    "of TypeScript %s and module: %s, in a package of type %s, compiles, locks and shuts down",
+    async (version, module, type) => {
+      const directory = await packed.install("nestjs", `nestjs-${version}-${module}-${type}`);
+      await writeFile(join(directory, "package.json"), JSON.stringify({ private: true, type }));
+      const args = ["--project", `tsconfig.${module}.json`];
+      expectSilence(await runTool(TSC[version], args, directory));
+      const printed = await packed.runProgram(join("out", "main.js"), directory);
+      expect(printed).toMatchObject({ shipped: "7 shipped", refused: "ERR_REDLOCK_QUORUM" });
+    },
+  );
+});
+
 describe("a program written for node-redlock 5", () => {
   test("compiles and works after its import line alone was changed", async () => {
     const directory = await packed.install("node-redlock");

@@ -1,4 +1,5 @@
-import { stat } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, test } from "@jest/globals";
 import { Consumers, consumers } from "../support/consumers.js";
 import { run, runTool } from "../support/packed-package.js";
@@ -8,21 +9,38 @@ const packed = new Consumers();
 describe("the packed package", () => {
   test("holds the builds with their types, the licence and the documents, and nothing else", async () => {
     const { out } = await run("tar", ["-tzf", packed.tarball], consumers);
-    const builds = ["cjs", "js"].flatMap((format) => [
-      `package/dist/index.${format}`,
-      `package/dist/index.d.${format.replace("js", "ts")}`,
-    ]);
+    const builds = ["cjs", "js"].flatMap((format) => {
+      const types = format.replace("js", "ts");
+      const entries = ["index", "nestjs"].flatMap((name) => [
+        `${name}.${format}`,
+        `${name}.d.${types}`,
+      ]);
+      // What the entries share.
+      const shared = [`chunk-HASH.${format}`, "redlock-HASH.d.cts"];
+      return [...entries, ...shared].map((name) => `package/dist/${name}`);
+    });
     const documents = [
       ...["CHANGELOG.md", "LICENSE", "README.md", "package.json"],
       "dist/bundled-licenses.txt",
     ];
-    expect(out.trim().split("\n").sort()).toEqual(
-      [...builds, ...documents.map((name) => `package/${name}`)].sort(),
+    const found = out.trim().replace(/(?<=\/(chunk|redlock)-)[\w-]{8}(?=\.)/g, "HASH");
+    expect(found.split("\n").sort()).toEqual(
+      [...new Set(builds), ...documents.map((name) => `package/${name}`)].sort(),
     );
   });
 
   test("is at most 120 KB to download", async () => {
     expect((await stat(packed.tarball)).size).toBeLessThanOrEqual(120_000);
+  });
+
+  test("imports Nest in its entry for Nest only", async () => {
+    const dist = join(packed.directory, "node_modules", "redlock-quorum", "dist");
+    const files = (await readdir(dist)).filter((name) => /\.[cm]?[jt]s$/.test(name));
+    const texts = await Promise.all(files.map((name) => readFile(join(dist, name), "utf8")));
+    const importing = files.filter((_, index) => texts[index]?.includes("@nestjs/"));
+    expect(importing.sort()).toEqual(["nestjs.cjs", "nestjs.d.cts", "nestjs.js"]);
+    const alsoImporting = files.filter((_, index) => /["']\.\/nestjs/.test(texts[index] ?? ""));
+    expect(alsoImporting).toEqual(["nestjs.d.ts"]);
   });
 
   test("publint --strict reports nothing", async () => {

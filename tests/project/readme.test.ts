@@ -56,6 +56,9 @@ const compilerOptions = {
   allowJs: true,
   checkJs: true,
   skipLibCheck: false,
+  // As in every Nest application.
+  experimentalDecorators: true,
+  emitDecoratorMetadata: true,
   rootDir: ".",
   outDir: "out",
 };
@@ -116,7 +119,7 @@ function fileOf({ where, language, text }: Block): string {
 
 /** A program as it can be compiled: with the prologue and epilogue, unless it makes its own Redlock. */
 function whole(text: string): string {
-  return text.includes(`"redlock-quorum"`) ? text : `${prologue}\n{\n${text}\n}\n${epilogue}\n`;
+  return /"redlock-quorum["/]/.test(text) ? text : `${prologue}\n{\n${text}\n}\n${epilogue}\n`;
 }
 
 function onOurServers(text: string): string {

@@ -64,7 +64,11 @@ describe("the documentation site", () => {
 
   test("has the README, every guide and the API", async () => {
     expect(await readFile(join(site, "index.html"), "utf8")).toContain("<h1");
-    for (const page of ["guides/fencing", "guides/architecture", "classes/Redlock"]) {
+    for (const page of [
+      "guides/fencing",
+      "guides/architecture",
+      "classes/redlock-quorum.Redlock",
+    ]) {
       expect(existsSync(join(site, `${page}.html`))).toBe(true);
     }
   });
