@@ -12,6 +12,7 @@ import {
   isPortTaken,
   processHasEnded,
   type RedisServer,
+  SERVER_VARIABLE,
   type ServerOptions,
   startRedisCluster,
   startServer,
@@ -168,11 +169,35 @@ test("a Redis Cluster of three masters serves all slots, and ends", async () => 
 });
 
 test("without a server binary and the means to install one, one line says what to install", async () => {
-  const path = process.env["PATH"];
-  process.env["PATH"] = "";
-  try {
+  await withEnvironment({ PATH: "", [SERVER_VARIABLE]: "" }, async () => {
     await expect(ensureServerBinary()).rejects.toThrow(/^.*apt-get install redis-server.*$/);
-  } finally {
-    process.env["PATH"] = path;
-  }
+  });
 });
+
+test("the environment chooses the server binary, and one that cannot run is an error", async () => {
+  await withEnvironment({ [SERVER_VARIABLE]: process.execPath }, async () => {
+    expect(await ensureServerBinary()).toBe(process.execPath);
+  });
+  await withEnvironment({ [SERVER_VARIABLE]: "/nowhere/redis-server" }, async () => {
+    await expect(ensureServerBinary()).rejects.toThrow(
+      "REDLOCK_QUORUM_SERVER is /nowhere/redis-server: there is no program that this user can run.",
+    );
+  });
+});
+
+async function withEnvironment(
+  values: Record<string, string>,
+  action: () => Promise<void>,
+): Promise<void> {
+  const before = { ...process.env };
+  Object.assign(process.env, values);
+  try {
+    await action();
+  } finally {
+    for (const name of Object.keys(values)) {
+      const value = before[name];
+      if (value === undefined) Reflect.deleteProperty(process.env, name);
+      else process.env[name] = value;
+    }
+  }
+}

@@ -39,6 +39,7 @@ import {
   valuesOn,
 } from "../support/nodes.js";
 import { startStubbornServer } from "../support/proxy.js";
+import { rulesThatExist } from "../support/rights.js";
 import { useServers } from "../support/use-servers.js";
 
 const root = join(import.meta.dirname, "..", "..");
@@ -564,8 +565,10 @@ describe("a password", () => {
   const otherEncoded = encodeURIComponent(`not-${password}`);
   const output: unknown[] = [];
   const guarded = useServers(3, {
-    // prettier-ignore
-    args: ["--requirepass", password, "--user", "app", "on", `>${password}`, "~*", "&*", "+@all"],
+    args: [
+      ...["--requirepass", password],
+      ...["--user", "app", "on", `>${password}`, ...rulesThatExist(["~*", "&*", "+@all"])],
+    ],
   });
 
   beforeEach(() => {

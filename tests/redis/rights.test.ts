@@ -3,6 +3,7 @@ import { ask } from "../support/servers.js";
 import { Redlock } from "../../src/index.js";
 import { joinAbsent, untilWaiting } from "../support/line.js";
 import { defined, fresh, rejection, untilHeld, valuesOn } from "../support/nodes.js";
+import { rulesThatExist } from "../support/rights.js";
 import { useServers } from "../support/use-servers.js";
 
 /** Redis 6 and 7.0, and what came after them. */
@@ -23,7 +24,8 @@ beforeEach(() => setRights());
 
 /** Gives the client's user every right but these. */
 async function setRights(...rules: string[]): Promise<void> {
-  const command = ["ACL", "SETUSER", "limited", "on", ">secret", "allkeys", "allchannels", "+@all"];
+  const all = rulesThatExist(["allkeys", "allchannels", "+@all"]);
+  const command = ["ACL", "SETUSER", "limited", "on", ">secret", ...all];
   await Promise.all(servers.map(({ port }) => ask(port, [...command, ...rules])));
 }
 

@@ -16,6 +16,8 @@ const START_TIMEOUT_MS = 10_000;
 const STOP_TIMEOUT_MS = 3_000;
 const POLL_INTERVAL_MS = 10;
 const OUTPUT_LINES_KEPT = 20;
+/** The path of the server binary to use. Without it, the one on the PATH. */
+export const SERVER_VARIABLE = "REDLOCK_QUORUM_SERVER";
 
 export interface ServerOptions {
   /** Left out, a free port is taken. */
@@ -163,8 +165,13 @@ function isExecutable(path: string): Promise<boolean> {
   );
 }
 
-/** The path of a server binary. Installs Debian's where there is none and this process may. */
+/** Returns the path of a server binary. Installs Debian's where there is none and this process may. */
 export async function ensureServerBinary(): Promise<string> {
+  const chosen = process.env[SERVER_VARIABLE] ?? "";
+  if (chosen !== "") {
+    if (await isExecutable(chosen)) return chosen;
+    throw new Error(`${SERVER_VARIABLE} is ${chosen}: there is no program that this user can run.`);
+  }
   const present = await findOnPath("redis-server", "valkey-server");
   if (present !== undefined) return present;
   const cause = await ensureDebianPackage("redis-server");
@@ -471,7 +478,7 @@ export async function startRedisCluster(): Promise<RedisCluster> {
       servers.map(async ({ port }, index) => {
         const first = Math.ceil((CLUSTER_SLOTS * index) / servers.length);
         const last = Math.ceil((CLUSTER_SLOTS * (index + 1)) / servers.length) - 1;
-        await ask(port, ["CLUSTER", "ADDSLOTSRANGE", String(first), String(last)]);
+        await serveSlots(port, first, last);
         // Nodes that meet at the same epoch would first have to agree who is older.
         await ask(port, ["CLUSTER", "SET-CONFIG-EPOCH", String(index + 1)]);
       }),
@@ -486,6 +493,12 @@ export async function startRedisCluster(): Promise<RedisCluster> {
     throw error;
   }
   return { servers, stop: () => stopAll(servers) };
+}
+
+/** Makes a Cluster node serve the slots from `first` to `last`. One by one: Redis 6.0 takes no ranges. */
+export async function serveSlots(port: number, first = 0, last = CLUSTER_SLOTS - 1): Promise<void> {
+  const slots = Array.from({ length: last - first + 1 }, (_, index) => String(first + index));
+  await ask(port, ["CLUSTER", "ADDSLOTS", ...slots], 10_000);
 }
 
 async function clusterIsWhole({ port }: RedisServer, size: number): Promise<void> {

@@ -2,7 +2,9 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import * as fc from "fast-check";
 import { Redis } from "ioredis";
 import { setTimeout as sleep } from "node:timers/promises";
+import { isAtLeast } from "../support/server-version.js";
 import { type RedisServer, startServer } from "../support/servers.js";
+import { testedServer } from "../support/tested-server.js";
 import { fieldsOf } from "../../src/nodes/restart-guard.js";
 import { acquireFencedScript } from "../../src/operations/acquire-fenced.js";
 import { acquireScript } from "../../src/operations/acquire.js";
@@ -55,10 +57,21 @@ function inText(reply: unknown): string {
   if (reply instanceof Error || (reply as Error | null)?.name === "ReplyError") {
     // The real one goes on to name the script, its line, and what was wrong in the script's own words.
     const [told] = (reply as Error).message.split(/ script: |, with args| \(new function\)/);
-    return `error: ${told?.replace(/(?:user_script:\d+: )?(attempt to \w+).*/s, "$1") ?? ""}`;
+    const text = told?.replace(/(?:user_script:\d+: )?(attempt to \w+).*/s, "$1") ?? "";
+    return `error: ${withoutNameOfRedis(text)}`;
   }
   if (Array.isArray(reply)) return `[${reply.map(inText).join(", ")}]`;
-  return JSON.stringify(reply);
+  return typeof reply === "string"
+    ? JSON.stringify(withoutNameOfRedis(reply))
+    : JSON.stringify(reply);
+}
+
+/** Valkey words some errors of Redis without the name of Redis, and leaves a hint out. */
+function withoutNameOfRedis(text: string): string {
+  return text
+    .replace(/ Please use EVAL\.$/, "")
+    .replace(/ (?:Lua )?redis(?: lib)?(?= )/gi, "")
+    .replace("ERR Command", "ERR command");
 }
 
 function onModel(model: RedisModel, [command, ...args]: Command, nowMs: number): Effect {
@@ -310,7 +323,8 @@ const PROGRAMS = [
   "return {tostring(1/0), tostring(-1/0), tostring(1e100), tostring(1/3), tostring(123456.789e-10)}",
   "return {tostring(2^53), tostring(100), tostring(1e5), tostring(-1e-5), tostring(0.0001)}",
   "redis.call('SET', 'k', 1700000000000001) return redis.call('GET', 'k')",
-  "redis.call('SET', 'k', 1.5e300) return redis.call('GET', 'k')",
+  // A number whose shortest form has 17 digits: Redis writes 17, and Valkey 9 the shortest form.
+  "redis.call('SET', 'k', 2^1000) return redis.call('GET', 'k')",
   "redis.call('SET', 'k', 0.25) return redis.call('GET', 'k')",
   "return {tonumber('0x10'), tonumber(' 12 '), tonumber('1e3'), tostring(tonumber('1x')), tonumber('ff', 16)}",
   "return {tostring(tonumber('')), tostring(tonumber(nil)), tonumber('.5') * 4, tonumber('7', 8)}",
@@ -414,7 +428,10 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.integer({ min: 1, max: 12 }) },
 );
 
-describe("the simulated Redis", () => {
+// It is as Redis 7.0 and later are. Earlier, a script's errors were others, and PEXPIRETIME was missing.
+const describeIfComparable = isAtLeast(testedServer, 7, 0) ? describe : describe.skip;
+
+describeIfComparable("the simulated Redis", () => {
   test("answers and holds what a real one does, through any sequence of commands", async () => {
     let compared = 0;
     await fc.assert(
