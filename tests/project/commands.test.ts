@@ -1,5 +1,7 @@
 // What the commands of package.json say of themselves and of wrong arguments, and the demo's verdict.
 
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, jest, test } from "@jest/globals";
 import { costInWords, type Turn, verdictOf } from "../../docker/demo-report.js";
@@ -15,6 +17,8 @@ const files = {
   chaos: "tests/chaos/run.ts",
   bench: "benchmarks/run.ts",
   docs: "docs/site/build.ts",
+  "test:servers": "tests/compatibility/servers.ts",
+  "test:runtimes": "tests/compatibility/runtimes.ts",
 };
 
 function command(name: keyof typeof files, ...args: string[]) {
@@ -40,6 +44,8 @@ describe("a command", () => {
     ["chaos", "--minutes 0", /argument '0' is invalid\. Give a number above 0\./],
     ["chaos", "--break glass", /Give no-lock or no-check\./],
     ["bench", "--scenario users,none", /There is no scenario none\./],
+    ["test:servers", "redis-5", /Allowed choices are redis-6\.0, .*, valkey-9\./],
+    ["test:runtimes", "node-18", /Allowed choices are node-20, .*, deno\./],
   ])("npm run %s -- %s says in one line what is wrong", async (name, args, what) => {
     const { code, out, err } = await command(name, ...args.split(" "));
     expect({ code, out }).toEqual({ code: 2, out: "" });
@@ -55,6 +61,19 @@ describe("a command", () => {
     expect(err).toContain("URL number 2 of --nodes");
     expect(err).not.toContain("secret");
   });
+});
+
+test("npm run test:servers says so on a machine without Debian's packages, and does not pass", async () => {
+  const cache = await mkdtemp(join(tmpdir(), "redlock-quorum-cache-"));
+  try {
+    const program = [files["test:servers"], "valkey-9"];
+    const env = { PATH: "", XDG_CACHE_HOME: cache };
+    const { code, out, err } = await runTool("tsx/dist/cli.mjs", program, root, env);
+    expect({ code, out }).toEqual({ code: 69, out: "" });
+    expect(err).toMatch(/^NOT RUN: valkey-9 is not in the cache, .*: there is no apt-get\.\n$/);
+  } finally {
+    await rm(cache, { recursive: true });
+  }
 });
 
 describe("the demo", () => {
