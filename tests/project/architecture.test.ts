@@ -113,6 +113,12 @@ describe("the imports of src", () => {
     expect(values.filter(({ from }) => leaves.includes(from)).map(inWords)).toEqual([]);
   });
 
+  test("lead neither into the testing kit nor out of it, so that nobody loads it in production", () => {
+    const isKit = (file: string): boolean => file.startsWith("testing/");
+    expect(imports.filter(({ from }) => isKit(from))).not.toEqual([]);
+    expect(imports.filter(({ from, to }) => isKit(from) !== isKit(to)).map(inWords)).toEqual([]);
+  });
+
   test("of types lead upwards only where this test says why", () => {
     expect(upward(true).sort()).toEqual(UPWARD_TYPES.map(inWords).sort());
   });

@@ -5,7 +5,9 @@ import type { Library } from "../virtual-world/library.js";
 import type { Link, LinkObserver } from "../virtual-world/link.js";
 import type { SimulatedNode } from "../virtual-world/node.js";
 import { type Question, questionsIn, repliesIn } from "../virtual-world/questions.js";
-import { type Entry, type RedisModel, type Reply, ReplyError } from "../virtual-world/redis.js";
+import type { Entry } from "../../src/testing/redis/keyspace.js";
+import type { RedisModel } from "../../src/testing/redis/model.js";
+import { type Reply, ReplyError } from "../../src/testing/redis/reply.js";
 import type { Actor, World } from "../virtual-world/world.js";
 
 /** Something that must never be. */

@@ -1,7 +1,7 @@
 import { type Crowd, crowd, type CrowdOptions, type Member, type Result } from "./crowd.js";
 import type { Library } from "../virtual-world/library.js";
 import type { Mutant } from "./mutants.js";
-import { ReplyError } from "../virtual-world/redis.js";
+import { ReplyError } from "../../src/testing/redis/reply.js";
 
 /** A rule of the line whose simpler form was broken: a crowd that shows it, and the library without it. */
 export interface LineRule {

@@ -37,6 +37,11 @@ export const LAYERS: readonly Layer[] = [
     color: "#e0234e",
   },
   {
+    name: "testing",
+    purpose: ["an entry of its own:", "Redis in memory"],
+    color: "#9f1239",
+  },
+  {
     name: "entry",
     files: ["index.ts", "redlock.ts", "internals.ts"],
     purpose: ["index, redlock, internals:", "the public interface"],

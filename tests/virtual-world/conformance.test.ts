@@ -13,7 +13,8 @@ import { extendFencedScript } from "../../src/operations/extend-fenced.js";
 import { extendScript } from "../../src/operations/extend.js";
 import { inspectScript } from "../../src/operations/inspect.js";
 import { releaseScript } from "../../src/operations/release.js";
-import { RedisModel, ReplyError } from "./redis.js";
+import { RedisModel } from "../../src/testing/redis/model.js";
+import { ReplyError } from "../../src/testing/redis/reply.js";
 
 let server: RedisServer;
 let client: Redis;

@@ -3,7 +3,7 @@ import type { ChannelListener, Connection, Subscription } from "../../src/client
 import type { Host } from "./host.js";
 import type { SimulatedNode } from "./node.js";
 import type { Random } from "./random.js";
-import type { Reply } from "./redis.js";
+import type { Reply } from "../../src/testing/redis/reply.js";
 import { SimulatedSubscription } from "./subscription.js";
 import { RANK, type World } from "./world.js";
 

@@ -1,4 +1,5 @@
-import { RedisModel, type Reply, ReplyError } from "./redis.js";
+import { RedisModel } from "../../src/testing/redis/model.js";
+import { type Reply, ReplyError } from "../../src/testing/redis/reply.js";
 import type { World } from "./world.js";
 
 export interface NodeClock {

@@ -1,6 +1,8 @@
 import { Violation } from "../checker.js";
 import type { Library } from "../../virtual-world/library.js";
-import { type Entry, RedisModel, type Reply } from "../../virtual-world/redis.js";
+import type { Entry } from "../../../src/testing/redis/keyspace.js";
+import { RedisModel } from "../../../src/testing/redis/model.js";
+import type { Reply } from "../../../src/testing/redis/reply.js";
 import { drain } from "../../virtual-world/world.js";
 import { Client, type Programs, RESOURCE } from "./client.js";
 import { type Pending, Wire } from "./wire.js";

@@ -1,6 +1,6 @@
 import type { Connection } from "../../../src/clients/connection.js";
 import type { Argument } from "../../../src/operations/operation.js";
-import type { Reply } from "../../virtual-world/redis.js";
+import type { Reply } from "../../../src/testing/redis/reply.js";
 
 /** A command that was sent and is not answered. */
 export interface Pending {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@jest/globals";
-import { type Reply, ReplyError } from "../../virtual-world/redis.js";
+import { type Reply, ReplyError } from "../../../src/testing/redis/reply.js";
 import { played, rejection, type Stage } from "../../virtual-world/stage.js";
 
 const ALL = [0, 1, 2, 3, 4];

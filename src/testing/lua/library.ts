@@ -14,7 +14,7 @@ import {
   type LuaValue,
   numberIn,
   typeOf,
-} from "./lua-values.js";
+} from "./values.js";
 
 export function toText(value: LuaValue): string {
   if (typeof value === "string" || typeof value === "number") return asText(value);
