@@ -1,4 +1,5 @@
 import { randomFillSync } from "node:crypto";
+import { setImmediate } from "node:timers";
 import { offAbort, onAbort } from "./aborts.js";
 
 /** One reading of both clocks. The monotonic clock never jumps; the wall clock also counts time while suspended. */
@@ -48,10 +49,17 @@ function randomValue(): string {
  * The real functions, taken when this file is loaded. A test with fake timers controls the library's clocks and timers,
  * as it should. But the end of a turn, and the reading of sockets, must stay real: if a faked turn never ended, this call
  * and all later ones would never resolve.
+ *
+ * Jest can put fake timers in place of the globals before it loads this file (`fakeTimers.enableGlobally`). They have the
+ * property `clock`. The functions of Node's module stay real, and an immediate also comes after all microtasks.
  */
-const nextTick = process.nextTick.bind(process);
 const realSetImmediate = setImmediate;
-const realQueueMicrotask = queueMicrotask;
+const isFake = (owner: object, name: string): boolean =>
+  "clock" in Object(Reflect.get(owner, name));
+const realNextTick = isFake(process, "nextTick")
+  ? realSetImmediate
+  : process.nextTick.bind(process);
+const realQueueMicrotask = isFake(globalThis, "queueMicrotask") ? realSetImmediate : queueMicrotask;
 
 export const systemEnvironment: Environment = {
   now: () => ({ monotonicMs: performance.now(), wallMs: Date.now() }),
@@ -64,7 +72,7 @@ export const systemEnvironment: Environment = {
   },
   // Called from a microtask, a tick runs after all microtasks.
   endOfTurn: (callback) => {
-    nextTick(callback);
+    realNextTick(callback);
   },
   // The event loop runs timers before it polls the sockets, and immediates after.
   afterPoll: (callback) => {

@@ -42,6 +42,22 @@ describe("the end of a turn", () => {
     expect(lines).toEqual(["microtask", "first", "thrown: second", "third", "fourth", "next turn"]);
   });
 
+  it("comes, as a microtask does, also if fake timers were there before the library", async () => {
+    const lines = await linesOf(`
+      import { install } from "@sinonjs/fake-timers";
+      import { createRequire } from "node:module";
+      // A microtask of the fake timers runs when the test lets it run.
+      install({ toFake: ["nextTick", "queueMicrotask"] });
+      const require = createRequire(process.cwd() + "/main.js");
+      const { inOwnTurn, systemEnvironment } = require("./src/runtime/environment.ts");
+      inOwnTurn(() => console.log("own turn"));
+      systemEnvironment.endOfTurn(() => console.log("end of the turn"));
+      await Promise.resolve();
+      console.log("microtask");
+    `);
+    expect(lines).toEqual(["microtask", "own turn", "end of the turn"]);
+  });
+
   it("comes after the microtasks of a timer's callback, too", async () => {
     const said: string[] = [];
     await new Promise<void>((resolve) => {
