@@ -23,8 +23,10 @@ const withoutComments: Plugin = {
   },
 };
 
+const entries = { index: "src/index.ts", nestjs: "src/nestjs/index.ts" };
+const testing = { testing: "src/testing/index.ts" };
+
 const shared: Options = {
-  entry: { index: "src/index.ts", nestjs: "src/nestjs/index.ts" },
   // The entries share their classes, or the Redlock that Nest injects would be another class than that of the main entry.
   splitting: true,
   target: "node20",
@@ -42,11 +44,28 @@ const dts: Options["dts"] = {
   },
 };
 
+/**
+ * Lets ES modules load the testing kit's CommonJS: the package holds its code once, and a process loads it once. No other
+ * entry shares code with it.
+ */
+const testingOnce: Plugin = {
+  name: "testing-once",
+  setup: (build) => {
+    build.onLoad({ filter: /\/src\/testing\/index\.ts$/ }, () => ({
+      contents: `import testing from "./testing.cjs";\nexport const { memoryNodes } = testing;\n`,
+      loader: "js",
+    }));
+    build.onResolve({ filter: /^\.\/testing\.cjs$/ }, ({ path }) => ({ path, external: true }));
+  },
+};
+
 /** Both formats have the same types, so that the package holds them once. */
 async function writeModuleTypes(): Promise<void> {
   const main = `export * from "./index.cjs";\nexport { Redlock as default } from "./index.cjs";\n`;
   await writeFile("dist/index.d.ts", main);
-  await writeFile("dist/nestjs.d.ts", `export * from "./nestjs.cjs";\n`);
+  for (const name of ["nestjs", "testing"]) {
+    await writeFile(`dist/${name}.d.ts`, `export * from "./${name}.cjs";\n`);
+  }
 }
 
 /** They are ES modules only: bundled, `require()` works, also under Jest. */
@@ -66,14 +85,23 @@ async function writeLicenses(): Promise<void> {
 }
 
 export default defineConfig([
-  { ...shared, format: ["esm"], onSuccess: writeModuleTypes },
+  {
+    ...shared,
+    entry: { ...entries, ...testing },
+    format: ["esm"],
+    esbuildPlugins: [testingOnce, withoutComments],
+    onSuccess: writeModuleTypes,
+  },
   // tsup splits CommonJS by sucrase, which turns each `?.` and `??` into a call of a function. Rollup leaves them.
   {
     ...shared,
+    entry: entries,
     format: ["cjs"],
     dts,
     treeshake: true,
     noExternal: BUNDLED,
     onSuccess: writeLicenses,
   },
+  // Minified: only tests load it, and it would be a seventh of the package.
+  { ...shared, entry: testing, format: ["cjs"], dts, splitting: false, minify: true },
 ]);

@@ -7,7 +7,7 @@ import { guidePaths, guidesPlugin, keepCodeInHeadings, SITE } from "./docs/site/
  */
 export default {
   name: "redlock-quorum",
-  entryPoints: ["src/index.ts", "src/nestjs/index.ts"],
+  entryPoints: ["src/index.ts", "src/nestjs/index.ts", "src/testing/index.ts"],
   readme: "README.md",
   projectDocuments: guidePaths(),
   plugin: [guidesPlugin],

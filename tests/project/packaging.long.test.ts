@@ -23,6 +23,25 @@ describe("takes a lock on real servers", () => {
   });
 });
 
+/** With real and with fake timers; in Jest also with fake timers that are there before the library is loaded. */
+describe("a user's unit tests on nodes in memory pass", () => {
+  test("in Jest", async () => {
+    const directory = await packed.install("memory-jest");
+    const args = ["--rootDir", directory, "--runInBand", "--no-cache"];
+    const outcome = await runTool("jest/bin/jest.js", args, directory);
+    expect(outcome.err).toContain("11 passed, 11 total");
+    expect(outcome.code).toBe(0);
+  });
+
+  test("in Vitest", async () => {
+    const directory = await packed.install("memory-vitest");
+    const args = ["run", "--root", directory, "--reporter", "json"];
+    const outcome = await runTool("vitest/vitest.mjs", args, directory);
+    expect(JSON.parse(outcome.out)).toMatchObject({ success: true, numPassedTests: 7 });
+    expect(outcome.code).toBe(0);
+  });
+});
+
 /** With clients of ioredis 5 and 6, without a cast, and the types of every library checked. */
 describe("a TypeScript project", () => {
   test.each([

@@ -11,7 +11,7 @@ describe("the packed package", () => {
     const { out } = await run("tar", ["-tzf", packed.tarball], consumers);
     const builds = ["cjs", "js"].flatMap((format) => {
       const types = format.replace("js", "ts");
-      const entries = ["index", "nestjs"].flatMap((name) => [
+      const entries = ["index", "nestjs", "testing"].flatMap((name) => [
         `${name}.${format}`,
         `${name}.d.${types}`,
       ]);
@@ -19,10 +19,7 @@ describe("the packed package", () => {
       const shared = [`chunk-HASH.${format}`, "redlock-HASH.d.cts"];
       return [...entries, ...shared].map((name) => `package/dist/${name}`);
     });
-    const documents = [
-      ...["CHANGELOG.md", "LICENSE", "README.md", "package.json"],
-      "dist/bundled-licenses.txt",
-    ];
+    const documents = [...["LICENSE", "README.md", "package.json"], "dist/bundled-licenses.txt"];
     const found = out.trim().replace(/(?<=\/(chunk|redlock)-)[\w-]{8}(?=\.)/g, "HASH");
     expect(found.split("\n").sort()).toEqual(
       [...new Set(builds), ...documents.map((name) => `package/${name}`)].sort(),
@@ -41,6 +38,24 @@ describe("the packed package", () => {
     expect(importing.sort()).toEqual(["nestjs.cjs", "nestjs.d.cts", "nestjs.js"]);
     const alsoImporting = files.filter((_, index) => /["']\.\/nestjs/.test(texts[index] ?? ""));
     expect(alsoImporting).toEqual(["nestjs.d.ts"]);
+  });
+
+  test("holds the testing kit once, and its main entry does not load it", async () => {
+    const program = `
+      import { createRequire } from "node:module";
+      const require = createRequire(import.meta.url);
+      const isLoaded = () => Object.keys(require.cache).some((path) => path.endsWith("/dist/testing.cjs"));
+      await import("redlock-quorum");
+      require("redlock-quorum");
+      const before = isLoaded();
+      const module = await import("redlock-quorum/testing");
+      const commonjs = require("redlock-quorum/testing");
+      const isSame = Object.keys(commonjs).every((name) => module[name] === commonjs[name]);
+      console.log(JSON.stringify([before, isLoaded(), isSame, Object.keys(commonjs)]));
+    `;
+    const args = ["--input-type=module", "--eval", program];
+    const { out } = await run(process.execPath, args, packed.directory);
+    expect(JSON.parse(out)).toEqual([false, true, true, ["memoryNodes"]]);
   });
 
   test("publint --strict reports nothing", async () => {

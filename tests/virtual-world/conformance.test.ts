@@ -470,6 +470,29 @@ describeIfComparable("the simulated Redis", () => {
     );
   });
 
+  test("names its settings as a real one does, and has those that keep every write", async () => {
+    const model = new RedisModel("ab");
+    const [fields, realFields] = [model.execute("info", [], 1000), await client.info()].map(
+      (info) => fieldsOf(info),
+    );
+    expect(Object.keys(realFields ?? {})).toEqual(
+      expect.arrayContaining(Object.keys(fields ?? {})),
+    );
+    expect(fields).toMatchObject({ role: "master", aof_enabled: "1" });
+    expect(fields?.["run_id"]).toBe(`ab${"1".padStart(38, "0")}`);
+    for (const name of ["save", "appendfsync", "nonsense"]) {
+      const replies = [
+        model.execute("config", ["get", name], 1000),
+        await client.config("GET", name),
+      ];
+      const [names, realNames] = replies.map((reply) =>
+        (reply as string[]).filter((_, index) => index % 2 === 0),
+      );
+      expect(names).toEqual(realNames);
+    }
+    expect(model.execute("config", ["GET", "save"], 1000)).toEqual(["save", ""]);
+  });
+
   test("tells the time", () => {
     expect(new RedisModel().execute("time", [], 1_234_567)).toEqual(["1234", "567000"]);
   });

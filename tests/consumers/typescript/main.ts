@@ -11,6 +11,7 @@ import DefaultRedlock, {
   type RedlockAbortSignal,
   type RedlockSettings,
 } from "redlock-quorum";
+import { type MemoryNode, memoryNodes } from "redlock-quorum/testing";
 import { clients } from "./clients";
 
 const settings: RedlockSettings = { nodeTimeout: 10_000, keyPrefix: "", signal: undefined };
@@ -28,6 +29,20 @@ function codeOf(error: unknown): ErrorCode | undefined {
 async function voters(lock: Lock): Promise<Client[]> {
   const stats: ExecutionStats[] = await Promise.all(lock.attempts);
   return stats.flatMap(({ votesFor }) => [...votesFor]);
+}
+
+/** Whether a lock is refused once a majority of nodes in memory is frozen. */
+async function needsMajority(): Promise<boolean> {
+  const nodes: [MemoryNode, MemoryNode, MemoryNode] = memoryNodes(3);
+  const redlock = new Redlock(nodes, { retryCount: 0 });
+  const lock = await redlock.acquire("free", 30_000);
+  nodes[1].freeze();
+  nodes[2].kill();
+  const code = await redlock.acquire("another", 30_000).catch(codeOf);
+  await nodes[1].thaw();
+  await lock.release();
+  await redlock.quit();
+  return code === "ERR_REDLOCK_QUORUM";
 }
 
 async function main([first = "", second = "", third = ""]: string[]): Promise<void> {
@@ -52,7 +67,8 @@ async function main([first = "", second = "", third = ""]: string[]): Promise<vo
     worked !== "" &&
     holders.length >= 2 &&
     health.every(({ reachable }) => reachable) &&
-    votes.length >= 2;
+    votes.length >= 2 &&
+    (await needsMajority());
   const quorum = code === "ERR_REDLOCK_QUORUM";
   const same = DefaultRedlock === Redlock && enough && quorum && adopted.valid;
   console.log(JSON.stringify({ value: lock.value, taken, same }));
