@@ -1,6 +1,7 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
+import { transform } from "esbuild";
 import { defineConfig, type Options } from "tsup";
 import ts from "typescript";
 
@@ -84,6 +85,15 @@ async function writeLicenses(): Promise<void> {
   await writeFile("dist/bundled-licenses.txt", heading + notices.join("\n"));
 }
 
+/** The package holds two copies of the code. Without its indentation, this one is a tenth smaller. */
+async function compactCommonJs(): Promise<void> {
+  for (const name of (await readdir("dist")).filter((name) => /^chunk-.*\.cjs$/.test(name))) {
+    const path = join("dist", name);
+    const { code } = await transform(await readFile(path, "utf8"), { minifyWhitespace: true });
+    await writeFile(path, code);
+  }
+}
+
 export default defineConfig([
   {
     ...shared,
@@ -100,7 +110,10 @@ export default defineConfig([
     dts,
     treeshake: true,
     noExternal: BUNDLED,
-    onSuccess: writeLicenses,
+    onSuccess: async () => {
+      await writeLicenses();
+      await compactCommonJs();
+    },
   },
   // Minified: only tests load it, and it would be a seventh of the package.
   { ...shared, entry: testing, format: ["cjs"], dts, splitting: false, minify: true },

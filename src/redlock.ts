@@ -7,7 +7,7 @@ import { extend, Extension } from "./algorithm/extend.js";
 import { fenceKeysOf, Tokens } from "./algorithm/fence.js";
 import { release, Release, releaseSettings } from "./algorithm/release.js";
 import { type Routine, using } from "./algorithm/using.js";
-import type { Client } from "./clients/client.js";
+import type { ClientOf } from "./clients/client.js";
 import { Abstention, invalidType, kindOf } from "./errors.js";
 import { internalsOf, type WithInternals } from "./internals.js";
 import type { Lock, LockIssuer, LockJson } from "./lock.js";
@@ -29,6 +29,8 @@ import {
 } from "./settings.js";
 import { LocalQueues } from "./waiting/local-queue.js";
 
+type Entries = Iterable<NodeEntry>;
+
 /** The node timeout of calls without a ttl. */
 const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
 
@@ -49,9 +51,9 @@ const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
  * });
  * ```
  */
-export class Redlock extends EventEmitter implements LockIssuer {
+export class Redlock<Nodes extends Entries = Entries> extends EventEmitter implements LockIssuer {
   /** Represents each node in statistics: the client that was passed in, or the address of a URL. */
-  readonly clients: ReadonlySet<Client>;
+  readonly clients: ReadonlySet<ClientOf<Nodes>>;
   /** The settings in force: those of the constructor, with the defaults for the others. */
   readonly settings: ResolvedSettings;
   readonly #nodes: readonly Node[];
@@ -68,11 +70,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
    * @param settings defaults for every call
    * @throws TypeError or RangeError for an invalid node or setting
    */
-  constructor(
-    nodes: Iterable<NodeEntry>,
-    settings: RedlockSettings & WithInternals = {},
-    scripts?: unknown,
-  ) {
+  constructor(nodes: Nodes, settings: RedlockSettings & WithInternals = {}, scripts?: unknown) {
     super();
     if (scripts !== undefined) {
       throw invalidType(
@@ -87,7 +85,7 @@ export class Redlock extends EventEmitter implements LockIssuer {
     const made = makeNodes(nodes, environment, checkNode, guard.isOn ? guard : undefined);
     this.#nodes = made.map(({ node }) => node);
     this.#ownNodes = made.flatMap(({ node, own }) => (own ? [node] : []));
-    this.clients = new Set(this.#nodes.map(({ client }) => client));
+    this.clients = new Set(this.#nodes.map(({ client }) => client as ClientOf<Nodes>));
     setMaxListeners(0, this.#closing.signal);
     this.#instance = {
       issuer: this,

@@ -1,4 +1,4 @@
-/** What the library needs of a client. `Redis` and `Cluster` of ioredis 5 and 6 have it. */
+/** What the library needs of a client of ioredis 5 or 6 or of iovalkey: `Redis` and `Cluster` have it. */
 export interface RedisClient {
   /** The state of the connection, in ioredis' words, such as `ready` or `reconnecting`. */
   readonly status: string;
@@ -37,5 +37,24 @@ export interface NodeAddress {
   readonly url: string;
 }
 
+/**
+ * A client of node-redis 4, 5 or 6: of `createClient`, `createCluster` or `createSentinel`. How its other methods
+ * look depends on which of these made it.
+ */
+export interface NodeRedisClient {
+  /** Whether `connect()` was called, and the client has not been closed since. */
+  readonly isOpen: boolean;
+  /** Sends one command and resolves with the reply. */
+  sendCommand(...args: never[]): Promise<unknown>;
+  /** Connects. The library does so with the first command that needs it, unless the caller did before. */
+  connect(): Promise<unknown>;
+  /** Calls the listener for each of its events. */
+  on(event: string, listener: (...args: unknown[]) => void): unknown;
+}
+
 /** Represents a node in statistics: the client that the caller passed in, or the address of a URL. */
-export type Client = RedisClient | NodeAddress;
+export type Client = RedisClient | NodeRedisClient | NodeAddress;
+
+/** What represents each of `Nodes` in statistics: a client has the type that it was passed in with. */
+export type ClientOf<Nodes> =
+  Nodes extends Iterable<infer Entry> ? (Entry extends string ? NodeAddress : Entry) : never;

@@ -37,21 +37,9 @@ export function connectTo(url: string, environment: Environment): Connection {
   });
 }
 
-const known = new WeakMap<Environment, WeakMap<RedisClient, Connection>>();
-
-/**
- * Returns the connection of a client that the caller owns. All Redlocks with the same client share one connection, so
- * that listeners do not pile up on the client. The environment, whose clocks it uses, is the same for all of them.
- */
-export function connectionOf(client: RedisClient, environment: Environment): Connection {
-  let ofClients = known.get(environment);
-  if (ofClients === undefined) known.set(environment, (ofClients = new WeakMap()));
-  let connection = ofClients.get(client);
-  if (connection === undefined) {
-    connection = new IoredisConnection(client, environment);
-    ofClients.set(client, connection);
-  }
-  return connection;
+/** Returns the connection of an ioredis client, which the caller owns. */
+export function ioredisConnection(client: RedisClient, environment: Environment): Connection {
+  return new IoredisConnection(client, environment);
 }
 
 interface Waiter {
@@ -241,7 +229,7 @@ export function publicUrl(text: string, where: string): { name: string; url: str
   ) {
     throw invalidType(
       `${where} is not a URL of the form redis://host:port or rediss://host:port ` +
-        "(its text is not shown, since it may hold a password). Give a URL, or a client of ioredis.",
+        "(its text is not shown, since it may hold a password). Give a URL, or a client of ioredis or node-redis.",
     );
   }
   const name = `${parsed.hostname.toLowerCase()}:${parsed.port === "" ? 6379 : parsed.port}`;

@@ -1,13 +1,15 @@
 import type { Environment } from "../runtime/environment.js";
 import { invalidType } from "../errors.js";
-import type { Client, RedisClient } from "../clients/client.js";
+import type { Client, NodeRedisClient, RedisClient } from "../clients/client.js";
 import type { Connection } from "../clients/connection.js";
 import type { RestartGuard } from "./restart-guard.js";
-import { connectionOf, connectTo, isRedisClient, publicUrl } from "../clients/ioredis.js";
+import { connectTo, ioredisConnection, isRedisClient, publicUrl } from "../clients/ioredis.js";
+import { checkNodeRedisClient, nodeRedisConnection } from "../clients/node-redis.js";
+import { isNodeRedisClient } from "../clients/node-redis-kinds.js";
 import { Node } from "./node.js";
 
 /** One independent Redis: a `redis://` or `rediss://` URL, or a client that the caller owns. */
-export type NodeEntry = string | RedisClient;
+export type NodeEntry = string | RedisClient | NodeRedisClient;
 
 /** An entry that was checked, before anything is connected. */
 export interface CheckedEntry {
@@ -22,17 +24,38 @@ export function checkEntry(entry: NodeEntry, where: string): CheckedEntry {
     const client = Object.freeze(publicUrl(entry, where));
     return { client, own: true, connect: (environment) => connectTo(entry, environment) };
   }
-  if (isRedisClient(entry)) {
-    return {
-      client: entry,
-      own: false,
-      connect: (environment) => connectionOf(entry, environment),
-    };
+  if (isRedisClient(entry)) return ofCaller(entry, ioredisConnection);
+  if (isNodeRedisClient(entry)) {
+    checkNodeRedisClient(entry, where);
+    return ofCaller(entry, nodeRedisConnection);
   }
   throw invalidType(
-    `${where} is not a Redis client that this library knows: it lacks status, call, connect, quit, disconnect or on, ` +
-      "which the clients of ioredis 5 and 6 have. Pass such a client, or a redis:// URL.",
+    `${where} is not a Redis client that this library knows. Pass a client of ioredis (5 or later), iovalkey or ` +
+      "node-redis (4 or later), or a redis:// URL.",
   );
+}
+
+const known = new WeakMap<Environment, WeakMap<object, Connection>>();
+
+/**
+ * Returns the entry of a client that the caller owns. All Redlocks with the same client share one connection, so that
+ * listeners do not pile up on the client. The environment, whose clocks it uses, is the same for all of them.
+ */
+function ofCaller<C extends RedisClient | NodeRedisClient>(
+  client: C,
+  make: (client: C, environment: Environment) => Connection,
+): CheckedEntry {
+  const connect = (environment: Environment): Connection => {
+    let ofClients = known.get(environment);
+    if (ofClients === undefined) known.set(environment, (ofClients = new WeakMap()));
+    let connection = ofClients.get(client);
+    if (connection === undefined) {
+      connection = make(client, environment);
+      ofClients.set(client, connection);
+    }
+    return connection;
+  };
+  return { client, own: false, connect };
 }
 
 /** Makes the nodes of a Redlock. Throws a TypeError that names a bad entry, before anything is connected. */
@@ -48,7 +71,7 @@ export function makeNodes(
     !(Symbol.iterator in entries)
   ) {
     throw invalidType(
-      "Redlock needs an array, or another iterable, of nodes: a redis:// URL or an ioredis client for each independent Redis.",
+      "Redlock needs an array, or another iterable, of nodes: a redis:// URL or a client for each independent Redis.",
     );
   }
   const checked = [...entries].map((entry, index) => check(entry, `nodes[${index}]`));

@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
+import { coloured } from "../support/terminal.js";
 import { interruption } from "./interruption.js";
 
 export const root = join(import.meta.dirname, "..", "..");
@@ -60,6 +61,15 @@ export async function runJest({ node, config, tests, env }: JestRun): Promise<Co
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** Prints the failures of a run, and its verdict. */
+export function printCounts(what: string, counts: Counts): void {
+  const { passed, failed, skipped, seconds, failures } = counts;
+  for (const failure of failures) console.log(failure);
+  const verdict = failed === 0 ? coloured("green", "PASS") : coloured("red", "FAIL");
+  const figures = `${passed} passed, ${failed} failed, ${skipped} skipped`;
+  console.log(`${verdict} ${what}: ${figures} in ${seconds} s`);
 }
 
 /** What the process printed on stderr. */

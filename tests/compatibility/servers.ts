@@ -7,7 +7,7 @@ import { coloured, npmScript } from "../support/terminal.js";
 import { CACHE, CACHE_IN_WORDS } from "./cache.js";
 import { type DebianServer, NoDebianError, unpackedServer } from "./debian-server.js";
 import { INTERRUPTED, interruption } from "./interruption.js";
-import { type Counts, runJest } from "./jest-run.js";
+import { type Counts, printCounts, runJest } from "./jest-run.js";
 import { tableOf } from "./table.js";
 
 const SERVERS: readonly DebianServer[] = [
@@ -70,11 +70,7 @@ async function testOn(server: DebianServer, tests: string): Promise<Outcome> {
   const version = await versionOf(binary);
   console.log(`${version.name} ${version.version}: running ${tests} …`);
   const counts = await runJest({ tests: [tests], env: { [SERVER_VARIABLE]: binary } });
-  const { passed, failed, skipped, seconds, failures } = counts;
-  for (const failure of failures) console.log(failure);
-  const verdict = failed === 0 ? coloured("green", "PASS") : coloured("red", "FAIL");
-  const figures = `${passed} passed, ${failed} failed, ${skipped} skipped`;
-  console.log(`${verdict} ${version.name} ${version.version}: ${figures} in ${seconds} s`);
+  printCounts(`${version.name} ${version.version}`, counts);
   return { ...counts, server: version };
 }
 

@@ -27,6 +27,7 @@ const COMMANDS = "a connection sends the arguments that an operation has";
 const UPWARD_TYPES: readonly Exception[] = [
   { from: "clients/connection.ts", to: "operations/operation.ts", reason: COMMANDS },
   { from: "clients/ioredis.ts", to: "operations/operation.ts", reason: COMMANDS },
+  { from: "clients/node-redis.ts", to: "operations/operation.ts", reason: COMMANDS },
   { from: "errors.ts", to: "quorum/results.ts", reason: RESULTS },
   { from: "lock.ts", to: "quorum/results.ts", reason: RESULTS },
   { from: "lock.ts", to: "quorum/history.ts", reason: PARTS },

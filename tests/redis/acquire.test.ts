@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { Redis } from "ioredis";
 import { ask, until } from "../support/servers.js";
 import { ExecutionError, Redlock, ResourceLockedError } from "../../src/index.js";
 import { movableClocks } from "../support/environment.js";
 import {
-  connectAll,
   defined,
   fresh,
   occupy,
@@ -78,9 +78,7 @@ describe("a free resource", () => {
   test("is taken by a client that has a key prefix of its own", async () => {
     const resource = fresh();
     const [server] = servers;
-    const [client] = await connectAll([defined(server)]);
-    const own = defined(client);
-    own.options.keyPrefix = "app:";
+    const own = new Redis({ port: defined(server).port, keyPrefix: "app:" });
     const prefixed = new Redlock([own]);
     const lock = await prefixed.acquire([resource, `${resource}-2`], 5000);
     expect(await ask(defined(server).port, ["GET", `app:${resource}`])).toBe(lock.value);

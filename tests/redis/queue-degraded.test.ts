@@ -9,9 +9,11 @@ import {
   until,
 } from "../support/servers.js";
 import { type NodeEntry, Redlock } from "../../src/index.js";
+import { isLikeIoredis } from "../support/clients.js";
 import { startClusterOfOne } from "../support/cluster-mode.js";
 import { cacheQueueScripts, listenersOn, Turns, untilWaiting } from "../support/line.js";
 import {
+  addStatus,
   connectAll,
   defined,
   disconnectAll,
@@ -190,7 +192,7 @@ test("who may not publish calls nobody, and those who wait in line are served al
 describe("a waiter whose subscriptions go through a network that", () => {
   const NO_RETRY = { nodeTimeout: 5000, retryCount: -1, retryDelay: 500_000, retryJitter: 0 };
   let proxies: Proxy[];
-  let subscribers: Redis[];
+  let subscribers: RecordingClient[];
   let clients: RecordingClient[];
   let waiter: Redlock;
   let holder: Redlock;
@@ -201,15 +203,21 @@ describe("a waiter whose subscriptions go through a network that", () => {
     subscribers = [];
     clients = await connectAll([...servers, ...servers]);
     for (const [index, proxy] of proxies.entries()) {
-      const duplicate = (options: object): Redis => {
+      const client = defined(clients[index]);
+      const duplicated = client.duplicate.bind(client) as (options: object) => RecordingClient;
+      const duplicate = (options: object): RecordingClient => {
+        const address = { host: "127.0.0.1", port: proxy.port };
         // As a client of a URL: what is lost with a connection fails.
         const own = { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 };
-        const subscriber = new Redis(proxy.port, "127.0.0.1", { ...options, ...own });
+        const subscriber = duplicated(
+          isLikeIoredis ? { ...options, ...own, ...address } : { socket: address },
+        );
+        if (!isLikeIoredis) addStatus(subscriber);
         subscriber.on("error", () => undefined);
         subscribers.push(subscriber);
         return subscriber;
       };
-      Object.assign(defined(clients[index]), { duplicate });
+      Object.assign(client, { duplicate });
     }
     waiter = new Redlock(clients.slice(0, NODES), NO_RETRY);
     holder = new Redlock(clients.slice(NODES), NO_RETRY);

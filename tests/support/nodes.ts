@@ -1,7 +1,8 @@
 import type { ExecutionError, Lock } from "../../src/index.js";
-import { Redis } from "ioredis";
+import type { Redis } from "ioredis";
 import { ask, type RedisServer, until } from "./servers.js";
 import { takeScript } from "../../src/operations/take.js";
+import { isLikeIoredis, makeClient } from "./clients.js";
 
 /** What each server holds under the key; null where it holds nothing. */
 export function valuesOn(servers: readonly RedisServer[], key: string): Promise<(string | null)[]> {
@@ -58,19 +59,23 @@ const PROBE = /^publish redlock:[0-9a-f]{32} $/;
 export async function connectAll(
   servers: readonly { readonly port: number }[],
 ): Promise<RecordingClient[]> {
-  const clients = servers.map(({ port }) => {
-    const client = Object.assign(new Redis(port, "127.0.0.1"), { sent: [] as string[] });
-    client.on("error", () => undefined);
-    const call = client.call.bind(client) as (...args: string[]) => Promise<unknown>;
-    client.call = (...args: unknown[]) => {
-      const line = args.map(String).join(" ");
-      if (!PROBE.test(line)) client.sent.push(line);
-      return call(...(args as string[]));
-    };
-    return client;
-  });
-  await Promise.all(clients.map((client) => client.ping()));
-  return clients;
+  return Promise.all(servers.map(({ port }) => connectClient(port)));
+}
+
+async function connectClient(port: number): Promise<RecordingClient> {
+  const client = Object.assign(await makeClient(port), { sent: [] as string[] });
+  client.on("error", () => undefined);
+  if (!isLikeIoredis) addStatus(client);
+  const method = isLikeIoredis ? "call" : "sendCommand";
+  const methods = client as unknown as Record<string, (...args: unknown[]) => unknown>;
+  const send = defined(methods[method]).bind(client);
+  methods[method] = (...args) => {
+    const line = (method === "call" ? args : (args[0] as unknown[])).map(String).join(" ");
+    if (!PROBE.test(line)) client.sent.push(line);
+    return send(...args);
+  };
+  await client.ping();
+  return client as RecordingClient;
 }
 
 /** The values under which this client asked for the resource: plainly, or as one who stands in line. */
@@ -81,6 +86,16 @@ export function valuesAskedFor(client: RecordingClient | undefined, resource: st
     const isTake = command === "evalsha" && args[0] === takeScript.sha1 && args[2] === resource;
     return isTake ? [defined(args[5])] : [];
   });
+}
+
+/** Gives a client of node-redis its state in ioredis' words. */
+export function addStatus(client: object): void {
+  const get = (): string => {
+    const { isOpen, isReady } = client as { isOpen: boolean; isReady: boolean };
+    if (isReady) return "ready";
+    return isOpen ? "reconnecting" : "end";
+  };
+  Object.defineProperty(client, "status", { get });
 }
 
 export function disconnectAll(clients: readonly Redis[]): void {

@@ -1,0 +1,293 @@
+import { asError } from "../errors.js";
+import type { NodeRedisClient } from "./client.js";
+import type { ChannelListener, Subscription } from "./connection.js";
+
+/** The part of a node-redis client that its three kinds have in different forms. */
+export interface NodeRedisKind {
+  readonly name: string;
+  readonly keyspace: string;
+  readonly isCluster: boolean;
+  readonly lacksSocketTimeout: boolean;
+  /** Whether `connect()` was called, and the client has not been closed since. */
+  readonly isOpen: boolean;
+  readonly isReady: boolean;
+  readonly emitsReady: boolean;
+  send(line: readonly string[]): Promise<unknown>;
+  connect(): Promise<unknown>;
+  on(event: "ready" | "end", listener: () => void): void;
+  on(event: "error", listener: (error: Error) => void): void;
+  /** Calls the listener when the commands go over another connection from now on, without an event `ready`. */
+  onReplaced(listener: () => void): void;
+  subscribe(channel: string, listener: ChannelListener): Subscription | undefined;
+  quit(): Promise<unknown>;
+  disconnect(): void;
+}
+
+/**
+ * Sent with each command in place of the client's own options, which may change the type of a reply. `37` is RESP3's
+ * map, which would otherwise be an object where RESP2 has an array. An explicit `timeout` spares an AbortSignal for
+ * each command.
+ */
+const OPTIONS = {
+  typeMapping: { 37: Array },
+  returnBuffers: false,
+  asap: false,
+  timeout: undefined,
+  abortSignal: undefined,
+};
+
+/** The methods that all kinds share. */
+interface Common {
+  readonly isOpen: boolean;
+  readonly isReady?: boolean;
+  connect(): Promise<unknown>;
+  on(event: string, listener: (...args: unknown[]) => void): unknown;
+  /** Absent before version 5, where `quit` does the same. */
+  close?(): Promise<unknown>;
+  quit?(): Promise<unknown>;
+  /** Absent before version 5, where `disconnect` does the same. */
+  destroy?(): void;
+  disconnect?(): unknown;
+}
+
+interface SocketOptions {
+  readonly host?: string;
+  readonly port?: number;
+  readonly path?: string;
+  readonly socketTimeout?: number;
+}
+
+interface SingleClient extends Common {
+  readonly isReady: boolean;
+  readonly options?: { readonly socket?: SocketOptions; readonly database?: number } | null;
+  sendCommand(args: readonly string[], options: object): Promise<unknown>;
+  duplicate?(): SingleClient;
+  subscribe(channel: string, listener: (message: string) => void): Promise<unknown>;
+}
+
+interface ClusterClient extends Common {
+  readonly masters: readonly object[];
+  nodeClient(node: object): SingleClient | Promise<SingleClient>;
+  sendCommand(
+    firstKey: string,
+    isReadonly: boolean,
+    args: readonly string[],
+    options: object,
+  ): Promise<unknown>;
+}
+
+interface SentinelClient extends Common {
+  readonly isReady: boolean;
+  getSentinelNode(): SocketOptions | undefined;
+  sendCommand(isReadonly: boolean, args: readonly string[], options: object): Promise<unknown>;
+  subscribe(channel: string, listener: (message: string) => void): Promise<unknown>;
+  unsubscribe(channel: string, listener: (message: string) => void): Promise<unknown>;
+}
+
+export function isNodeRedisClient(entry: unknown): entry is NodeRedisClient {
+  if (typeof entry !== "object" || entry === null) return false;
+  const candidate = entry as Record<string, unknown>;
+  const methods = ["sendCommand", "connect", "on"];
+  return (
+    typeof candidate["isOpen"] === "boolean" &&
+    methods.every((method) => typeof candidate[method] === "function")
+  );
+}
+
+export function kindOfClient(client: NodeRedisClient): NodeRedisKind {
+  if ("nodeClient" in client) return new Cluster(client as unknown as ClusterClient);
+  if ("getSentinelNode" in client) return new Sentinel(client as unknown as SentinelClient);
+  return new Single(client as unknown as SingleClient);
+}
+
+abstract class Kind<C extends Common> {
+  protected readonly client: C;
+
+  constructor(client: C) {
+    this.client = client;
+  }
+
+  get isOpen(): boolean {
+    return this.client.isOpen;
+  }
+
+  connect(): Promise<unknown> {
+    return this.client.connect();
+  }
+
+  on(event: string, listener: (error: Error) => void): void {
+    this.client.on(event, (error: unknown) => {
+      listener(asError(error));
+    });
+  }
+
+  quit(): Promise<unknown> {
+    const { client } = this;
+    return Promise.resolve(client.close === undefined ? client.quit?.() : client.close());
+  }
+
+  disconnect(): void {
+    disconnect(this.client);
+  }
+}
+
+class Single extends Kind<SingleClient> implements NodeRedisKind {
+  readonly isCluster = false;
+  readonly emitsReady = true;
+
+  get name(): string {
+    return addressOf(this.client.options?.socket);
+  }
+
+  get keyspace(): string {
+    return `${this.name}/${this.client.options?.database ?? 0} `;
+  }
+
+  get lacksSocketTimeout(): boolean {
+    return this.client.options?.socket?.socketTimeout === undefined;
+  }
+
+  get isReady(): boolean {
+    return this.client.isReady;
+  }
+
+  onReplaced(): void {
+    // Each new connection has its event `ready`.
+  }
+
+  send(line: readonly string[]): Promise<unknown> {
+    return this.client.sendCommand(line, OPTIONS);
+  }
+
+  subscribe(channel: string, listener: ChannelListener): Subscription | undefined {
+    const subscriber = this.client.duplicate?.();
+    if (subscriber === undefined) return undefined;
+    let isSubscribed = false;
+    subscriber.on("error", () => {
+      if (!subscriber.isReady) listener.onLoss();
+    });
+    subscriber.on("ready", () => {
+      // After a loss, the client has already subscribed again.
+      if (isSubscribed) listener.onOpen();
+    });
+    const subscribe = async (): Promise<void> => {
+      await subscriber.connect();
+      await subscriber.subscribe(channel, (message) => {
+        listener.onMessage(message);
+      });
+      isSubscribed = true;
+      listener.onOpen();
+    };
+    subscribe().catch((error: unknown) => {
+      listener.onLoss(asError(error));
+    });
+    return {
+      close: () => {
+        disconnect(subscriber);
+      },
+    };
+  }
+}
+
+/** Several servers: a lost connection to one of them is not seen. */
+class Cluster extends Kind<ClusterClient> implements NodeRedisKind {
+  readonly isCluster = true;
+  readonly emitsReady = false;
+  readonly lacksSocketTimeout = false;
+  readonly name = "cluster";
+  readonly keyspace = "cluster/0 ";
+
+  get isReady(): boolean {
+    const { isOpen, isReady, masters } = this.client;
+    return isOpen && (isReady ?? masters.length > 0);
+  }
+
+  onReplaced(): void {
+    // The restart guard does not watch a Cluster.
+  }
+
+  async send(line: readonly string[]): Promise<unknown> {
+    const key = keyIn(line);
+    if (key !== undefined) return this.client.sendCommand(key, false, line, OPTIONS);
+    const [first] = this.client.masters;
+    if (first === undefined) throw new Error("The Cluster has no known master.");
+    return (await this.client.nodeClient(first)).sendCommand(line, OPTIONS);
+  }
+
+  /** PUBLISH does not return how many clients on other servers received the message. */
+  subscribe(): undefined {
+    return undefined;
+  }
+}
+
+/** Returns the first key of a command of this library; undefined if it has none. */
+function keyIn([command, first, second, third]: readonly string[]): string | undefined {
+  if (command === "set") return first;
+  if (command === "evalsha" || command === "eval") return second === "0" ? undefined : third;
+  return undefined;
+}
+
+class Sentinel extends Kind<SentinelClient> implements NodeRedisKind {
+  readonly isCluster = false;
+  readonly emitsReady = false;
+  readonly lacksSocketTimeout = false;
+
+  get name(): string {
+    const node = this.client.getSentinelNode();
+    return node === undefined ? "sentinel" : `sentinel ${addressOf(node)}`;
+  }
+
+  get keyspace(): string {
+    return this.name;
+  }
+
+  get isReady(): boolean {
+    return this.client.isReady;
+  }
+
+  /** The client sends a command again itself after a loss or a failover: such a reply is no vote. */
+  onReplaced(listener: () => void): void {
+    for (const event of ["topology-change", "client-error"]) {
+      this.client.on(event, (change) => {
+        const { type } = change as { readonly type: string };
+        if (type === "MASTER" || type === "MASTER_CHANGE") listener();
+      });
+    }
+  }
+
+  send(line: readonly string[]): Promise<unknown> {
+    return this.client.sendCommand(false, line, OPTIONS);
+  }
+
+  /** The client follows the master with its subscriptions. */
+  subscribe(channel: string, listener: ChannelListener): Subscription {
+    const onMessage = (message: string): void => {
+      listener.onMessage(message);
+    };
+    this.client.subscribe(channel, onMessage).then(
+      () => {
+        listener.onOpen();
+      },
+      (error: unknown) => {
+        listener.onLoss(asError(error));
+      },
+    );
+    return {
+      close: () => {
+        if (!this.client.isOpen) return;
+        this.client.unsubscribe(channel, onMessage).catch(() => undefined);
+      },
+    };
+  }
+}
+
+function disconnect(client: Common): void {
+  if (!client.isOpen) return;
+  if (client.destroy !== undefined) client.destroy();
+  else void client.disconnect?.();
+}
+
+/** node-redis connects to `localhost` where no host is named. */
+function addressOf({ path, host = "localhost", port = 6379 }: SocketOptions = {}): string {
+  return path ?? `${host}:${port}`;
+}

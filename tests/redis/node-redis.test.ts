@@ -1,0 +1,361 @@
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { once } from "node:events";
+import * as version4 from "redis-4";
+import * as version5 from "redis-5";
+import * as version6 from "redis";
+import { Redlock } from "../../src/index.js";
+import { cacheQueueScripts, untilWaiting } from "../support/line.js";
+import { defined, fresh, rejection, untilFree, untilHeld, valuesOn } from "../support/nodes.js";
+import {
+  ask,
+  type RedisCluster,
+  startRedisCluster,
+  startServer,
+  until,
+} from "../support/servers.js";
+import { startSentinels } from "../support/sentinels.js";
+import { useServers } from "../support/use-servers.js";
+
+/** Long, so that a busy machine fails no vote. */
+const NODE_TIMEOUT_MS = 5000;
+const SETTINGS = { nodeTimeout: NODE_TIMEOUT_MS, retryCount: 0 };
+
+// The three versions have one form here, so that each test is written once; tests/consumers checks their types.
+type Library = Pick<typeof version6, "createClient" | "createCluster" | "createSentinel">;
+type Client = ReturnType<Library["createClient"]>;
+
+const versions: { version: number; library: Library }[] = [
+  { version: 4, library: version4 as unknown as Library },
+  { version: 5, library: version5 as unknown as Library },
+  { version: 6, library: version6 },
+];
+
+/** Version 4 has only what the later ones call deprecated. */
+function end(client: Client): void {
+  const { destroy, disconnect } = client as { destroy?: () => void; disconnect: () => unknown };
+  if (destroy === undefined) void disconnect.call(client);
+  else destroy.call(client);
+}
+
+const servers = useServers(3);
+
+beforeAll(() => cacheQueueScripts(servers));
+
+describe.each(versions)("clients of node-redis $version", ({ version, library }) => {
+  const made: Client[] = [];
+
+  afterAll(() => {
+    for (const client of made) if (client.isOpen) end(client);
+  });
+
+  function clientsOf(
+    options: Partial<NonNullable<Parameters<Library["createClient"]>[0]>> = {},
+    to: readonly { port: number }[] = servers,
+  ): Client[] {
+    const clients = to.map(({ port }) => {
+      const client = library.createClient({ socket: { host: "127.0.0.1", port }, ...options });
+      client.on("error", () => undefined);
+      return client;
+    });
+    made.push(...clients);
+    return clients;
+  }
+
+  async function connected(...args: Parameters<typeof clientsOf>): Promise<Client[]> {
+    const clients = clientsOf(...args);
+    await Promise.all(clients.map((client) => client.connect()));
+    return clients;
+  }
+
+  test("lock, extend, fence, queue, report, and hand a lock on", async () => {
+    const clients = await connected();
+    const redlock = new Redlock(clients, SETTINGS);
+    expect([...redlock.clients]).toEqual(clients);
+    const resource = fresh();
+    const lock = await redlock.acquire(resource, 60_000, { fencing: true });
+    await untilHeld(servers, lock);
+    expect(lock.fence).toBeGreaterThan(0);
+    await lock.extend(120_000);
+    expect(lock.remaining).toBeGreaterThan(100_000);
+
+    const other = new Redlock(await connected(), { ...SETTINGS, retryCount: -1 });
+    const waiting = other.acquire(resource, 60_000, { retryDelay: 50_000, retryJitter: 0 });
+    await untilWaiting(redlock, resource, 1);
+    expect((await redlock.inspect(resource)).every(({ ok }) => ok)).toBe(true);
+    await redlock.release(lock);
+    const next = await waiting;
+    const adopted = redlock.adopt(next.toJSON());
+    await adopted.extend(60_000);
+    await adopted.release();
+    await untilFree(servers, resource);
+    for (const node of await redlock.health()) {
+      expect(node).toMatchObject({ reachable: true, role: "master", persistence: "none" });
+      expect(node.findings).toEqual([]);
+    }
+  });
+
+  test("send the operations of one turn as one command", async () => {
+    const redlock = new Redlock(await connected(), SETTINGS);
+    const names = Array.from({ length: 40 }, () => fresh());
+    await Promise.all(names.map((name) => redlock.using(name, 60_000, () => undefined)));
+    const commands = (): Promise<number[]> =>
+      Promise.all(
+        servers.map(async ({ port }) => {
+          const info = await ask(port, ["INFO", "commandstats"]);
+          return Number(/cmdstat_evalsha:calls=(\d+)/.exec(info)?.[1] ?? 0);
+        }),
+      );
+    const before = await commands();
+    const locks = await Promise.all(names.map((name) => redlock.acquire(name, 60_000)));
+    await Promise.all(locks.flatMap(({ attempts }) => attempts));
+    const after = await commands();
+    expect(after.map((count, index) => count - defined(before[index]))).toEqual([1, 1, 1]);
+    await Promise.all(locks.map((lock) => lock.release()));
+  });
+
+  test("are connected by the first call, where nobody has", async () => {
+    const clients = clientsOf();
+    const redlock = new Redlock(clients, SETTINGS);
+    const lock = await redlock.acquire(fresh(), 60_000);
+    await untilHeld(servers, lock);
+    await lock.release();
+    await redlock.quit();
+    expect(clients.map(({ isOpen }) => isOpen)).toEqual([false, false, false]);
+  });
+
+  test("may change the types of replies, for others", async () => {
+    const options = { commandOptions: { typeMapping: { 36: Buffer, 43: Buffer } } };
+    const redlock = new Redlock(await connected(options), SETTINGS);
+    await redlock.using(fresh(), 60_000, { fencing: true }, (_, lock) => lock.extend(60_000));
+    expect((await redlock.health()).map(({ role }) => role)).toEqual([
+      "master",
+      "master",
+      "master",
+    ]);
+  });
+
+  test("reach the database that they select", async () => {
+    const clients = await connected({ database: 3 });
+    const redlock = new Redlock(clients, SETTINGS);
+    const resource = fresh();
+    const lock = await redlock.acquire(resource, 60_000);
+    await untilFree(servers, resource);
+    for (const client of clients) expect(await client.get(resource)).toBe(lock.value);
+    const elsewhere = new Redlock(await connected(), SETTINGS);
+    expect((await rejection(elsewhere.extend(lock, 60_000))).message).toContain("other nodes");
+    await lock.release();
+  });
+
+  test("can be mixed with others and with URLs", async () => {
+    const [client] = await connected();
+    const entries = [defined(client), ...servers.slice(1).map(({ url }) => url)];
+    const redlock = new Redlock(entries, SETTINGS);
+    await redlock.using(fresh(), 60_000, (_, lock) => untilHeld(servers, lock));
+    await redlock.quit();
+  });
+
+  test("vote against where a server is gone, and for when it is back", async () => {
+    const own = await startServer();
+    const clients = await connected({}, [...servers.slice(0, 2), own]);
+    const redlock = new Redlock(clients, { ...SETTINGS, restartGuard: false });
+    await (await redlock.acquire(fresh(), 60_000)).release();
+    const { port } = own;
+    await own.stop();
+    await until(
+      () => !defined(clients[2]).isReady,
+      5000,
+      () => "the client has not seen it",
+    );
+    const lock = await redlock.acquire(fresh(), 60_000);
+    const stats = await defined(lock.attempts[0]);
+    const vote = defined(stats.votesAgainst.get(defined(clients[2])));
+    expect(vote).toMatchObject({ name: "NodeError", code: "ERR_REDLOCK_NODE_DOWN" });
+    const again = await startServer({ port });
+    try {
+      await untilHeld([again], lock);
+    } finally {
+      await lock.release();
+      await redlock.quit();
+      await again.stop();
+    }
+  });
+
+  test("report a loss in time where a majority is frozen", async () => {
+    const redlock = new Redlock(await connected(), { ...SETTINGS, nodeTimeout: 50 });
+    const frozen = servers.slice(0, 2);
+    const error = await rejection(
+      redlock.using(fresh(), 1000, async (signal, lock) => {
+        const { expiration } = lock;
+        for (const server of frozen) await server.freeze();
+        await once(signal, "abort");
+        expect(signal.reason).toMatchObject({ code: "ERR_REDLOCK_LOST" });
+        expect(expiration).toBeGreaterThan(0);
+        expect(lock.valid).toBe(false);
+      }),
+    ).finally(() => {
+      for (const server of frozen) server.thaw();
+    });
+    expect(error.code).toBe("ERR_REDLOCK_LOST");
+  });
+
+  test("tell an error of the server from a lost connection", async () => {
+    for (const { port } of servers) {
+      await ask(port, "ACL SETUSER mute on >password ~* &* +@all -evalsha -eval".split(" "));
+    }
+    const user = { username: "mute", password: "password" };
+    const redlock = new Redlock(await connected(user), SETTINGS);
+    const resource = fresh();
+    const lock = await redlock.acquire(resource, 60_000);
+    const error = await rejection(lock.extend(60_000));
+    const votes = (await defined(error.attempts[0])).votesAgainst;
+    for (const vote of votes.values()) {
+      expect(vote.name).toBe("ReplyError");
+      expect(vote.message).toMatch(/^NOPERM/);
+    }
+    expect(votes.size).toBeGreaterThanOrEqual(2);
+    for (const { port } of servers) await ask(port, ["DEL", resource]);
+  });
+
+  test("that were closed by their owner are down, and stay closed", async () => {
+    const clients = await connected();
+    const redlock = new Redlock(clients, SETTINGS);
+    const resource = fresh();
+    const lock = await redlock.acquire(resource, 60_000);
+    for (const client of clients) end(client);
+    const error = await rejection(lock.release());
+    expect(error.code).toBe("ERR_REDLOCK_QUORUM");
+    expect(clients.map(({ isOpen }) => isOpen)).toEqual([false, false, false]);
+    expect(await valuesOn(servers, resource)).toEqual(Array(3).fill(lock.value));
+    await redlock.quit();
+  });
+
+  test("on which the promises of a lock would not hold are refused", () => {
+    const client = clientsOf()[0] as unknown as {
+      createPool?: () => object;
+      options: { keyPrefix?: string; legacyMode?: boolean };
+    };
+    const refusal = (entry: unknown): string => {
+      try {
+        new Redlock([entry as Client]);
+        return "none";
+      } catch (error) {
+        expect(error).toMatchObject({ name: "TypeError", code: "ERR_REDLOCK_INVALID_ARGUMENT" });
+        return String(error);
+      }
+    };
+    if (version > 4) {
+      expect(refusal(defined(client.createPool).call(client))).toMatch(
+        /nodes\[0\] is a pool of node-redis: .* Pass a client of createClient\(\)/,
+      );
+    } else {
+      const legacy = library.createClient({ legacyMode: true } as object);
+      expect(refusal(legacy)).toContain("nodes[0] is a client of node-redis in legacy mode");
+    }
+    expect(refusal(library.createClient({ keyPrefix: "app:" }))).toMatch(
+      /nodes\[0\] is a client of node-redis with a keyPrefix.* set `keyPrefix` in the settings/,
+    );
+  });
+});
+
+describe.each(versions)("a Redis Cluster by node-redis $version", ({ library }) => {
+  let cluster: RedisCluster;
+
+  beforeAll(async () => {
+    cluster = await startRedisCluster();
+  });
+
+  afterAll(async () => {
+    await cluster.stop();
+  });
+
+  function connect(): ReturnType<Library["createCluster"]> {
+    const rootNodes = cluster.servers.map(({ port }) => ({ socket: { host: "127.0.0.1", port } }));
+    const client = library.createCluster({ rootNodes });
+    client.on("error", () => undefined);
+    return client as unknown as ReturnType<Library["createCluster"]>;
+  }
+
+  test("is one node, which locks on each of its masters, in batches too", async () => {
+    const client = connect();
+    await client.connect();
+    const redlock = new Redlock([client], SETTINGS);
+    const names = Array.from({ length: 30 }, () => fresh());
+    const locks = await Promise.all(names.map((name) => redlock.acquire(name, 60_000)));
+    for (const [index, lock] of locks.entries()) {
+      expect(await client.get(defined(names[index]))).toBe(lock.value);
+    }
+    await Promise.all(locks.map((lock) => lock.extend(60_000)));
+    await Promise.all(locks.map((lock) => lock.release()));
+    for (const name of names) expect(await client.get(name)).toBeNull();
+    const fenced = await redlock.acquire(fresh(), 60_000, { fencing: true });
+    expect(fenced.fence).toBeGreaterThan(0);
+    await fenced.release();
+    expect((await redlock.health())[0]).toMatchObject({ reachable: true, role: "master" });
+    await redlock.quit();
+    expect(client.isOpen).toBe(false);
+  });
+
+  test("is connected by the first call, and its waiters poll", async () => {
+    const client = connect();
+    const redlock = new Redlock([client], { nodeTimeout: NODE_TIMEOUT_MS, retryCount: -1 });
+    const resource = fresh();
+    const lock = await redlock.acquire(resource, 60_000);
+    const waiting = redlock.acquire(resource, 60_000);
+    await untilWaiting(redlock, resource, 1);
+    await lock.release();
+    await (await waiting).release();
+    await redlock.quit();
+  });
+});
+
+describe.each(versions.slice(1))("groups under Sentinel by node-redis $version", ({ library }) => {
+  test("keep a held lock through a failover, and its master is followed", async () => {
+    const groups = await startSentinels(3);
+    const clients = groups.map(({ sentinelPort }) => {
+      const client = library.createSentinel({
+        name: "locks",
+        sentinelRootNodes: [{ host: "127.0.0.1", port: sentinelPort }],
+      });
+      client.on("error", () => undefined);
+      return client;
+    });
+    // The guard holds a new master back from new locks, as it would a server that restarted.
+    const settings = { ...SETTINGS, retryCount: 20, restartGuard: false } as const;
+    const redlock = new Redlock(clients, settings);
+    try {
+      const resource = fresh();
+      const lock = await redlock.acquire(resource, 600_000);
+      const first = defined(groups[0]);
+      await untilHeld(
+        groups.map(({ master }) => master),
+        lock,
+      );
+      await first.failOver();
+      // Until then the client writes to the old master, which accepts it: no client can know better.
+      await until(
+        async () => {
+          const info: unknown = await defined(clients[0]).sendCommand(false, ["INFO", "server"]);
+          return (info as string).includes(`tcp_port:${first.replica.port}\r`);
+        },
+        20_000,
+        () => "the client does not follow the failover",
+      );
+      // The other two are a quorum whatever the failover costs.
+      await lock.extend(600_000);
+      await untilHeld([first.replica], lock);
+      const other = await redlock.acquire(fresh(), 60_000);
+      await untilHeld([first.replica], other);
+      await other.release();
+      await lock.release();
+      await untilFree([first.replica], resource);
+      expect((await redlock.health()).map(({ reachable }) => reachable)).toEqual([
+        true,
+        true,
+        true,
+      ]);
+    } finally {
+      await redlock.quit();
+      for (const group of groups) await group.stop();
+    }
+  });
+});
