@@ -29,8 +29,6 @@ import {
 } from "./settings.js";
 import { LocalQueues } from "./waiting/local-queue.js";
 
-type Entries = Iterable<NodeEntry>;
-
 /** The node timeout of calls without a ttl. */
 const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
 
@@ -51,7 +49,10 @@ const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
  * });
  * ```
  */
-export class Redlock<Nodes extends Entries = Entries> extends EventEmitter implements LockIssuer {
+export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
+  extends EventEmitter
+  implements LockIssuer
+{
   /** Represents each node in statistics: the client that was passed in, or the address of a URL. */
   readonly clients: ReadonlySet<ClientOf<Nodes>>;
   /** The settings in force: those of the constructor, with the defaults for the others. */
