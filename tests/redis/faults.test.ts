@@ -3,6 +3,7 @@ import { Redis } from "ioredis";
 import { execFileSync } from "node:child_process";
 import { Redis as Redis5 } from "ioredis-5";
 import { setTimeout as sleep } from "node:timers/promises";
+import { isLikeIoredis } from "../support/clients.js";
 import { ask, type RedisServer, startServer, until } from "../support/servers.js";
 import { Redlock } from "../../src/index.js";
 import {
@@ -570,25 +571,31 @@ describe("an event loop that was blocked", () => {
     });
   }
 
-  test("for longer than nodeTimeout does not time out the answers that already came", async () => {
-    const nodeTimeout = 50;
-    for (let round = 0; round < 5; round++) {
-      const resource = fresh();
-      const acquiring = redlock.acquire(resource, 60_000, { retryCount: 0, nodeTimeout });
-      // Without a look at the sockets.
-      while (!clients.every(({ sent }) => sent.some((line) => line.includes(resource)))) {
-        await new Promise((resolve) => {
-          process.nextTick(resolve);
-        });
+  // node-redis writes a command only in a later phase of the event loop, which a blocked one does not reach.
+  const testIfWritten = isLikeIoredis ? test : test.skip;
+
+  testIfWritten(
+    "for longer than nodeTimeout does not time out the answers that already came",
+    async () => {
+      const nodeTimeout = 50;
+      for (let round = 0; round < 5; round++) {
+        const resource = fresh();
+        const acquiring = redlock.acquire(resource, 60_000, { retryCount: 0, nodeTimeout });
+        // Without a look at the sockets.
+        while (!clients.every(({ sent }) => sent.some((line) => line.includes(resource)))) {
+          await new Promise((resolve) => {
+            process.nextTick(resolve);
+          });
+        }
+        const end = performance.now() + 2 * nodeTimeout;
+        blockUntilHeld(resource);
+        while (performance.now() < end);
+        const lock = await acquiring;
+        expect((await defined(lock.attempts[0])).votesFor.size).toBe(5);
+        await lock.release();
       }
-      const end = performance.now() + 2 * nodeTimeout;
-      blockUntilHeld(resource);
-      while (performance.now() < end);
-      const lock = await acquiring;
-      expect((await defined(lock.attempts[0])).votesFor.size).toBe(5);
-      await lock.release();
-    }
-  });
+    },
+  );
 });
 
 describe("a slow node", () => {
