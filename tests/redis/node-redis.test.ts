@@ -1,13 +1,18 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { once } from "node:events";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import * as version4 from "redis-4";
 import * as version5 from "redis-5";
 import * as version6 from "redis";
 import { Redlock } from "../../src/index.js";
+import { certificateIn } from "../support/certificate.js";
 import { cacheQueueScripts, untilWaiting } from "../support/line.js";
 import { defined, fresh, rejection, untilFree, untilHeld, valuesOn } from "../support/nodes.js";
 import {
   ask,
+  freePorts,
   type RedisCluster,
   startRedisCluster,
   startServer,
@@ -144,6 +149,59 @@ describe.each(versions)("clients of node-redis $version", ({ version, library })
     const elsewhere = new Redlock(await connected(), SETTINGS);
     expect((await rejection(elsewhere.extend(lock, 60_000))).message).toContain("other nodes");
     await lock.release();
+  });
+
+  test("reach a server by TLS with a private CA and a client's certificate, and by a Unix socket", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "redlock-quorum-node-redis-"));
+    const { key, certificate } = await certificateIn(directory);
+    const [port = 0] = await freePorts(1);
+    const path = join(directory, "redis.sock");
+    // prettier-ignore
+    const args = [
+      "--tls-port", String(port), "--tls-cert-file", certificate, "--tls-key-file", key,
+      "--tls-ca-cert-file", certificate, "--tls-auth-clients", "yes", "--unixsocket", path,
+    ];
+    const server = await startServer({ args });
+    try {
+      const [keyText, text] = await Promise.all([
+        readFile(key, "utf8"),
+        readFile(certificate, "utf8"),
+      ]);
+      const tls = {
+        host: "127.0.0.1",
+        port,
+        tls: true,
+        ca: text,
+        key: keyText,
+        cert: text,
+      } as const;
+      for (const socket of [tls, { path }]) {
+        const client = library.createClient({ socket } as object);
+        client.on("error", () => undefined);
+        const redlock = new Redlock([client as Client], SETTINGS);
+        await redlock.using(fresh(), 60_000, { fencing: true }, (_, lock) => lock.extend(60_000));
+        const waiters = [redlock, redlock].map((one) =>
+          one.using("shared", 60_000, { retryCount: -1 }, () => undefined),
+        );
+        await Promise.all(waiters);
+        expect((await redlock.health())[0]?.node).toBe(
+          "path" in socket ? path : `127.0.0.1:${port}`,
+        );
+        await redlock.quit();
+      }
+      // Without the client's certificate, the server ends the connection: a clear failure, soon.
+      const stranger = library.createClient({
+        socket: { host: "127.0.0.1", port, tls: true, ca: text },
+      });
+      stranger.on("error", () => undefined);
+      const refused = new Redlock([stranger as Client], { ...SETTINGS, nodeTimeout: 1000 });
+      const error = await rejection(refused.acquire(fresh(), 60_000));
+      expect(error.code).toBe("ERR_REDLOCK_QUORUM");
+      await refused.quit();
+    } finally {
+      await server.stop();
+      await rm(directory, { recursive: true });
+    }
   });
 
   test("can be mixed with others and with URLs", async () => {
@@ -334,8 +392,9 @@ describe.each(versions.slice(1))("groups under Sentinel by node-redis $version",
       // Until then the client writes to the old master, which accepts it: no client can know better.
       await until(
         async () => {
-          const info: unknown = await defined(clients[0]).sendCommand(false, ["INFO", "server"]);
-          return (info as string).includes(`tcp_port:${first.replica.port}\r`);
+          const asked = defined(clients[0]).sendCommand<string>(false, ["INFO", "server"]);
+          const info = await asked.catch(() => "");
+          return info.includes(`tcp_port:${first.replica.port}\r`);
         },
         20_000,
         () => "the client does not follow the failover",
