@@ -8,11 +8,15 @@ import { printCounts, runJest } from "./jest-run.js";
 import { tableOf } from "./table.js";
 
 const TESTS = "tests/redis";
-/** They compare with other libraries, which take clients of ioredis only. */
+/**
+ * The first two compare with other libraries, which take clients of ioredis only. Fake timers stop node-redis itself,
+ * which writes its commands in a `setImmediate`.
+ */
 const OF_IOREDIS = [
   "--testPathIgnorePatterns",
   "redis/migrating",
   "redis/node-redlock",
+  "redis/fake-timers",
   "consumers/",
 ];
 
