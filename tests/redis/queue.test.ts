@@ -28,6 +28,9 @@ import {
 } from "../support/nodes.js";
 import { useServers } from "../support/use-servers.js";
 
+/** A test that replaces the client's method `call`, or that gives the client to another library. */
+const testOfIoredis = isLikeIoredis ? test : test.skip;
+
 /** Long, so that a busy machine fails no vote. */
 const NODE_TIMEOUT_MS = 5000;
 /** No retry timer helps a waiter along. */
@@ -288,9 +291,6 @@ describe("a waiter leaves the line", () => {
     await lock.release();
   });
 
-  // It loses commands in the client's method `call`, which a client of node-redis does not have.
-  const testOfIoredis = isLikeIoredis ? test : test.skip;
-
   testOfIoredis("and passes on what is kept for it", async () => {
     const resource = fresh();
     const lock = await redlock.acquire(resource, 60_000);
@@ -529,25 +529,30 @@ interface V5Redlock {
 }
 type V5Constructor = new (clients: Iterable<object>, settings?: object) => V5Redlock;
 
-test("a node-redlock 5 that polls the same key never holds it together with one of a line", async () => {
-  const { default: V5 } = createRequire(import.meta.url)("redlock-5") as { default: V5Constructor };
-  const resource = fresh();
-  const clients = await connectAll(servers);
-  connected.push(...clients);
-  const old = new V5(clients, { retryCount: -1, retryDelay: 5, retryJitter: 2 });
-  old.on("error", () => undefined);
-  const turns = new Turns<string>();
-  const oldTurns = async (): Promise<void> => {
-    for (let turn = 0; turn < 10; turn++) {
-      await turns.take("old", await old.acquire([resource], 30_000), () => sleep(1));
-    }
-  };
-  const ourTurns = async (one: Redlock): Promise<void> => {
-    for (let turn = 0; turn < 20; turn++) {
-      const lock = await one.acquire(resource, 30_000, { retryDelay: 20, retryJitter: 10 });
-      await turns.take("ours", lock, () => sleep(1));
-    }
-  };
-  await Promise.all([oldTurns(), ...(await others(3)).map(ourTurns)]);
-  expect(turns.mostAtOnce).toBe(1);
-});
+testOfIoredis(
+  "a node-redlock 5 that polls the same key never holds it together with one of a line",
+  async () => {
+    const { default: V5 } = createRequire(import.meta.url)("redlock-5") as {
+      default: V5Constructor;
+    };
+    const resource = fresh();
+    const clients = await connectAll(servers);
+    connected.push(...clients);
+    const old = new V5(clients, { retryCount: -1, retryDelay: 5, retryJitter: 2 });
+    old.on("error", () => undefined);
+    const turns = new Turns<string>();
+    const oldTurns = async (): Promise<void> => {
+      for (let turn = 0; turn < 10; turn++) {
+        await turns.take("old", await old.acquire([resource], 30_000), () => sleep(1));
+      }
+    };
+    const ourTurns = async (one: Redlock): Promise<void> => {
+      for (let turn = 0; turn < 20; turn++) {
+        const lock = await one.acquire(resource, 30_000, { retryDelay: 20, retryJitter: 10 });
+        await turns.take("ours", lock, () => sleep(1));
+      }
+    };
+    await Promise.all([oldTurns(), ...(await others(3)).map(ourTurns)]);
+    expect(turns.mostAtOnce).toBe(1);
+  },
+);
