@@ -6,9 +6,9 @@ import { close } from "./algorithm/close.js";
 import { extend, Extension } from "./algorithm/extend.js";
 import { fenceKeysOf, Tokens } from "./algorithm/fence.js";
 import { release, Release, releaseSettings } from "./algorithm/release.js";
-import { type Routine, using } from "./algorithm/using.js";
+import { type Routine, using, usingArguments } from "./algorithm/using.js";
 import type { ClientOf } from "./clients/client.js";
-import { Abstention, invalidType, kindOf } from "./errors.js";
+import { Abstention, invalidType } from "./errors.js";
 import { internalsOf, type WithInternals } from "./internals.js";
 import type { Lock, LockIssuer, LockJson } from "./lock.js";
 import { makeNodes, type NodeEntry } from "./nodes/entries.js";
@@ -187,15 +187,7 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
     settingsOrRoutine: Settings | Routine<T>,
     optionalRoutine?: Routine<T>,
   ): Promise<T> {
-    const [settings, routine] =
-      typeof settingsOrRoutine === "function"
-        ? [undefined, settingsOrRoutine]
-        : [settingsOrRoutine, optionalRoutine];
-    if (typeof routine !== "function") {
-      throw invalidType(
-        `INVARIANT: routine is not a function. using() needs one to run under the lock, but got ${kindOf(routine)}.`,
-      );
-    }
+    const [settings, routine] = usingArguments(settingsOrRoutine, optionalRoutine);
     return using(this.#acquisition("using", resources, ttl, settings), routine);
   }
 

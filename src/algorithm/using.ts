@@ -1,8 +1,8 @@
 import pTimeout from "p-timeout";
-import { asError } from "../errors.js";
+import { asError, invalidType, kindOf } from "../errors.js";
 import { type Lock, partsOf } from "../lock.js";
 import { pTimeoutTimers } from "../runtime/environment.js";
-import { extensionThresholdMs } from "../settings.js";
+import { extensionThresholdMs, type Settings } from "../settings.js";
 import { acquire } from "./acquire.js";
 import type { Acquisition, Instance } from "./call.js";
 import { attemptExtension, Extension, whyNotExtended } from "./extend.js";
@@ -11,6 +11,21 @@ import { askRelease, Release, release, releaseSettings } from "./release.js";
 
 /** A function that `using` runs under a lock. */
 export type Routine<T> = (signal: RedlockAbortSignal, lock: Lock) => Promise<T> | T;
+
+/** Returns the settings and the routine of a call of `using`, which may leave out the settings. */
+export function usingArguments<T>(
+  settingsOrRoutine: Settings | Routine<T>,
+  optionalRoutine: Routine<T> | undefined,
+): [Settings | undefined, Routine<T>] {
+  const [settings, routine] =
+    typeof settingsOrRoutine === "function"
+      ? [undefined, settingsOrRoutine]
+      : [settingsOrRoutine, optionalRoutine];
+  if (typeof routine === "function") return [settings, routine];
+  throw invalidType(
+    `INVARIANT: routine is not a function. using() needs one to run under the lock, but got ${kindOf(routine)}.`,
+  );
+}
 
 /** Acquires the lock, keeps it while `routine` runs, and releases it. Throws what the routine throws, or the loss. */
 export async function using<T>(call: Acquisition, routine: Routine<T>): Promise<T> {

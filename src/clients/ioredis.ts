@@ -4,6 +4,7 @@ import { asError, invalidType } from "../errors.js";
 import type { Argument } from "../operations/operation.js";
 import type { RedisClient, Subscriber } from "./client.js";
 import type { ChannelListener, Connection, Subscription } from "./connection.js";
+import { Opening } from "./opening.js";
 
 const METHODS = ["call", "connect", "quit", "disconnect", "on"] as const;
 
@@ -42,11 +43,6 @@ export function ioredisConnection(client: RedisClient, environment: Environment)
   return new IoredisConnection(client, environment);
 }
 
-interface Waiter {
-  readonly resolve: () => void;
-  readonly reject: (failure: Error) => void;
-}
-
 class IoredisConnection implements Connection {
   epoch = 0;
   openedMs: number;
@@ -57,7 +53,7 @@ class IoredisConnection implements Connection {
   readonly #client: RedisClient;
   readonly #subscribers = new Set<Subscriber>();
   #failed = false;
-  #waiters: Waiter[] = [];
+  readonly #opening = new Opening();
 
   constructor(client: RedisClient, environment: Environment, renew?: () => void) {
     this.#client = client;
@@ -70,12 +66,11 @@ class IoredisConnection implements Connection {
       this.openedMs = environment.monotonicMs();
       this.#failed = false;
       this.failure = undefined;
-      for (const { resolve } of this.#takeWaiters()) resolve();
+      this.#opening.succeed();
     });
     client.on("close", () => {
       this.#failed = true;
-      const failure = this.failure ?? new Error("Connection is closed.");
-      for (const { reject } of this.#takeWaiters()) reject(failure);
+      this.#opening.fail(this.failure ?? new Error("Connection is closed."));
     });
     client.on("error", (error) => {
       this.failure = error;
@@ -122,9 +117,7 @@ class IoredisConnection implements Connection {
   opened(): Promise<void> {
     // A lazy client connects when it is first needed. Its failure arrives as an event.
     if (this.#client.status === "wait") this.#client.connect().catch(() => undefined);
-    return new Promise((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
-    });
+    return this.#opening.wait();
   }
 
   /** Not for a Cluster: its PUBLISH does not return how many clients on other servers received the message. */
@@ -165,12 +158,6 @@ class IoredisConnection implements Connection {
   disconnect(): void {
     // Even if the connection is gone, ioredis would set a timer here, which would keep the process alive.
     if (this.#client.status !== "end") this.#client.disconnect();
-  }
-
-  #takeWaiters(): Waiter[] {
-    const waiters = this.#waiters;
-    this.#waiters = [];
-    return waiters;
   }
 }
 

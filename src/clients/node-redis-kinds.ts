@@ -16,8 +16,11 @@ export interface NodeRedisKind {
   connect(): Promise<unknown>;
   on(event: "ready" | "end", listener: () => void): void;
   on(event: "error", listener: (error: Error) => void): void;
-  /** Calls the listener when the commands go over another connection from now on, without an event `ready`. */
-  onReplaced(listener: () => void): void;
+  /**
+   * Calls the listener when the commands go over another connection from now on, without an event `ready`. Absent for a
+   * single client, which has that event, and for a Cluster, which the restart guard does not watch.
+   */
+  onReplaced?(listener: () => void): void;
   subscribe(channel: string, listener: ChannelListener): Subscription | undefined;
   quit(): Promise<unknown>;
   disconnect(): void;
@@ -151,10 +154,6 @@ class Single extends Kind<SingleClient> implements NodeRedisKind {
     return this.client.isReady;
   }
 
-  onReplaced(): void {
-    // Each new connection has its event `ready`.
-  }
-
   send(line: readonly string[]): Promise<unknown> {
     return this.client.sendCommand(line, OPTIONS);
   }
@@ -200,10 +199,6 @@ class Cluster extends Kind<ClusterClient> implements NodeRedisKind {
   get isReady(): boolean {
     const { isOpen, isReady, masters } = this.client;
     return isOpen && (isReady ?? masters.length > 0);
-  }
-
-  onReplaced(): void {
-    // The restart guard does not watch a Cluster.
   }
 
   async send(line: readonly string[]): Promise<unknown> {

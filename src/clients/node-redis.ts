@@ -5,6 +5,7 @@ import type { Argument } from "../operations/operation.js";
 import type { NodeRedisClient } from "./client.js";
 import type { ChannelListener, Connection, Subscription } from "./connection.js";
 import { kindOfClient, type NodeRedisKind } from "./node-redis-kinds.js";
+import { Opening } from "./opening.js";
 
 /** How often a client that emits no event when it is ready is looked at, in ms. */
 const READINESS_INTERVAL_MS = 10;
@@ -12,11 +13,6 @@ const READINESS_INTERVAL_MS = 10;
 /** Returns the connection of a node-redis client, which the caller owns. */
 export function nodeRedisConnection(client: NodeRedisClient, environment: Environment): Connection {
   return new NodeRedisConnection(kindOfClient(client), environment);
-}
-
-interface Waiter {
-  readonly resolve: () => void;
-  readonly reject: (failure: Error) => void;
 }
 
 /** A client of node-redis 4, 5 or 6: a single client, a Cluster client or a Sentinel client. */
@@ -31,7 +27,7 @@ class NodeRedisConnection implements Connection {
   readonly #subscriptions = new Set<Subscription>();
   #hasFailed = false;
   #hasEnded = false;
-  #waiters: Waiter[] = [];
+  readonly #opening = new Opening();
   #readinessTimer: Timer | undefined;
 
   constructor(client: NodeRedisKind, environment: Environment) {
@@ -49,7 +45,7 @@ class NodeRedisConnection implements Connection {
     client.on("end", () => {
       this.#onEnd();
     });
-    client.onReplaced(() => {
+    client.onReplaced?.(() => {
       this.#openNewEpoch();
     });
   }
@@ -69,7 +65,7 @@ class NodeRedisConnection implements Connection {
 
   send(command: string, args: readonly Argument[]): Promise<unknown> {
     try {
-      return this.#client.send(lineOf(command, args)).catch(rethrow);
+      return this.#client.send([command, ...args.map(String)]).catch(rethrow);
     } catch (error) {
       return Promise.reject(asError(error));
     }
@@ -77,9 +73,7 @@ class NodeRedisConnection implements Connection {
 
   /** Connects a client on which nobody has called `connect()`. A later `connect()` of the caller then fails. */
   opened(): Promise<void> {
-    const opened = new Promise<void>((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
-    });
+    const opened = this.#opening.wait();
     if (!this.#client.isOpen && this.state === "connecting") {
       this.#client.connect().catch((error: unknown) => {
         this.#onError(asError(error));
@@ -112,7 +106,7 @@ class NodeRedisConnection implements Connection {
 
   disconnect(): void {
     this.#closeSubscriptions();
-    if (this.#client.isOpen) this.#client.disconnect();
+    this.#client.disconnect();
   }
 
   #onReady(): void {
@@ -120,7 +114,7 @@ class NodeRedisConnection implements Connection {
     this.#hasEnded = false;
     this.failure = undefined;
     this.#openNewEpoch();
-    for (const { resolve } of this.#takeWaiters()) resolve();
+    this.#opening.succeed();
   }
 
   #openNewEpoch(): void {
@@ -133,14 +127,13 @@ class NodeRedisConnection implements Connection {
     this.failure = error;
     if (this.#client.isReady) return;
     this.#hasFailed = true;
-    for (const { reject } of this.#takeWaiters()) reject(error);
+    this.#opening.fail(error);
   }
 
   #onEnd(): void {
     this.#hasEnded = true;
     this.#closeSubscriptions();
-    const failure = this.failure ?? new Error("Connection is closed.");
-    for (const { reject } of this.#takeWaiters()) reject(failure);
+    this.#opening.fail(this.failure ?? new Error("Connection is closed."));
   }
 
   #closeSubscriptions(): void {
@@ -154,25 +147,9 @@ class NodeRedisConnection implements Connection {
     this.#readinessTimer = this.#environment.setBackgroundTimer(() => {
       this.#readinessTimer = undefined;
       if (this.#client.isReady) this.#onReady();
-      else if (this.#waiters.length > 0 && this.#client.isOpen) this.#watchReadiness();
+      else if (this.#opening.isAwaited && this.#client.isOpen) this.#watchReadiness();
     }, READINESS_INTERVAL_MS);
   }
-
-  #takeWaiters(): Waiter[] {
-    const waiters = this.#waiters;
-    this.#waiters = [];
-    return waiters;
-  }
-}
-
-let lastLine: { readonly args: readonly Argument[]; readonly line: readonly string[] } | undefined;
-
-/** Returns a command as node-redis takes it: only strings. All nodes are mostly sent the same arguments in turn. */
-function lineOf(command: string, args: readonly Argument[]): readonly string[] {
-  if (lastLine?.args === args && lastLine.line[0] === command) return lastLine.line;
-  const line = [command, ...args.map(String)];
-  lastLine = { args, line };
-  return line;
 }
 
 /** Gives an error reply the name by which the library knows it. node-redis marks it by its class alone. */

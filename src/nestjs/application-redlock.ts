@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { type BeforeApplicationShutdown, Logger, type OnApplicationShutdown } from "@nestjs/common";
 import pTimeout from "p-timeout";
-import type { Routine } from "../algorithm/using.js";
+import { type Routine, usingArguments } from "../algorithm/using.js";
 import { ExecutionError, inWords, invalidType, kindOf, outOfRange } from "../errors.js";
 import type { Lock } from "../lock.js";
 import type { NodeEntry } from "../nodes/entries.js";
@@ -77,13 +77,7 @@ export class ApplicationRedlock
     settingsOrRoutine: Settings | Routine<T>,
     optionalRoutine?: Routine<T>,
   ): Promise<T> {
-    const [settings, routine] =
-      typeof settingsOrRoutine === "function"
-        ? [undefined, settingsOrRoutine]
-        : [settingsOrRoutine, optionalRoutine];
-    // For its error.
-    if (typeof routine !== "function")
-      return super.using<T>(resources, ttl, settingsOrRoutine as Routine<T>);
+    const [settings, routine] = usingArguments(settingsOrRoutine, optionalRoutine);
     return this.#untilShutdown("using", settings, async (own) => {
       const run = super.using(resources, ttl, own ?? {}, (signal, lock) =>
         this.#inFlow(() => routine(signal, lock)),
