@@ -180,7 +180,8 @@ test("the environment chooses the server binary, and one that cannot run is an e
   });
   await withEnvironment({ [SERVER_VARIABLE]: "/nowhere/redis-server" }, async () => {
     await expect(ensureServerBinary()).rejects.toThrow(
-      "REDLOCK_QUORUM_SERVER is /nowhere/redis-server: there is no program that this user can run.",
+      "REDLOCK_QUORUM_SERVER is /nowhere/redis-server, which is not a program that this user can run. " +
+        "Set it to the path of a redis-server or valkey-server.",
     );
   });
 });

@@ -12,7 +12,7 @@ import { type NodeAddress, type NodeEntry, Redlock } from "../../src/index.js";
 const LAZY = { lazyConnect: true };
 const SENTINEL = { name: "locks", sentinelRootNodes: [{ host: "127.0.0.1", port: 1 }] };
 
-test("a Redlock gives back the clients that were passed in, with their own types", () => {
+test("a Redlock gives back the clients that were passed in, with their own types", async () => {
   const six = nodeRedis6.createClient();
   const [client] = new Redlock([six]).clients;
   const same: typeof six | undefined = client;
@@ -21,12 +21,14 @@ test("a Redlock gives back the clients that were passed in, with their own types
   const [first] = new Redlock([valkey]).clients;
   const status: string | undefined = first?.status;
   expect(status).toBe("wait");
-  const [address] = new Redlock(["redis://127.0.0.1:1"]).clients;
+  const ofUrl = new Redlock(["redis://127.0.0.1:1"]);
+  const [address] = ofUrl.clients;
   const { name }: Partial<NodeAddress> = address ?? {};
   expect(name).toBe("127.0.0.1:1");
+  await ofUrl.quit();
 });
 
-test("a client of each library is a node", () => {
+test("a client of each library is a node", async () => {
   const entries: NodeEntry[] = [
     new ioredis6.Redis(LAZY),
     new ioredis5.Redis(LAZY),
@@ -44,5 +46,5 @@ test("a client of each library is a node", () => {
   // Two types of entries in one list: each client has one of their types.
   const mixed = new Redlock([nodeRedis6.createClient(), "redis://127.0.0.1:1"]);
   expect(mixed.clients.size).toBe(2);
-  void mixed[Symbol.asyncDispose]();
+  await mixed[Symbol.asyncDispose]();
 });

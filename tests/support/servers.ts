@@ -170,7 +170,10 @@ export async function ensureServerBinary(): Promise<string> {
   const chosen = process.env[SERVER_VARIABLE] ?? "";
   if (chosen !== "") {
     if (await isExecutable(chosen)) return chosen;
-    throw new Error(`${SERVER_VARIABLE} is ${chosen}: there is no program that this user can run.`);
+    throw new Error(
+      `${SERVER_VARIABLE} is ${chosen}, which is not a program that this user can run. ` +
+        "Set it to the path of a redis-server or valkey-server.",
+    );
   }
   const present = await findOnPath("redis-server", "valkey-server");
   if (present !== undefined) return present;

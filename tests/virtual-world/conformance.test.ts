@@ -69,6 +69,7 @@ function inText(reply: unknown): string {
 
 /** Valkey words some errors of Redis without the name of Redis, and leaves a hint out. */
 function withoutNameOfRedis(text: string): string {
+  if (testedServer.name === "Redis") return text;
   return text
     .replace(/ Please use EVAL\.$/, "")
     .replace(/ (?:Lua )?redis(?: lib)?(?= )/gi, "")
