@@ -16,23 +16,57 @@ export type ErrorCode =
   | "ERR_REDLOCK_SCRIPTS";
 
 /**
- * Rejects an operation that failed. Its `code` says why: no quorum (`ERR_REDLOCK_QUORUM`), a quorum but no validity
+ * What a caller can do about an error. `held`: somebody else has a resource, as a quorum of nodes says; try again later.
+ * `unavailable`: too few nodes answered in time; look at the nodes. `expired`: the lock had ended; acquire it again.
+ * `closed`: the Redlock is closed, or closing; make a new one.
+ */
+export type FailureReason = "held" | "unavailable" | "expired" | "closed";
+
+const REASONS: Partial<Record<ErrorCode, FailureReason>> = {
+  ERR_REDLOCK_EXPIRED: "expired",
+  ERR_REDLOCK_CLOSED: "closed",
+};
+
+/**
+ * Rejects an operation that failed. Its `code` says how: no quorum (`ERR_REDLOCK_QUORUM`), a quorum but no validity
  * left (`ERR_REDLOCK_VALIDITY`), `acquireTimeout` passed (`ERR_REDLOCK_TIMEOUT`), the lock had already ended
- * (`ERR_REDLOCK_EXPIRED`), or the Redlock is closed (`ERR_REDLOCK_CLOSED`). Its message names each node that voted
- * against, and why.
+ * (`ERR_REDLOCK_EXPIRED`), or the Redlock is closed (`ERR_REDLOCK_CLOSED`). Its `reason` says what to do about it. Its
+ * message names the resources, who holds them if a quorum says so, and each node that voted against, and why.
+ *
+ * @example
+ * ```ts
+ * const status = error.reason === "held" ? 409 : 503;
+ * ```
  */
 export class ExecutionError extends Error {
   /** Always `ExecutionError`. */
   override readonly name = "ExecutionError";
+  /** How the operation failed. */
+  readonly code: ErrorCode;
+  /** What the caller can do about it. */
+  readonly reason: FailureReason;
+  /** The names of the resources; none if the Redlock is closed. */
+  readonly resources: readonly string[];
+  // Not a property, which would be printed with the error: one attempt fills a screen.
+  readonly #attempts: readonly Promise<ExecutionStats>[];
 
   constructor(
     message: string,
-    /** One promise of statistics for each attempt; for the last 100 if there were more. */
-    readonly attempts: readonly Promise<ExecutionStats>[],
-    /** Why the operation failed. */
-    readonly code: ErrorCode = "ERR_REDLOCK_QUORUM",
+    attempts: readonly Promise<ExecutionStats>[],
+    code: ErrorCode = "ERR_REDLOCK_QUORUM",
+    reason: FailureReason = REASONS[code] ?? "unavailable",
+    resources: readonly string[] = [],
   ) {
     super(message);
+    this.#attempts = attempts;
+    this.code = code;
+    this.reason = reason;
+    this.resources = resources;
+  }
+
+  /** One promise of statistics for each attempt; for the last 100 if there were more. */
+  get attempts(): readonly Promise<ExecutionStats>[] {
+    return this.#attempts;
   }
 }
 
@@ -137,6 +171,18 @@ export function inShort(error: Error): string {
 /** Formats a time for a person: `250 ms`, `2.2 s`. */
 export function inWords(durationMs: number): string {
   return durationMs < 1000 ? `${Math.round(durationMs)} ms` : `${(durationMs / 1000).toFixed(1)} s`;
+}
+
+const MOST_NAMES = 3;
+const LONGEST_NAME = 100;
+
+/** Lists the names of resources for a person: the first three, and how many more there are. */
+export function inList(names: readonly string[]): string {
+  const shown = names
+    .slice(0, MOST_NAMES)
+    .map((name) => (name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME)}…` : name));
+  const rest = names.length - shown.length;
+  return rest > 0 ? `${shown.join(", ")} and ${rest} more` : shown.join(", ");
 }
 
 /** Describes a wrong value. The text is shown only for numbers, since a string may be a secret. */

@@ -1,10 +1,33 @@
 /** @module redlock-quorum */
 
-export { type ErrorCode, ExecutionError, NodeError, ResourceLockedError } from "./errors.js";
+export {
+  type ErrorCode,
+  ExecutionError,
+  type FailureReason,
+  NodeError,
+  ResourceLockedError,
+} from "./errors.js";
+export type {
+  AcquiredEvent,
+  ExtendedEvent,
+  LostEvent,
+  NodeDownEvent,
+  NodeUpEvent,
+  RedlockEvents,
+  ReleasedEvent,
+  WaitingEvent,
+} from "./events.js";
+export type { ForcedRelease } from "./reports/force-release.js";
+export type { Holder } from "./reports/holder.js";
 export type { NodeHealth } from "./reports/health.js";
 export type { NodeInspection, ResourceInspection, WaiterInspection } from "./reports/inspect.js";
-export type { RedlockAbortSignal } from "./algorithm/keeper.js";
-export { Lock, type LockIssuer, type LockJson, LockLostError } from "./lock.js";
+export {
+  Lock,
+  type LockIssuer,
+  type LockJson,
+  LockLostError,
+  type RedlockAbortSignal,
+} from "./lock.js";
 export type {
   Client,
   ClientOf,

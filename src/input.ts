@@ -84,6 +84,47 @@ export function checkTtl(ttl: unknown, call: string, driftFactor: number): asser
   }
 }
 
+/** Throws a TypeError if the call was given several resources, or none. */
+export function checkSingle(resource: unknown, call: string): void {
+  if (typeof resource === "string") return;
+  throw invalidType(
+    `${call}() asks about one resource, whose name is a string, but got ${kindOf(resource)}. Call it once for each.`,
+  );
+}
+
+/** Throws a TypeError for the third argument that node-redlock has. */
+export function refuseScripts(scripts: unknown): void {
+  if (scripts === undefined) return;
+  throw invalidType(
+    "Redlock takes no third argument: custom scripts could break the guarantees of this library. " +
+      "See “Coming from node-redlock” in the README.",
+    "ERR_REDLOCK_SCRIPTS",
+  );
+}
+
+/** Returns the ms that a drain may take; 0 for none. Throws for anything but `{ drain: ms }`. */
+export function checkDrain(options: unknown): number {
+  if (typeof options !== "object" || options === null) {
+    throw invalidType(`The options of quit() must be an object, but are ${kindOf(options)}.`);
+  }
+  const { drain = 0, ...others } = options as Record<string, unknown>;
+  const [other] = Object.keys(others);
+  if (other !== undefined) {
+    throw invalidType(`quit() knows no option ${other}. Its only one is drain, in ms.`);
+  }
+  if (typeof drain !== "number" || Number.isNaN(drain)) {
+    throw invalidType(
+      `The option drain of quit() must be a number of ms, but is ${kindOf(drain)}.`,
+    );
+  }
+  if (!Number.isSafeInteger(drain) || drain < 0) {
+    throw outOfRange(
+      `The option drain of quit() must be a whole number of at least 0 (ms), but is ${drain}.`,
+    );
+  }
+  return drain;
+}
+
 /** Returns the keys of resources, in their order. */
 export function keysOf(resources: readonly string[], keyPrefix: string): string[] {
   return resources.map((resource) => keyPrefix + resource);

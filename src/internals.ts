@@ -1,22 +1,27 @@
-import { type Environment, systemEnvironment } from "./runtime/environment.js";
+import type { Internals } from "./algorithm/instance.js";
+import { systemEnvironment } from "./runtime/environment.js";
 import { checkEntry } from "./nodes/entries.js";
+import type { RedlockSettings } from "./settings.js";
 
-/** What the simulator replaces. For everybody else it is real. */
-export interface Internals {
-  readonly environment: Environment;
-  readonly checkNode: typeof checkEntry;
-}
+export type { Internals } from "./algorithm/instance.js";
 
 /** The key under which the simulator passes its internals with the settings. It is not a setting. */
 export const internalsKey = Symbol("redlock-quorum internals");
 
 export interface WithInternals {
-  /** @internal */
   readonly [internalsKey]?: Internals;
+}
+
+/** Returns the settings with these internals. */
+export function withInternals(
+  internals: Internals,
+  settings: RedlockSettings = {},
+): RedlockSettings & Required<WithInternals> {
+  return { ...settings, [internalsKey]: internals };
 }
 
 const REAL: Internals = { environment: systemEnvironment, checkNode: checkEntry };
 
-export function internalsOf(settings: WithInternals): Internals {
-  return settings[internalsKey] ?? REAL;
+export function internalsOf(settings: RedlockSettings): Internals {
+  return (settings as WithInternals)[internalsKey] ?? REAL;
 }

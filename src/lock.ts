@@ -1,5 +1,6 @@
-import { type ErrorCode, invalidType } from "./errors.js";
+import { type ErrorCode, type FailureReason, invalidType } from "./errors.js";
 import type { History } from "./quorum/history.js";
+import type { Handle } from "./algorithm/handle.js";
 import type { Lease } from "./algorithm/lease.js";
 import type { Node } from "./nodes/node.js";
 import type { Fence } from "./operations/accept-fence.js";
@@ -31,6 +32,12 @@ export interface LockJson {
   readonly fence?: number;
 }
 
+/** Aborts when the lock is lost. `error` is then the same LockLostError as `reason`. */
+export type RedlockAbortSignal = AbortSignal & {
+  /** The LockLostError, once the signal has aborted. */
+  error?: Error;
+};
+
 /** The parts of a lock that only the library sees. */
 export interface LockParts {
   readonly redlock: LockIssuer;
@@ -50,8 +57,13 @@ export interface LockParts {
   readonly statedExpirationMs?: number | undefined;
 }
 
+/** The parts of a lock, and its handle. */
+export interface LockInside extends LockParts {
+  readonly handle: Handle;
+}
+
 /** Returns the parts of a lock. Throws a TypeError that names the call if `lock` is not a lock of this library. */
-export let partsOf: (lock: Lock, call: string) => LockParts;
+export let partsOf: (lock: Lock, call: string) => LockInside;
 
 /**
  * A lock that was acquired or adopted. `extend` changes this object; a lock that is lost or released stays so.
@@ -68,7 +80,7 @@ export class Lock {
   readonly redlock: LockIssuer;
   /** The names of the locked resources, without repeats. */
   readonly resources: string[];
-  /** The random value that the keys hold while this lock is held. */
+  /** What the keys hold while this lock is held: 32 random hexadecimal digits and, if there is one, the owner. */
   readonly value: string;
   /**
    * The fencing token, which is larger than that of every earlier lock on these resources. Pass it to whatever the lock
@@ -76,7 +88,7 @@ export class Lock {
    */
   readonly fence: number | undefined;
   readonly #lease: Lease;
-  readonly #parts: LockParts;
+  readonly #parts: LockInside;
 
   static {
     partsOf = (lock: unknown, call) => {
@@ -89,7 +101,7 @@ export class Lock {
   }
 
   /** @internal */
-  constructor(parts: LockParts) {
+  constructor(parts: LockInside) {
     this.redlock = parts.redlock;
     this.resources = [...parts.resources];
     this.value = parts.value;
@@ -127,6 +139,20 @@ export class Lock {
     return this.remaining > 0;
   }
 
+  /**
+   * Aborts with a LockLostError no later than the validity ends, whether or not anything extends the lock. Does not abort
+   * for a lock that was released. An adopted lock is watched from its first extension on.
+   *
+   * @example
+   * ```ts
+   * const lock = await redlock.acquire("report", 10_000, { autoExtend: true });
+   * await fetch(url, { signal: lock.signal });
+   * ```
+   */
+  get signal(): RedlockAbortSignal {
+    return this.#parts.handle.signal;
+  }
+
   /** Extends this lock to `ttl` ms from now. Rejects as `Redlock.extend` does. */
   extend(ttl: number): Promise<Lock> {
     return this.redlock.extend(this, ttl);
@@ -139,6 +165,7 @@ export class Lock {
 
   /** Returns the lock as plain data, which another process can `adopt`. */
   toJSON(): LockJson {
+    this.#parts.handle.passOn();
     return {
       version: 1,
       resources: [...this.resources],
@@ -162,13 +189,27 @@ export class LockLostError extends Error {
   override readonly name = "LockLostError";
   /** Always `ERR_REDLOCK_LOST`. */
   readonly code = "ERR_REDLOCK_LOST" satisfies ErrorCode;
+  /** `expired`, or `closed` if the Redlock was closed before the lock was released. */
+  readonly reason: FailureReason;
+  /** The names of the resources. */
+  readonly resources: readonly string[];
+  // Not a property, which would be printed with the error.
+  readonly #lock: Lock;
 
   constructor(
     message: string,
-    /** The lock that was lost. */
-    readonly lock: Lock,
+    lock: Lock,
     options?: { readonly cause?: Error },
+    reason: FailureReason = "expired",
   ) {
     super(message, options);
+    this.#lock = lock;
+    this.reason = reason;
+    this.resources = lock.resources;
+  }
+
+  /** The lock that was lost. */
+  get lock(): Lock {
+    return this.#lock;
   }
 }

@@ -1,33 +1,37 @@
-import { errorMonitor, EventEmitter, setMaxListeners } from "node:events";
+import { setMaxListeners } from "node:events";
 import { acquire, tryAcquire } from "./algorithm/acquire.js";
 import { adopt, ownPartsOf } from "./algorithm/adopt.js";
-import { Acquisition, type Instance } from "./algorithm/call.js";
+import { acquisition } from "./algorithm/call.js";
 import { close } from "./algorithm/close.js";
 import { extend, Extension } from "./algorithm/extend.js";
-import { fenceKeysOf, Tokens } from "./algorithm/fence.js";
+import { type Ending, type Instance, makeInstance } from "./algorithm/instance.js";
 import { release, Release, releaseSettings } from "./algorithm/release.js";
 import { type Routine, using, usingArguments } from "./algorithm/using.js";
 import type { ClientOf } from "./clients/client.js";
-import { Abstention, invalidType } from "./errors.js";
-import { internalsOf, type WithInternals } from "./internals.js";
+import { RedlockEmitter } from "./emitter.js";
+import {
+  checkDrain,
+  checkResources,
+  checkSingle,
+  checkTtl,
+  keysOf,
+  refuseScripts,
+} from "./input.js";
+import { internalsOf } from "./internals.js";
 import type { Lock, LockIssuer, LockJson } from "./lock.js";
-import { makeNodes, type NodeEntry } from "./nodes/entries.js";
+import type { NodeEntry } from "./nodes/entries.js";
 import type { Node } from "./nodes/node.js";
-import { RestartGuard } from "./nodes/restart-guard.js";
 import type { ExecutionResult } from "./quorum/results.js";
-import { quorumOf } from "./quorum/round.js";
+import { type ForcedRelease, forceRelease } from "./reports/force-release.js";
 import { type NodeHealth, nodesHealth } from "./reports/health.js";
-import { inspectNode, type NodeInspection } from "./reports/inspect.js";
-import { Alarms } from "./runtime/alarms.js";
-import { inOwnTurn } from "./runtime/environment.js";
-import { checkResources, checkTtl, keysOf } from "./input.js";
+import { type Holder, holder } from "./reports/holder.js";
+import { inspect, type NodeInspection, type Query } from "./reports/inspect.js";
 import {
   type RedlockSettings,
   type ResolvedSettings,
   resolveSettings,
   type Settings,
 } from "./settings.js";
-import { LocalQueues } from "./waiting/local-queue.js";
 
 /** The node timeout of calls without a ttl. */
 const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
@@ -35,8 +39,8 @@ const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
 /**
  * Takes locks on the majority of independent Redis servers.
  *
- * Emits `error`, with the error and the node's name, for each vote against; the error is a ResourceLockedError if another
- * lock holds the resource. Without a listener, nothing happens.
+ * Emits the events of RedlockEvents. `error` comes with the error and the node's name for each vote against; the
+ * error is a ResourceLockedError if another lock holds the resource. Without a listener, nothing happens.
  *
  * @example
  * ```ts
@@ -50,18 +54,18 @@ const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
  * ```
  */
 export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
-  extends EventEmitter
+  extends RedlockEmitter
   implements LockIssuer
 {
   /** Represents each node in statistics: the client that was passed in, or the address of a URL. */
   readonly clients: ReadonlySet<ClientOf<Nodes>>;
   /** The settings in force: those of the constructor, with the defaults for the others. */
   readonly settings: ResolvedSettings;
-  readonly #nodes: readonly Node[];
-  /** The nodes whose connections the library made. */
-  readonly #ownNodes: readonly Node[];
   readonly #instance: Instance;
-  readonly #closing = new AbortController();
+  readonly #ending: Ending = {
+    draining: new AbortController(),
+    closing: new AbortController(),
+  };
 
   /**
    * Connects to the nodes.
@@ -71,40 +75,21 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
    * @param settings defaults for every call
    * @throws TypeError or RangeError for an invalid node or setting
    */
-  constructor(nodes: Nodes, settings: RedlockSettings & WithInternals = {}, scripts?: unknown) {
+  constructor(nodes: Nodes, settings: RedlockSettings = {}, scripts?: unknown) {
     super();
-    if (scripts !== undefined) {
-      throw invalidType(
-        "Redlock takes no third argument: custom scripts could break the guarantees of this library. " +
-          "See “Coming from node-redlock” in the README.",
-        "ERR_REDLOCK_SCRIPTS",
-      );
-    }
+    refuseScripts(scripts);
     this.settings = resolveSettings(settings, "new Redlock");
-    const { environment, checkNode } = internalsOf(settings);
-    const guard = new RestartGuard(this.settings.restartGuard, quorumOf, environment);
-    const made = makeNodes(nodes, environment, checkNode, guard.isOn ? guard : undefined);
-    this.#nodes = made.map(({ node }) => node);
-    this.#ownNodes = made.flatMap(({ node, own }) => (own ? [node] : []));
-    this.clients = new Set(this.#nodes.map(({ client }) => client as ClientOf<Nodes>));
-    setMaxListeners(0, this.#closing.signal);
-    this.#instance = {
-      issuer: this,
-      settings: this.settings,
-      nodes: this.#nodes,
-      environment,
-      alarms: new Alarms(environment),
-      guard,
-      tokens: new Tokens(),
-      queues: new LocalQueues(this.#nodes, environment, this.#report),
-      closing: this.#closing.signal,
-      undecided: new Set(),
-      locksInUse: new Set(),
-      // A node that was not asked has not failed.
-      onRefusal: (error, node) => {
-        if (!(error instanceof Abstention)) this.#report(error, node);
-      },
-    };
+    const { draining, closing } = this.#ending;
+    for (const { signal } of [draining, closing]) setMaxListeners(0, signal);
+    const outlet = { issuer: this, report: this.report, announce: this.announce };
+    this.#instance = makeInstance(
+      nodes,
+      this.settings,
+      internalsOf(settings),
+      this.#ending,
+      outlet,
+    );
+    this.clients = new Set(this.#instance.nodes.map(({ client }) => client as ClientOf<Nodes>));
   }
 
   /**
@@ -112,16 +97,17 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
    *
    * @param resources at most 1000, whose keys have at most 100 000 characters together
    * @param ttl ms after which the servers free the lock by themselves
+   * @param settings with `autoExtend: true`, the library extends the lock until it is released or lost
    * @returns the lock, which is valid
-   * @throws ExecutionError `ERR_REDLOCK_QUORUM`, `_VALIDITY`, `_TIMEOUT` or `_CLOSED`; the signal's reason; TypeError or
-   *   RangeError for invalid input, before anything is sent
+   * @throws ExecutionError `ERR_REDLOCK_QUORUM`, `_VALIDITY`, `_TIMEOUT` or `_CLOSED`, whose `reason` says whether
+   *   somebody else holds the lock; the signal's reason; TypeError or RangeError for invalid input, before anything is sent
    */
   async acquire(
     resources: string | readonly string[],
     ttl: number,
     settings?: Settings,
   ): Promise<Lock> {
-    return acquire(this.#acquisition("acquire", resources, ttl, settings));
+    return acquire(acquisition(this.#instance, "acquire", resources, ttl, settings));
   }
 
   /**
@@ -135,7 +121,8 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
     ttl: number,
     settings?: Settings,
   ): Promise<Lock | null> {
-    return tryAcquire(this.#acquisition("tryAcquire", resources, ttl, settings, 0));
+    const own = { acquireTimeout: 0 };
+    return tryAcquire(acquisition(this.#instance, "tryAcquire", resources, ttl, settings, own));
   }
 
   /**
@@ -188,19 +175,41 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
     optionalRoutine?: Routine<T>,
   ): Promise<T> {
     const [settings, routine] = usingArguments(settingsOrRoutine, optionalRoutine);
-    return using(this.#acquisition("using", resources, ttl, settings), routine);
+    const own = { autoExtend: true };
+    const call = acquisition(this.#instance, "using", resources, ttl, settings, own);
+    return using(call, routine);
   }
 
   /** Reads what each node stores for the resources. A node that does not reply in time has `ok: false`. */
   async inspect(resources: string | readonly string[]): Promise<NodeInspection[]> {
-    const { keyPrefix } = this.settings;
-    const names = checkResources(resources, "inspect", keyPrefix);
-    this.#closing.signal.throwIfAborted();
-    const keys = keysOf(names, keyPrefix);
-    const { environment } = this.#instance;
-    return Promise.all(
-      this.#nodes.map((node) => inspectNode(node, names, keys, this.#timeoutMs, environment)),
-    );
+    return inspect(this.#query("inspect", resources));
+  }
+
+  /**
+   * Asks a quorum of the nodes who holds a resource. Returns null if nobody does.
+   *
+   * @throws ExecutionError `ERR_REDLOCK_QUORUM` if no quorum answers, or `_CLOSED`
+   *
+   * @example
+   * ```ts
+   * const holder = await redlock.holder("invoice:7");
+   * if (holder) console.log(`${holder.owner} holds it for another ${holder.remainingMs} ms`);
+   * ```
+   */
+  async holder(resource: string): Promise<Holder | null> {
+    checkSingle(resource, "holder");
+    return holder(this.#query("holder", resource));
+  }
+
+  /**
+   * Ends the locks on the resources, whoever holds them, and hands over to the waiters. For operators: a holder that is
+   * alive learns of it only at its next extension, and works on until then. Keys with other data than a string stay.
+   *
+   * @returns the locks that were ended, with the nodes that held them
+   * @throws ExecutionError `ERR_REDLOCK_QUORUM` if no quorum of nodes did so, or `_CLOSED`
+   */
+  async forceRelease(resources: string | readonly string[]): Promise<ForcedRelease[]> {
+    return forceRelease(this.#query("forceRelease", resources));
   }
 
   /**
@@ -215,12 +224,11 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
    * ```
    */
   async health(): Promise<NodeHealth[]> {
-    this.#closing.signal.throwIfAborted();
     const { settings } = this;
-    const { environment, guard } = this.#instance;
+    const { environment, guard, nodes, closing } = this.#instance;
+    closing.throwIfAborted();
     const { longestTtlMs } = guard;
-    const standard = { settings, timeoutMs: this.#timeoutMs, longestTtlMs };
-    return nodesHealth(this.#nodes, standard, environment);
+    return nodesHealth(nodes, { settings, timeoutMs: this.#timeoutMs, longestTtlMs }, environment);
   }
 
   /**
@@ -237,53 +245,49 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
    * Closes every connection, including those of clients that were passed in. Later calls reject with
    * `ERR_REDLOCK_CLOSED`.
    *
-   * The locks of running `using` calls are released first, and their signals abort with a LockLostError. Locks from
-   * `acquire` stay until their ttl has passed, since another process may have adopted them.
+   * The locks that the library extends, as those of running `using` calls, are released first, and their signals abort
+   * with a LockLostError. Other locks from `acquire` stay until their ttl has passed, since another process may have
+   * adopted them.
+   *
+   * With `drain`, gives no new locks from now on, but waits so many ms for all that are held to be released; then it
+   * releases what is left, but for locks whose `toJSON()` was called.
+   *
+   * @example
+   * ```ts
+   * process.once("SIGTERM", () => void redlock.quit({ drain: 5000 }));
+   * ```
    */
-  async quit(): Promise<void> {
-    await close(this.#instance, this.#closing, this.#nodes, this.#timeoutMs);
+  async quit(options: { readonly drain?: number } = {}): Promise<void> {
+    const drainMs = checkDrain(options);
+    await this.#close(this.#instance.nodes, drainMs);
   }
 
   /** Closes as `quit` does, but leaves clients that were passed in open. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await close(this.#instance, this.#closing, this.#ownNodes, this.#timeoutMs);
+    await this.#close(this.#instance.ownNodes, 0);
   }
 
-  /** Checks the input of a call before anything is sent. */
-  #acquisition(
-    name: string,
-    resources: string | readonly string[],
-    ttl: number,
-    settings: Settings | undefined,
-    acquireTimeout?: number,
-  ): Acquisition {
-    const names = checkResources(resources, name, this.settings.keyPrefix);
-    const resolved = resolveSettings(settings, name, this.settings);
-    checkTtl(ttl, name, resolved.driftFactor);
-    const keys = keysOf(names, this.settings.keyPrefix);
-    return new Acquisition(
-      this.#instance,
-      { resources: names, keys, ttlMs: ttl },
-      acquireTimeout === undefined ? resolved : { ...resolved, acquireTimeout },
-      resolved.fencing ? fenceKeysOf(keys, name) : undefined,
-    );
+  #close(nodes: readonly Node[], drainMs: number): Promise<void> {
+    return close(this.#instance, this.#ending, { nodes, timeoutMs: this.#timeoutMs, drainMs });
+  }
+
+  /** Checks the input of a call that only asks the nodes about resources. */
+  #query(call: string, resources: string | readonly string[]): Query {
+    const { keyPrefix } = this.settings;
+    const names = checkResources(resources, call, keyPrefix);
+    const { nodes, environment, closing } = this.#instance;
+    closing.throwIfAborted();
+    return {
+      names,
+      keys: keysOf(names, keyPrefix),
+      nodes,
+      environment,
+      timeoutMs: this.#timeoutMs,
+    };
   }
 
   /** The node timeout of calls without a ttl. */
   get #timeoutMs(): number {
     return this.settings.nodeTimeout ?? NODE_TIMEOUT_WITHOUT_TTL_MS;
-  }
-
-  /** Emits `error` in a microtask of its own, so that a listener that throws cannot disturb the count of votes. */
-  readonly #report = (error: Error, node?: Node): void => {
-    const about = node === undefined ? [] : [node.name];
-    inOwnTurn(() => this.emit("error", error, ...about));
-  };
-
-  /** Emits as any emitter does, but an `error` without a listener is ignored. By default it would end the process. */
-  override emit(event: string | symbol, ...args: unknown[]): boolean {
-    if (event !== "error" || this.listenerCount("error") > 0) return super.emit(event, ...args);
-    super.emit(errorMonitor, ...args);
-    return true;
   }
 }

@@ -1,11 +1,15 @@
 import { invalidType, kindOf, outOfRange } from "./errors.js";
 import { driftMs } from "./algorithm/validity.js";
+import { defaultOwner, LONGEST_OWNER, OWNER } from "./runtime/owner.js";
 
 /** Settings of a call. Settings passed to the constructor are defaults; settings passed to a call override them. */
 export interface Settings {
   /** Share of the ttl subtracted for clock drift, besides 2 ms; at least 0 and below 1. Default 0.01. */
   readonly driftFactor?: number | undefined;
-  /** Attempts after the first; -1 for no limit. Default 10. */
+  /**
+   * Attempts after the first; -1 for no limit. Default 10, with the default delays about 2 s in all: a hundred callers that
+   * hold a lock for 50 ms each need 5 s, so that most of them fail. Set `acquireTimeout` where callers queue up.
+   */
   readonly retryCount?: number | undefined;
   /** Ms between two attempts. Default 200. */
   readonly retryDelay?: number | undefined;
@@ -20,7 +24,17 @@ export interface Settings {
    * slow node three times its recent round trip, as long as that is below a third of the ttl; 250 without a ttl.
    */
   readonly nodeTimeout?: number | undefined;
-  /** Ms of validity left at which `using` extends. Default: a third of the ttl, at most 10 000. */
+  /**
+   * Whether the library extends the lock until it is released or lost, as `using` always does. It is for `acquire` and
+   * `tryAcquire`. Default false.
+   */
+  readonly autoExtend?: boolean | undefined;
+  /**
+   * Ms since the acquisition after which the library does not extend the lock any more. The lock then ends with its
+   * validity, and its signal aborts before that. Default: no limit.
+   */
+  readonly maxHold?: number | undefined;
+  /** Ms of validity left at which the library extends. Default: a third of the ttl, at most 10 000. */
   readonly automaticExtensionThreshold?: number | undefined;
   /** Whether to wait in the queue, and to hand over to the next waiter on release; false for polling. Default true. */
   readonly queue?: boolean | undefined;
@@ -32,6 +46,11 @@ export interface Settings {
 export interface RedlockSettings extends Settings {
   /** Prefix of each resource's key. Default: "". */
   readonly keyPrefix?: string | undefined;
+  /**
+   * Who holds the locks, for `inspect`, `holder` and error messages: at most 200 printable ASCII characters without spaces;
+   * "" for none. Default: `hostname/pid`.
+   */
+  readonly owner?: string | undefined;
   /**
    * Ms for which the votes of a node that may have restarted without its data do not count for acquisitions. Set it to the
    * longest ttl of all processes that share the nodes; false if the nodes persist every write. Default: the longest ttl
@@ -56,6 +75,10 @@ export interface ResolvedSettings {
   readonly signal: AbortSignal | undefined;
   /** See {@link Settings.nodeTimeout}. */
   readonly nodeTimeout: number | undefined;
+  /** See {@link Settings.autoExtend}. */
+  readonly autoExtend: boolean;
+  /** See {@link Settings.maxHold}. */
+  readonly maxHold: number | undefined;
   /** See {@link Settings.automaticExtensionThreshold}. */
   readonly automaticExtensionThreshold: number | undefined;
   /** See {@link Settings.queue}. */
@@ -64,6 +87,8 @@ export interface ResolvedSettings {
   readonly fencing: boolean;
   /** See {@link RedlockSettings.keyPrefix}. */
   readonly keyPrefix: string;
+  /** See {@link RedlockSettings.owner}. */
+  readonly owner: string;
   /** See {@link RedlockSettings.restartGuard}. */
   readonly restartGuard: number | false | undefined;
 }
@@ -76,14 +101,17 @@ const DEFAULTS: ResolvedSettings = {
   acquireTimeout: undefined,
   signal: undefined,
   nodeTimeout: undefined,
+  autoExtend: false,
+  maxHold: undefined,
   automaticExtensionThreshold: undefined,
   queue: true,
   fencing: false,
   keyPrefix: "",
+  owner: defaultOwner,
   restartGuard: undefined,
 };
 
-const CONSTRUCTOR_ONLY = new Set(["keyPrefix", "restartGuard"]);
+const CONSTRUCTOR_ONLY = new Set(["keyPrefix", "owner", "restartGuard"]);
 
 type Check = (value: unknown, name: string) => void;
 
@@ -105,12 +133,24 @@ const CHECKS: Record<keyof ResolvedSettings, Check> = {
       throw invalidType(`${name} must be an AbortSignal, but is ${kindOf(value)}.`);
   },
   nodeTimeout: wholeNumber(1, "ms"),
+  autoExtend: assertBoolean,
+  maxHold: wholeNumber(1, "ms since the acquisition"),
   automaticExtensionThreshold: wholeNumber(1, "ms"),
   queue: assertBoolean,
   fencing: assertBoolean,
   keyPrefix: (value, name) => {
     if (typeof value !== "string")
       throw invalidType(`${name} must be a string, but is ${kindOf(value)}.`);
+  },
+  owner: (value, name) => {
+    if (typeof value !== "string")
+      throw invalidType(`${name} must be a string, but is ${kindOf(value)}.`);
+    if (value.length > LONGEST_OWNER || !OWNER.test(value)) {
+      throw outOfRange(
+        `${name} must be at most ${LONGEST_OWNER} printable ASCII characters without spaces, since it is part of what ` +
+          'the nodes store. Pass a short name such as "api-7", or "" for none.',
+      );
+    }
   },
   restartGuard: (value, name) => {
     if (value !== false)

@@ -1,7 +1,6 @@
-import { appliedToFew, isHeld } from "../errors.js";
+import { isHeld } from "../errors.js";
 import { Lock, partsOf } from "../lock.js";
 import type { Fence } from "../operations/accept-fence.js";
-import { appliedTo } from "../operations/acquire.js";
 import { acquireOperation } from "../operations/acquire-fenced.js";
 import { queueReplyIn } from "../operations/queue.js";
 import { takeOperation } from "../operations/take-fenced.js";
@@ -13,7 +12,10 @@ import type { Acquisition } from "./call.js";
 import { lookBeforeEnd, whyNotAcquired } from "./explain.js";
 import { acceptedFence, proposedFence, setsLock } from "./fence.js";
 import { giveKeys, giveToRest } from "./give.js";
+import { grantsAll } from "./grants-all.js";
 import { Lease } from "./lease.js";
+import { Handle } from "./handle.js";
+import { keep } from "./keep.js";
 import { releaseFailedAttempt } from "./release.js";
 import { validityMs } from "./validity.js";
 
@@ -21,8 +23,9 @@ import { validityMs } from "./validity.js";
 export async function acquire(call: Acquisition): Promise<Lock> {
   call.settings.signal?.throwIfAborted();
   const lock = (await firstAttempt(call)) ?? (await wait(call));
-  if (lock !== undefined) return lock;
-  throw await whyNotAcquired(call);
+  if (lock !== undefined) return acquired(call, lock);
+  const isTimed = call.settings.acquireTimeout !== undefined;
+  throw await whyNotAcquired(call, isTimed ? "ERR_REDLOCK_TIMEOUT" : undefined);
 }
 
 /** Attempts once. Returns null if others hold the lock. */
@@ -30,7 +33,7 @@ export async function tryAcquire(call: Acquisition): Promise<Lock | null> {
   const { settings, history } = call;
   settings.signal?.throwIfAborted();
   const lock = await attempt(call);
-  if (lock !== undefined) return lock;
+  if (lock !== undefined) return acquired(call, lock);
   const { last } = history;
   const isTaken =
     call.failure === "ERR_REDLOCK_QUORUM" &&
@@ -38,6 +41,18 @@ export async function tryAcquire(call: Acquisition): Promise<Lock | null> {
     (await last.quorumWith(isHeld));
   if (isTaken && settings.signal?.aborted !== true) return null;
   throw await whyNotAcquired(call);
+}
+
+function acquired(call: Acquisition, lock: Lock): Lock {
+  const { instance, settings, history } = call;
+  // Closing has just released a lock that the library extends.
+  if (settings.autoExtend) instance.closing.throwIfAborted();
+  instance.announce("acquired", () => ({
+    lock,
+    waitedMs: call.elapsedMs,
+    attempts: history.count,
+  }));
+  return lock;
 }
 
 /**
@@ -53,7 +68,7 @@ async function attempt(
   const { environment } = instance;
   call.assertOpen();
   // Each attempt has its own value, so that a late reply or release of this attempt cannot touch the next one.
-  const value = environment.randomValue();
+  const value = call.newValue();
   // Step 1: the current time.
   const since = environment.now();
   const proposed = proposedFence(call, since);
@@ -77,7 +92,7 @@ async function attempt(
   }
   // Step 4: the validity is the ttl, minus the time elapsed, minus the clock drift allowance.
   const term = call.term(since);
-  const isOpen = !instance.closing.aborted;
+  const isOpen = !call.end.aborted;
   if (granted && isOpen && validityMs(term, environment.now()) > 0) {
     const lease = Lease.held(environment, term);
     giveToRest(round, { keys, value, lease, fence }, queued !== undefined);
@@ -95,21 +110,26 @@ function lockOf(call: Acquisition, value: string, lease: Lease, fence: Fence | u
   const { instance, resources, keys, ttlMs, settings, history } = call;
   const { issuer, nodes } = instance;
   const { keyPrefix, queue } = settings;
-  // Written out: with a spread, every later use of the lock took 4 % longer.
-  return new Lock({
-    redlock: issuer,
-    nodes,
-    resources,
-    keys,
-    value,
-    ttlMs,
-    keyPrefix,
-    queue,
-    lease,
-    history,
-    fence,
-    statedExpirationMs: undefined,
-  });
+  const makeLock = (handle: Handle): Lock =>
+    // Written out: with a spread, every later use of the lock took 4 % longer.
+    new Lock({
+      redlock: issuer,
+      nodes,
+      resources,
+      keys,
+      value,
+      ttlMs,
+      keyPrefix,
+      queue,
+      lease,
+      handle,
+      history,
+      fence,
+      statedExpirationMs: undefined,
+    });
+  const handle = new Handle(instance, lease, makeLock);
+  if (settings.autoExtend) keep(call, handle);
+  return handle.lock;
 }
 
 /**
@@ -128,6 +148,7 @@ async function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
 async function wait(call: Acquisition): Promise<Lock | undefined> {
   const { instance, keys, settings, start, history, retries, signals } = call;
   if (retries === 0) return undefined;
+  instance.announce("waiting", () => ({ resources: [...call.resources] }));
   const queueKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
   const timeLeftMs = (): number => call.budgetLeftMs;
   const look = lookBeforeEnd(call);
@@ -147,6 +168,9 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
       nodeTimeoutMs: call.nodeTimeoutMs,
       signals,
       attempt: (queued, onRound) => attempt(call, queued, onRound),
+      onGivenUp: (progress) => {
+        call.progress = progress;
+      },
       give: (lock, node) => {
         giveKeys(node, partsOf(lock, "acquire"));
       },
@@ -154,15 +178,6 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
   } finally {
     if (look !== undefined) instance.environment.clearTimer(look);
   }
-}
-
-/** Counts a reply as a vote for if the node applied the operation to every key. */
-export function grantsAll(keyCount: number): Question["judge"] {
-  return (reply) => {
-    const applied = queueReplyIn(reply) === undefined ? appliedTo(reply, keyCount) : 0;
-    if (applied === keyCount) return undefined;
-    return appliedToFew(applied, keyCount);
-  };
 }
 
 /** Judges as `judge` does, and passes each refusing node's reply about the queue on to the waiter. */

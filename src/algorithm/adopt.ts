@@ -1,10 +1,11 @@
 import { invalidType } from "../errors.js";
-import { Lock, type LockParts, partsOf } from "../lock.js";
+import { Lock, type LockInside, partsOf } from "../lock.js";
 import type { Node } from "../nodes/node.js";
 import { History } from "../quorum/history.js";
 import { checkJson, keysOf } from "../input.js";
-import type { Instance } from "./call.js";
 import { fenceKeysOf } from "./fence.js";
+import { Handle } from "./handle.js";
+import type { Instance } from "./instance.js";
 import { Lease } from "./lease.js";
 
 /** Makes a lock from the data of another process. Throws a TypeError if the data is invalid. */
@@ -14,20 +15,26 @@ export function adopt(instance: Instance, json: unknown): Lock {
   const { resources, value, ttl, expiration, fence } = checkJson(json, keyPrefix);
   const keys = keysOf(resources, keyPrefix);
   if (fence !== undefined) tokens.saw(fence, environment.now().wallMs);
-  return new Lock({
-    redlock: issuer,
-    nodes,
-    resources,
-    keys,
-    value,
-    ttlMs: ttl,
-    keyPrefix,
-    queue,
-    lease: Lease.adopted(environment),
-    history: new History(0),
-    fence: fence === undefined ? undefined : { keys: fenceKeysOf(keys, "adopt"), token: fence },
-    statedExpirationMs: expiration,
-  });
+  const fenced =
+    fence === undefined ? undefined : { keys: fenceKeysOf(keys, "adopt"), token: fence };
+  const lease = Lease.adopted(environment);
+  const makeLock = (handle: Handle): Lock =>
+    new Lock({
+      redlock: issuer,
+      nodes,
+      resources,
+      keys,
+      value,
+      ttlMs: ttl,
+      keyPrefix,
+      queue,
+      lease,
+      handle,
+      history: new History(0),
+      fence: fenced,
+      statedExpirationMs: expiration,
+    });
+  return new Handle(instance, lease, makeLock).lock;
 }
 
 /**
@@ -38,7 +45,7 @@ export function ownPartsOf(
   { issuer, settings, nodes }: Instance,
   lock: Lock,
   call: string,
-): LockParts {
+): LockInside {
   const parts = partsOf(lock, call);
   if (parts.redlock === issuer) return parts;
   if (parts.keyPrefix !== settings.keyPrefix) {

@@ -1,40 +1,25 @@
 import { setMaxListeners } from "node:events";
 import type { ErrorCode } from "../errors.js";
-import type { Lock, LockIssuer } from "../lock.js";
+import { checkResources, checkTtl, keysOf } from "../input.js";
 import type { Node } from "../nodes/node.js";
-import type { RestartGuard } from "../nodes/restart-guard.js";
+import type { FoundKey } from "../operations/inspect.js";
+import { lockValue } from "../operations/lock-value.js";
 import { History } from "../quorum/history.js";
 import type { Question } from "../quorum/ballot.js";
 import { Round } from "../quorum/round.js";
-import type { Alarms } from "../runtime/alarms.js";
 import { offAbort, onAbort } from "../runtime/aborts.js";
-import { type Environment, type Instant, sleep } from "../runtime/environment.js";
-import type { ResolvedSettings } from "../settings.js";
-import type { LocalQueues } from "../waiting/local-queue.js";
+import { type Instant, sleep } from "../runtime/environment.js";
+import {
+  extensionThresholdMs,
+  type ResolvedSettings,
+  resolveSettings,
+  type Settings,
+} from "../settings.js";
 import { retry } from "../waiting/retry.js";
-import type { Tokens } from "./fence.js";
+import type { Progress } from "../waiting/wait.js";
+import { fenceKeysOf } from "./fence.js";
+import type { Instance } from "./instance.js";
 import { driftMs, type Term } from "./validity.js";
-
-/** Everything that the calls of one Redlock share. */
-export interface Instance {
-  /** The Redlock that a lock calls to be extended or released. */
-  readonly issuer: LockIssuer;
-  readonly settings: ResolvedSettings;
-  readonly nodes: readonly Node[];
-  readonly environment: Environment;
-  readonly alarms: Alarms;
-  readonly guard: RestartGuard;
-  readonly tokens: Tokens;
-  readonly queues: LocalQueues;
-  /** Aborts when the Redlock closes. Its reason is the error of every later call. */
-  readonly closing: AbortSignal;
-  /** The rounds that have not decided yet. */
-  readonly undecided: Set<Round>;
-  /** The locks under which `using` runs a routine now. */
-  readonly locksInUse: Set<Lock>;
-  /** Emits `error` for a vote against. */
-  readonly onRefusal: (error: Error, node: Node) => void;
-}
 
 /** The keys and the ttl that a call is about. */
 export interface Subject {
@@ -80,16 +65,14 @@ export class Call {
     return this.instance.environment.monotonicMs() - this.start.monotonicMs;
   }
 
-  /** The signals that end waiting: the closing of the Redlock, and the caller's own signal. */
-  get signals(): readonly AbortSignal[] {
-    const { closing } = this.instance;
-    const { signal } = this.settings;
-    return signal === undefined ? [closing] : [closing, signal];
+  /** Aborts when the Redlock makes no such call any more. */
+  get end(): AbortSignal {
+    return this.instance.closing;
   }
 
-  /** Throws if the Redlock is closed. */
+  /** Throws if the Redlock makes no such call any more. */
   assertOpen(): void {
-    this.instance.closing.throwIfAborted();
+    this.end.throwIfAborted();
   }
 
   /** The term that a quorum grants to this call: its ttl from `since` on, minus the drift allowance. */
@@ -123,14 +106,15 @@ export class Call {
 
   /** Resolves with whether a quorum voted for. The caller's signal, or closing the Redlock, ends an undecided round. */
   async decided(round: Round): Promise<boolean> {
-    const { undecided, closing } = this.instance;
+    const { end } = this;
+    const { undecided } = this.instance;
     const { signal } = this.settings;
     const cut = (): void => {
       round.cut();
     };
     undecided.add(round);
     if (signal !== undefined) onAbort(signal, cut);
-    if (signal?.aborted === true || closing.aborted) cut();
+    if (signal?.aborted === true || end.aborted) cut();
     const granted = await round.decided();
     if (signal !== undefined) offAbort(signal, cut);
     undecided.delete(round);
@@ -143,7 +127,7 @@ export class Call {
     timeLeftMs: () => number,
   ): Promise<T | undefined> {
     const retries = timesOf(this.settings.retryCount);
-    const signals = [this.instance.closing];
+    const signals = [this.end];
     return (await attempt()) ?? (await this.attemptAgain(attempt, retries, signals, timeLeftMs));
   }
 
@@ -180,8 +164,10 @@ export class Acquisition extends Call {
   readonly fenceKeys: readonly string[] | undefined;
   /** The least token that the next attempt may propose. */
   leastToken = 0;
-  /** For each node that answered "held" and was inspected: the data under the key, if it is no lock. */
-  readonly strangers = new Map<Node, Promise<string | undefined>>();
+  /** For each node that was inspected: what it stores under the keys. */
+  readonly found = new Map<Node, Promise<readonly FoundKey[]>>();
+  /** How far it came in the queue, if it waited there until it gave up. */
+  progress: Progress | undefined;
 
   constructor(
     instance: Instance,
@@ -193,6 +179,22 @@ export class Acquisition extends Call {
     this.fenceKeys = fenceKeys;
     // Many callers may share one signal, such as the one for the shutdown of the process.
     if (settings.signal instanceof EventTarget) setMaxListeners(0, settings.signal);
+  }
+
+  /** Returns a value that no other attempt has. */
+  newValue(): string {
+    return lockValue(this.instance.environment.randomValue(), this.settings.owner);
+  }
+
+  /** Locks are given until a drain begins. */
+  override get end(): AbortSignal {
+    return this.instance.draining;
+  }
+
+  /** The signals that end waiting. */
+  get signals(): readonly AbortSignal[] {
+    const { signal } = this.settings;
+    return signal === undefined ? [this.end] : [this.end, signal];
   }
 
   /** How many attempts may follow the first one. */
@@ -221,6 +223,30 @@ export class Acquisition extends Call {
         : acquireTimeout || this.longestNodeTimeoutMs;
     return callMs - this.elapsedMs;
   }
+}
+
+/**
+ * Checks the input of a call that acquires, before anything is sent.
+ *
+ * @param own settings of this kind of call, which override all others
+ */
+export function acquisition(
+  instance: Instance,
+  name: string,
+  resources: string | readonly string[],
+  ttl: number,
+  settings: Settings | undefined,
+  own?: Partial<ResolvedSettings>,
+): Acquisition {
+  const { keyPrefix } = instance.settings;
+  const names = checkResources(resources, name, keyPrefix);
+  const given = resolveSettings(settings, name, instance.settings);
+  const resolved = own === undefined ? given : { ...given, ...own };
+  checkTtl(ttl, name, resolved.driftFactor);
+  if (resolved.autoExtend) extensionThresholdMs(ttl, resolved);
+  const keys = keysOf(names, keyPrefix);
+  const fenceKeys = resolved.fencing ? fenceKeysOf(keys, name) : undefined;
+  return new Acquisition(instance, { resources: names, keys, ttlMs: ttl }, resolved, fenceKeys);
 }
 
 function nodeTimeouts(nodeTimeout: number | undefined, ttlMs: number): (node: Node) => number {

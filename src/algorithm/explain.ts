@@ -1,6 +1,9 @@
 import {
+  Abstention,
   type ErrorCode,
   ExecutionError,
+  type FailureReason,
+  inList,
   inShort,
   inWords,
   isHeld,
@@ -8,10 +11,14 @@ import {
 } from "../errors.js";
 import { askOutsideVote } from "../nodes/ask-outside-vote.js";
 import type { Node } from "../nodes/node.js";
-import { foundIn, inspectOperation } from "../operations/inspect.js";
+import { type FoundKey, foundIn, inspectOperation } from "../operations/inspect.js";
+import { ownerOf } from "../operations/lock-value.js";
+import { type Agreement, agreedValue } from "../quorum/agreement.js";
 import { isRefusal, type Vote } from "../quorum/ballot.js";
+import type { History } from "../quorum/history.js";
 import { quorumOf, type Round } from "../quorum/round.js";
 import { afterPoll, type Timer } from "../runtime/environment.js";
+import type { Progress } from "../waiting/wait.js";
 import type { Acquisition, Call } from "./call.js";
 
 const OPENINGS: Partial<Record<ErrorCode, string>> = {
@@ -19,24 +26,34 @@ const OPENINGS: Partial<Record<ErrorCode, string>> = {
     "The operation achieved a quorum, but too late: no validity was left of the ttl after the time it took and the clock drift allowance.",
 };
 
+/** What the error of a failed call says besides its votes. */
+interface Explanation {
+  readonly code?: ErrorCode;
+  readonly reason: FailureReason;
+  /** Names the resources. */
+  readonly about: string;
+  readonly advice?: string;
+  /** Describes a node that applied the operation to too few keys, such as "held by another lock". */
+  readonly refusalInWords: (node: Node) => string;
+}
+
 /**
- * Makes the error of a failed call. Its message says how many attempts there were, how long they took, and what each
- * node did in the last one.
- *
- * @param refusalInWords describes a node that applied the operation to too few keys, such as "held by another lock"
+ * Makes the error of a failed call. Its message names the resources, says how many attempts there were, how long they took,
+ * and what each node did in the last one.
  */
 export function executionError(
-  { history, elapsedMs, failure }: Call,
-  refusalInWords: (node: Node) => string,
-  code = failure,
+  { history, elapsedMs, failure, resources }: Call,
+  { code = failure, reason, about, advice = "", refusalInWords }: Explanation,
 ): ExecutionError {
   const opening =
     OPENINGS[code] ?? "The operation was unable to achieve a quorum during its retry window.";
   const attempts = `${history.count} ${history.count === 1 ? "attempt" : "attempts"} in ${inWords(elapsedMs)}`;
   return new ExecutionError(
-    `${opening} ${attempts}; ${lastVotes(history.last, refusalInWords)}.`,
+    `${opening} ${about} ${attempts}; ${lastVotes(history.last, refusalInWords)}.${advice}`,
     history.attempts,
     code,
+    reason,
+    resources,
   );
 }
 
@@ -58,20 +75,100 @@ export function voteInWords(vote: Exclude<Vote, "for">, refusal: () => string): 
   return vote instanceof ResourceLockedError ? refusal() : inShort(vote);
 }
 
-/** Returns the error that says why a call acquired no lock. */
-export async function whyNotAcquired(call: Acquisition): Promise<ExecutionError> {
-  const { settings, failure } = call;
+/**
+ * Returns whether a quorum answered, and somebody else has a resource; or whether too few nodes answered. Says so of the
+ * last attempt that tells: one that was ended early may not.
+ */
+function reasonIn({ rounds }: History): FailureReason {
+  for (const { ballots } of rounds.toReversed()) {
+    const quorum = quorumOf(ballots.length);
+    const held = ballots.filter(({ vote }) => isRefusal(vote) && isHeld(vote)).length;
+    const answered = held + ballots.filter(({ vote }) => vote === "for").length;
+    const unknown = ballots.filter(
+      ({ vote }) => vote === undefined || vote instanceof Abstention,
+    ).length;
+    if (answered >= quorum) return held > 0 ? "held" : "unavailable";
+    if (answered + unknown < quorum) return "unavailable";
+  }
+  return "unavailable";
+}
+
+/** Returns the error that says why a call acquired no lock. @param code what a failed quorum is called */
+export async function whyNotAcquired(
+  call: Acquisition,
+  code: ErrorCode = "ERR_REDLOCK_QUORUM",
+): Promise<ExecutionError> {
+  const { settings, failure, history, resources } = call;
   settings.signal?.throwIfAborted();
   call.assertOpen();
-  const strangers = await strangeKeys(call);
+  const found = await keysInTheWay(call);
   settings.signal?.throwIfAborted();
-  const isTimeout = call.budgetLeftMs < Infinity && failure === "ERR_REDLOCK_QUORUM";
-  const error = executionError(
-    call,
-    (node) => strangers.get(node) ?? "held by another lock",
-    isTimeout ? "ERR_REDLOCK_TIMEOUT" : failure,
-  );
+  const reason = failure === "ERR_REDLOCK_QUORUM" ? reasonIn(history) : "unavailable";
+  const error = executionError(call, {
+    code: failure === "ERR_REDLOCK_QUORUM" ? code : failure,
+    reason,
+    about:
+      reason === "held"
+        ? await whoHolds(call)
+        : `Too few nodes granted ${inList(resources)} in time.`,
+    advice: reason === "held" ? adviceFor(call) : "",
+    refusalInWords: (node) => strangerIn(call, found.get(node)) ?? "held by another lock",
+  });
   return inTurn(call, error);
+}
+
+/** Says who holds a resource. Waits for the nodes that were inspected only until a quorum agrees. */
+async function whoHolds({ resources, found, instance: { nodes } }: Acquisition): Promise<string> {
+  const rows: (readonly FoundKey[])[] = [];
+  const holder = (): string | undefined => {
+    for (const [index, resource] of resources.entries()) {
+      const agreed = agreedValue(
+        rows.flatMap((keys) => keys.slice(index, index + 1)),
+        nodes.length,
+      );
+      if (agreed !== undefined) return holderInWords(resource, agreed);
+    }
+    return undefined;
+  };
+  return new Promise((resolve) => {
+    for (const inspected of found.values()) {
+      void inspected.then((keys) => {
+        rows.push(keys);
+        const words = holder();
+        if (words !== undefined) resolve(words);
+        else if (rows.length === found.size) resolve(`Others have ${inList(resources)}.`);
+      });
+    }
+    if (found.size === 0) resolve(`Others have ${inList(resources)}.`);
+  });
+}
+
+function holderInWords(resource: string, { value, remainingMs }: Agreement): string {
+  const owner = ownerOf(value) ?? "another lock";
+  const left =
+    remainingMs === Infinity ? "without an expiry" : `for another ${inWords(remainingMs)}`;
+  return `${inList([resource])} is held by ${owner} ${left}.`;
+}
+
+/** Says how far a waiter came in the queue, and what would have been enough. */
+function adviceFor({ progress, elapsedMs, settings }: Acquisition): string {
+  if (progress === undefined) return "";
+  const { ahead, aheadThen }: Progress = progress;
+  if (ahead === 0) return ` It waited ${inWords(elapsedMs)} and was next in the queue.`;
+  const perSecond = ((aheadThen - ahead) * 1000) / elapsedMs;
+  const waited = ` It waited ${inWords(elapsedMs)} and was ${ordinal(ahead + 1)} in the queue, which`;
+  if (perSecond <= 0) return `${waited} did not move.`;
+  const limit =
+    settings.acquireTimeout === undefined ? "an acquireTimeout" : "a larger acquireTimeout";
+  const neededMs = elapsedMs + ((ahead + 1) * 1000) / perSecond;
+  const pace = perSecond < 10 ? perSecond.toFixed(1) : perSecond.toFixed(0);
+  return `${waited} moved ${pace} times a second: ${limit} of about ${inWords(neededMs)} would have been enough.`;
+}
+
+function ordinal(place: number): string {
+  const isTeen = Math.floor(place / 10) % 10 === 1;
+  const suffix = isTeen ? undefined : [undefined, "st", "nd", "rd"][place % 10];
+  return `${place}${suffix ?? "th"}`;
 }
 
 /**
@@ -95,47 +192,47 @@ export async function inTurn(
 export function lookBeforeEnd(call: Acquisition): Timer | undefined {
   const leftMs = call.budgetLeftMs;
   if (leftMs === Infinity) return undefined;
-  const look = (): void => void strangeKeys(call);
+  const look = (): void => void keysInTheWay(call);
   const delayMs = Math.max(leftMs / 2, leftMs - call.longestNodeTimeoutMs);
   return call.instance.environment.setTimer(look, delayMs);
 }
 
 /**
- * Describes, for each node, the key that holds other data than a lock: SET NX only says that a key exists. Inspects
- * each node once that refused the lock or has not voted yet, but waits only for those that refused it.
+ * Returns what the nodes that refused the lock store under its keys: SET NX only says that a key exists. Inspects each
+ * node once that refused the lock or has not voted yet, but waits only for those that refused it.
  */
-async function strangeKeys(call: Acquisition): Promise<Map<Node, string>> {
-  const { history, strangers } = call;
-  const strange = new Map<Node, string>();
-  const seen = new Set<Node>();
+async function keysInTheWay(call: Acquisition): Promise<Map<Node, readonly FoundKey[]>> {
+  const { history, found } = call;
+  const inTheWay = new Map<Node, readonly FoundKey[]>();
   for (;;) {
     const refusing: Node[] = [];
     for (const { node, vote } of history.last?.ballots ?? []) {
       if (vote === "for" || (isRefusal(vote) && !isHeld(vote))) continue;
-      if (!strangers.has(node)) strangers.set(node, strangeKey(node, call));
-      if (vote !== undefined && !seen.has(node)) refusing.push(node);
+      if (!found.has(node)) found.set(node, keysOn(node, call));
+      if (vote !== undefined && !inTheWay.has(node)) refusing.push(node);
     }
-    if (refusing.length === 0) return strange;
-    for (const node of refusing) {
-      seen.add(node);
-      const stranger = await strangers.get(node);
-      if (stranger !== undefined) strange.set(node, stranger);
-    }
+    if (refusing.length === 0) return inTheWay;
+    for (const node of refusing) inTheWay.set(node, (await found.get(node)) ?? []);
   }
 }
 
-async function strangeKey(node: Node, call: Acquisition): Promise<string | undefined> {
+/** Reads what a node stores under the keys; nothing if it does not reply in time. */
+async function keysOn(node: Node, call: Acquisition): Promise<readonly FoundKey[]> {
   const { keys, settings, instance } = call;
   const timeoutMs = Math.min(call.nodeTimeoutMs(node), call.callLeftMs);
-  if (timeoutMs <= 0) return undefined;
+  if (timeoutMs <= 0) return [];
   const ask = () => node.perform(inspectOperation(keys), () => true);
-  const found = foundIn(
-    await askOutsideVote(node, ask, timeoutMs, instance.environment, settings.signal).catch(
-      () => undefined,
-    ),
-  );
-  const index = found.findIndex(({ type }) => type !== "string" && type !== "none");
-  const stranger = found[index];
+  const reply = askOutsideVote(node, ask, timeoutMs, instance.environment, settings.signal);
+  return foundIn(await reply.catch(() => undefined));
+}
+
+/** Describes the key that holds other data than a lock, if there is one. */
+function strangerIn(
+  { keys }: Acquisition,
+  found: readonly FoundKey[] | undefined,
+): string | undefined {
+  const index = found?.findIndex(({ type }) => type !== "string" && type !== "none") ?? -1;
+  const stranger = found?.[index];
   if (stranger === undefined) return undefined;
   return `key holds a ${stranger.type}${keys.length > 1 ? ` (${keys[index]})` : ""}`;
 }

@@ -1,11 +1,12 @@
-import { ExecutionError, isHeld } from "../errors.js";
+import { ExecutionError, inList, isHeld } from "../errors.js";
 import { type Lock, type LockParts, partsOf } from "../lock.js";
 import { extendOperation } from "../operations/extend-fenced.js";
 import type { ResolvedSettings } from "../settings.js";
-import { grantsAll } from "./acquire.js";
-import { Call, type Instance } from "./call.js";
+import { Call } from "./call.js";
 import { executionError, inTurn } from "./explain.js";
 import { keepOnRest } from "./give.js";
+import { grantsAll } from "./grants-all.js";
+import type { Instance } from "./instance.js";
 import type { Lease } from "./lease.js";
 
 /** One call of `extend`. */
@@ -65,14 +66,21 @@ export async function attemptExtension(
 }
 
 export function whyNotExtended(call: Extension): ExecutionError {
-  return executionError(call, () => "holds this lock no longer");
+  const hasEnded = call.failure === "ERR_REDLOCK_VALIDITY" || call.history.last?.isHopeless(isHeld);
+  return executionError(call, {
+    reason: hasEnded === true ? "expired" : "unavailable",
+    about: `The lock on ${inList(call.resources)} was not extended.`,
+    refusalInWords: () => "holds this lock no longer",
+  });
 }
 
 function alreadyEnded(lock: Lock, lease: Lease): ExecutionError {
   return new ExecutionError(
-    `Cannot extend an already-expired lock. The one on ${lock.resources.join(", ")} was ` +
+    `Cannot extend an already-expired lock. The one on ${inList(lock.resources)} was ` +
       `${lease.released ? "released" : "lost"}: acquire it again.`,
     [],
     "ERR_REDLOCK_EXPIRED",
+    "expired",
+    lock.resources,
   );
 }

@@ -1,14 +1,7 @@
+import { inWords } from "../errors.js";
 import type { Alarm, Alarms } from "../runtime/alarms.js";
 import type { Environment } from "../runtime/environment.js";
-import { inWords, isClosed } from "../errors.js";
 import type { Lease } from "./lease.js";
-import { type Lock, LockLostError } from "../lock.js";
-
-/** Aborts when the lock of `using` is lost. `error` is then the same LockLostError as `reason`. */
-export type RedlockAbortSignal = AbortSignal & {
-  /** The LockLostError, once the signal has aborted. */
-  error?: Error;
-};
 
 /** The lease is compared with both clocks at least this often. */
 const LONGEST_CHECK_MS = 1000;
@@ -21,110 +14,111 @@ function timerSlackMs(ttlMs: number): number {
   return Math.min(Math.max(2, ttlMs / 100), 10);
 }
 
-export interface Keeping {
-  readonly lock: Lock;
-  readonly lease: Lease;
+/** How a lock is extended. */
+export interface Extending {
   /** The lock is extended when this much validity is left. */
   readonly thresholdMs: number;
+  /** No extension begins after this time since now; undefined for no limit. */
+  readonly maxHoldMs?: number | undefined;
   /** The pause after a failed extension. */
   readonly pauseMs: () => number;
   /** Tries to extend once, for at most `limitMs`. Resolves with the error if it failed. */
   readonly extend: (limitMs: number) => Promise<Error | undefined>;
 }
 
+/** The cause of the loss of a lock that was not extended any more. */
+export class MaxHoldReached extends Error {
+  constructor(maxHoldMs: number) {
+    super(
+      `it was held for its maxHold of ${inWords(maxHoldMs)}, after which the library does not extend it.`,
+    );
+  }
+}
+
 /**
- * Keeps a lock alive by extending it in time. A timer, not a reply, notices the loss: whatever the nodes do, the signal
- * aborts no later than the validity ends.
+ * Watches a lock, and keeps it alive by extending it in time if it is to be kept. A timer, not a reply, notices the loss:
+ * whatever the nodes do, the lease is lost no later than the validity ends.
  */
 export class Keeper {
-  readonly #keeping: Keeping;
+  readonly #lease: Lease;
   readonly #alarms: Alarms;
   readonly #environment: Environment;
-  readonly #controller = new AbortController();
+  readonly #extending: Extending | undefined;
+  readonly #sinceMs: number;
   #alarm: Alarm | undefined;
-  #extending = false;
+  #isExtending = false;
   #nextTryMs = 0;
   #lastFailure: Error | undefined;
-  #stopped = false;
+  #isStopped = false;
 
-  constructor(keeping: Keeping, alarms: Alarms, environment: Environment) {
-    this.#keeping = keeping;
+  constructor(lease: Lease, alarms: Alarms, environment: Environment, extending?: Extending) {
+    this.#lease = lease;
     this.#alarms = alarms;
     this.#environment = environment;
-    keeping.lease.onLoss = this.#sayLost;
+    this.#extending = extending;
+    this.#sinceMs = environment.monotonicMs();
     this.#check();
   }
 
-  get signal(): RedlockAbortSignal {
-    return this.#controller.signal;
+  /** Why the lock was not extended, if the library knows. */
+  get failure(): Error | undefined {
+    if (!this.#isHeldLongEnough) return this.#lastFailure;
+    return new MaxHoldReached(this.#extending?.maxHoldMs ?? 0);
   }
 
-  /** Stops extending, after a last look at the clocks. Returns the loss, if there was one. */
-  stop(): Error | undefined {
-    this.#stopped = true;
+  stop(): void {
+    this.#isStopped = true;
     this.#cancelAlarm();
-    return this.#keeping.lease.open ? undefined : this.signal.error;
+  }
+
+  /** Begins to watch an adopted lock, which has become valid. */
+  wake(): void {
+    if (this.#alarm === undefined) this.#check();
+  }
+
+  get #isHeldLongEnough(): boolean {
+    const { maxHoldMs = Infinity } = this.#extending ?? {};
+    return this.#environment.monotonicMs() - this.#sinceMs >= maxHoldMs;
   }
 
   readonly #check = (): void => {
     this.#cancelAlarm();
-    if (this.#stopped) return;
-    const { lock, lease, thresholdMs } = this.#keeping;
-    const leftMs = lease.remainingMs;
-    const slackMs = timerSlackMs(lock.ttl);
-    if (leftMs <= slackMs) lease.lose();
-    if (!lease.open) return;
-
-    const untilThresholdMs = leftMs - thresholdMs;
-    const pauseLeftMs = this.#nextTryMs - this.#environment.monotonicMs();
-    // An alarm may ring early, together with those of other locks. That must not cut a pause short.
-    const isDue = untilThresholdMs < slackMs && pauseLeftMs <= 0;
-    if (isDue && !this.#extending) void this.#extend(leftMs / 3);
+    if (this.#isStopped || this.#lease.adopted) return;
+    const leftMs = this.#lease.remainingMs;
+    const slackMs = timerSlackMs(this.#lease.ttlMs ?? 0);
+    if (leftMs <= slackMs) this.#lease.lose();
+    if (!this.#lease.open) return;
     const wakeMs = Math.min(
       LONGEST_CHECK_MS,
       leftMs - slackMs,
-      this.#extending ? Infinity : Math.max(untilThresholdMs, pauseLeftMs),
+      this.#extendIfDue(leftMs, slackMs) ?? Infinity,
     );
     this.#alarm = this.#alarms.set(wakeMs, slackMs, this.#check);
   };
 
-  async #extend(limitMs: number): Promise<void> {
-    this.#extending = true;
-    this.#lastFailure = await this.#keeping.extend(limitMs);
-    this.#extending = false;
-    const pauseMs =
-      this.#lastFailure === undefined
-        ? 0
-        : Math.min(this.#keeping.pauseMs(), this.#keeping.lease.remainingMs / 4);
-    this.#nextTryMs = this.#environment.monotonicMs() + pauseMs;
-    this.#check();
+  /** Returns in how many ms the next extension is due; undefined while there is none to wait for. */
+  #extendIfDue(leftMs: number, slackMs: number): number | undefined {
+    if (this.#extending === undefined || this.#isHeldLongEnough) return undefined;
+    const untilThresholdMs = leftMs - this.#extending.thresholdMs;
+    const pauseLeftMs = this.#nextTryMs - this.#environment.monotonicMs();
+    // An alarm may ring early, together with those of other locks. That must not cut a pause short.
+    const isDue = untilThresholdMs < slackMs && pauseLeftMs <= 0;
+    if (isDue && !this.#isExtending) void this.#extend(this.#extending, leftMs / 3);
+    return this.#isExtending ? undefined : Math.max(untilThresholdMs, pauseLeftMs);
   }
 
-  readonly #sayLost = (): void => {
-    this.#cancelAlarm();
-    const { lock, lease } = this.#keeping;
-    const cause = lease.lossCause ?? this.#lastFailure;
-    const error = new LockLostError(
-      `The lock on ${lock.resources.join(", ")}, with a ttl of ${inWords(lock.ttl)}, was lost: ${whyLost(cause)}`,
-      lock,
-      cause && { cause },
-    );
-    this.signal.error = error;
-    this.#controller.abort(error);
-  };
+  async #extend({ extend, pauseMs }: Extending, limitMs: number): Promise<void> {
+    this.#isExtending = true;
+    this.#lastFailure = await extend(limitMs);
+    this.#isExtending = false;
+    const failed = this.#lastFailure !== undefined;
+    const pause = failed ? Math.min(pauseMs(), this.#lease.remainingMs / 4) : 0;
+    this.#nextTryMs = this.#environment.monotonicMs() + pause;
+    this.#check();
+  }
 
   #cancelAlarm(): void {
     if (this.#alarm !== undefined) this.#alarms.cancel(this.#alarm);
     this.#alarm = undefined;
   }
-}
-
-function whyLost(cause: Error | undefined): string {
-  if (cause === undefined) {
-    return "its validity ended before it was extended; was the event loop blocked, or the machine suspended?";
-  }
-  if (isClosed(cause)) {
-    return "its Redlock was closed before the routine ended. Let what runs under its locks end before quit() or disposal.";
-  }
-  return `it could not be extended in time. ${cause.message}`;
 }

@@ -1,6 +1,16 @@
 import type { Environment } from "../runtime/environment.js";
 import { expirationMs, type Term, validityMs } from "./validity.js";
 
+/** Is told what becomes of a lease. */
+export interface LeaseListener {
+  /** A quorum has granted an extension. */
+  onRenewed(): void;
+  /** Called once, when the lock is lost. */
+  onLost(): void;
+  /** Called once, when a lock is released that was not lost. */
+  onReleased(): void;
+}
+
 /**
  * Knows how long a lock may be relied on.
  *
@@ -17,7 +27,7 @@ export class Lease {
   longestTtlMs = 0;
   /** Whether a quorum has granted an extension. */
   isExtended = false;
-  #onLoss: (() => void) | undefined;
+  listener: LeaseListener | undefined;
 
   private constructor(environment: Environment, term: Term | undefined) {
     this.#environment = environment;
@@ -31,12 +41,6 @@ export class Lease {
 
   static adopted(environment: Environment): Lease {
     return new Lease(environment, undefined);
-  }
-
-  /** Called once, when the lock is lost; at once if it already is. */
-  set onLoss(listener: () => void) {
-    this.#onLoss = listener;
-    if (this.#state === "lost") listener();
   }
 
   /** Milliseconds of validity left by both clocks. Reading this is what notices the end. */
@@ -92,6 +96,7 @@ export class Lease {
     if (this.#term === undefined || newMs > validityMs(this.#term, now)) this.#term = term;
     this.#state = "held";
     this.isExtended = true;
+    this.listener?.onRenewed();
     return true;
   }
 
@@ -99,14 +104,17 @@ export class Lease {
     if (this.#state === "lost" || this.#state === "released") return;
     this.#state = "lost";
     this.#lossCause = cause;
-    this.#onLoss?.();
+    this.listener?.onLost();
   }
 
   /** Ends the lease. Returns false if it was called before: the release was sent then. */
   release(): boolean {
     if (this.#isReleaseAsked) return false;
     this.#isReleaseAsked = true;
-    if (this.#state !== "lost") this.#state = "released";
+    if (this.#state !== "lost") {
+      this.#state = "released";
+      this.listener?.onReleased();
+    }
     return true;
   }
 }

@@ -1,3 +1,4 @@
+import { inList } from "../errors.js";
 import { type Lock, type LockParts, partsOf } from "../lock.js";
 import type { Node } from "../nodes/node.js";
 import type { PendingRelease } from "../nodes/pending.js";
@@ -8,8 +9,9 @@ import { History } from "../quorum/history.js";
 import type { ExecutionResult } from "../quorum/results.js";
 import { Round } from "../quorum/round.js";
 import type { ResolvedSettings } from "../settings.js";
-import { type Acquisition, Call, type Instance } from "./call.js";
+import { type Acquisition, Call } from "./call.js";
 import { executionError } from "./explain.js";
+import type { Instance } from "./instance.js";
 
 /** One call of `release`. */
 export class Release extends Call {
@@ -50,7 +52,12 @@ export async function release(call: Release): Promise<ExecutionResult> {
     return new History(start.wallMs);
   }
   if (await call.untilGiven(attempt, () => call.leftMs)) return history;
-  throw executionError(call, () => "holds it no longer", "ERR_REDLOCK_QUORUM");
+  throw executionError(call, {
+    code: "ERR_REDLOCK_QUORUM",
+    reason: "unavailable",
+    about: `The release of the lock on ${inList(call.resources)} was not confirmed.`,
+    refusalInWords: () => "holds it no longer",
+  });
 }
 
 /** Returns the settings of a lock's release: it hands over to the queue if the lock was acquired with `queue: true`. */

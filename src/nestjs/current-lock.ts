@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import type { RedlockAbortSignal } from "../algorithm/keeper.js";
+import type { RedlockAbortSignal } from "../lock.js";
 import { invalidType } from "../errors.js";
 import type { Lock } from "../lock.js";
 

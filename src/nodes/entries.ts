@@ -7,6 +7,7 @@ import { connectTo, ioredisConnection, isRedisClient, publicUrl } from "../clien
 import { checkNodeRedisClient, nodeRedisConnection } from "../clients/node-redis.js";
 import { isNodeRedisClient } from "../clients/node-redis-kinds.js";
 import { Node } from "./node.js";
+import type { NodeListener } from "./outage.js";
 
 /** One independent Redis: a `redis://` or `rediss://` URL, or a client that the caller owns. */
 export type NodeEntry = string | RedisClient | NodeRedisClient;
@@ -64,6 +65,7 @@ export function makeNodes(
   environment: Environment,
   check: typeof checkEntry,
   guard?: RestartGuard,
+  listener?: NodeListener,
 ): { readonly node: Node; readonly own: boolean }[] {
   if (
     typeof entries !== "object" ||
@@ -93,7 +95,7 @@ export function makeNodes(
     firstIndexes.set(identity, index);
   }
   return checked.map(({ client, own, connect }) => ({
-    node: new Node(client, connect(environment), environment, guard?.watch()),
+    node: new Node(client, connect(environment), environment, guard?.watch(), listener),
     own,
   }));
 }

@@ -10,6 +10,7 @@ import {
   type Subscription,
 } from "../clients/connection.js";
 import type { Hold, Watch } from "./restart-guard.js";
+import { type NodeListener, Outage } from "./outage.js";
 import { Silence } from "./silence.js";
 import type { PendingKey, PendingRelease } from "./pending.js";
 import { PendingReleases } from "./pending-releases.js";
@@ -27,12 +28,19 @@ export class Node {
   readonly #silence: Silence;
   /** Undefined if the restart guard is off, or cannot watch this node. */
   readonly #watch: Watch | undefined;
+  readonly #outage: Outage;
   #down: { readonly failure: Error | undefined; readonly error: NodeError } | undefined;
   #rttMs = 0;
   #unanswered = 0;
   #onIdle: (() => void)[] = [];
 
-  constructor(client: Client, connection: Connection, environment: Environment, watch?: Watch) {
+  constructor(
+    client: Client,
+    connection: Connection,
+    environment: Environment,
+    watch?: Watch,
+    listener?: NodeListener,
+  ) {
     this.client = client;
     this.#connection = connection;
     this.#environment = environment;
@@ -51,6 +59,7 @@ export class Node {
       },
     );
     this.#watch = connection.isCluster ? undefined : watch;
+    this.#outage = new Outage(connection, environment, listener);
   }
 
   get name(): string {
@@ -80,7 +89,11 @@ export class Node {
    * out and the node has not replied since. Commands must not pile up for such a node.
    */
   refusal(): NodeError | undefined {
-    if (this.#connection.state === "down") return this.#downError();
+    if (this.#connection.state === "down") {
+      const error = this.#downError();
+      this.#outage.begin(error);
+      return error;
+    }
     const silentMs = this.#silence.check();
     if (silentMs === undefined) return undefined;
     return new NodeError(
@@ -165,6 +178,8 @@ export class Node {
   /** Called when an operation has timed out on this node. */
   fellSilent(): void {
     this.#silence.begin();
+    const reason = "did not reply in time";
+    this.#outage.begin(new NodeError(reason, "ERR_REDLOCK_NODE_TIMEOUT", this.name));
   }
 
   /**
@@ -183,6 +198,7 @@ export class Node {
 
   /** Drops everything that waits for this node, and keeps nothing new. */
   forgetPending(): void {
+    this.#outage.close();
     this.#pending.close();
   }
 
@@ -301,6 +317,7 @@ export class Node {
    */
   #heard(epoch: number): NodeError | undefined {
     this.#silence.end();
+    this.#outage.end();
     this.#pending.sendAll();
     if (epoch === this.#connection.epoch) return undefined;
     return new NodeError(

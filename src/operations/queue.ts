@@ -150,6 +150,13 @@ export function queueReplyIn(reply: unknown): QueueReply | undefined {
   return { isOpen: isOpen === 1, leftMs: leftMs < 0 ? undefined : leftMs, nodeMs, rank };
 }
 
+const RESERVED = /^reserved \S+ (.+)$/;
+
+/** Returns the id of the waiter for whom this value reserves its key; undefined for any other value. */
+export function reservedFor(value: string): string | undefined {
+  return RESERVED.exec(value)?.[1];
+}
+
 export function argsOf({ ticketMs, id, channel, graceMs, lifeMs }: QueueEntry): Argument[] {
   return [ticketMs, id, channel, graceMs, lifeMs];
 }

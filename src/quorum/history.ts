@@ -38,6 +38,11 @@ export class History implements ExecutionResult {
     return this.#rounds.at(-1);
   }
 
+  /** The rounds, without those that were dropped. */
+  get rounds(): readonly Round[] {
+    return this.#rounds;
+  }
+
   get attempts(): readonly Promise<ExecutionStats>[] {
     this.#attempts ??= this.#rounds.map((round) => round.stats());
     return this.#attempts;

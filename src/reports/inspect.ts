@@ -4,7 +4,9 @@ import type { Node } from "../nodes/node.js";
 import { type FoundKey, foundIn, inspectOperation } from "../operations/inspect.js";
 import { lookOperation } from "../operations/look.js";
 import { holdOf, askOutsideVote } from "../nodes/ask-outside-vote.js";
-import { queueKeysOf, reservedFor } from "../waiting/queue-keys.js";
+import { ownerOf } from "../operations/lock-value.js";
+import { reservedFor } from "../operations/queue.js";
+import { queueKeysOf } from "../waiting/queue-keys.js";
 
 /** A waiter in the queue of a resource. */
 export interface WaiterInspection {
@@ -24,6 +26,8 @@ export interface ResourceInspection {
   readonly type: string;
   /** The lock's value; null if there is no key, it is not a string, or it is reserved for a waiter. */
   readonly value: string | null;
+  /** Who holds the lock: the setting `owner` of the Redlock that acquired it. Absent if the value names nobody. */
+  readonly owner?: string;
   /** Milliseconds until the key expires by the node's clock; 0 without a key, Infinity for a key without expiry. */
   readonly remainingMs: number;
   /** The id of the waiter that the key is reserved for, since it is next. */
@@ -46,13 +50,24 @@ export interface NodeInspection {
   readonly resources: readonly ResourceInspection[];
 }
 
-/** Reads what one node stores for the resources. Never rejects because of the node. */
-export async function inspectNode(
+/** A question about resources, to every node and outside any vote. */
+export interface Query {
+  readonly nodes: readonly Node[];
+  readonly names: readonly string[];
+  /** The resources' keys, in their order. */
+  readonly keys: readonly string[];
+  readonly timeoutMs: number;
+  readonly environment: Environment;
+}
+
+/** Reads what each node stores for the resources. Never rejects because of a node. */
+export function inspect(query: Query): Promise<NodeInspection[]> {
+  return Promise.all(query.nodes.map((node) => inspectNode(node, query)));
+}
+
+async function inspectNode(
   node: Node,
-  names: readonly string[],
-  keys: readonly string[],
-  timeoutMs: number,
-  environment: Environment,
+  { names, keys, timeoutMs, environment }: Query,
 ): Promise<NodeInspection> {
   try {
     const ask = () =>
@@ -69,7 +84,7 @@ export async function inspectNode(
 }
 
 /** Reads the waiters for each key that can have a queue; none if the node does not reply. */
-async function queuesOn(
+export async function queuesOn(
   node: Node,
   keys: readonly string[],
 ): Promise<ReadonlyMap<string, WaiterInspection[]>> {
@@ -108,11 +123,13 @@ function inspectionOf(
   waiters: readonly WaiterInspection[],
 ): ResourceInspection {
   const id = reservedFor(value);
+  const owner = type === "string" ? ownerOf(value) : undefined;
   return {
     resource,
     key,
     type,
     value: type === "string" && id === undefined ? value : null,
+    ...(owner === undefined ? {} : { owner }),
     remainingMs: pttl === -1 ? Infinity : Math.max(0, pttl),
     ...(id === undefined ? {} : { reservedFor: id }),
     waiters,

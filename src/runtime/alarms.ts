@@ -18,10 +18,13 @@ export interface Alarm {
  */
 export class Alarms {
   readonly #environment: Environment;
+  readonly #keepsAlive: boolean;
   readonly #bells = new Map<number, Bell>();
 
-  constructor(environment: Environment) {
+  /** @param keepsAlive whether a pending alarm keeps the process alive */
+  constructor(environment: Environment, keepsAlive: boolean) {
     this.#environment = environment;
+    this.#keepsAlive = keepsAlive;
   }
 
   /** Sets an alarm that rings after `delayMs`, or up to `earlyMs` earlier: at a multiple of `earlyMs`, with others. */
@@ -31,12 +34,13 @@ export class Alarms {
     const atMs = steppedMs > nowMs ? steppedMs : nowMs + delayMs;
     let bell = this.#bells.get(atMs);
     if (bell === undefined) {
-      const timer = this.#environment.setTimer(
-        () => {
-          this.#ring(atMs);
-        },
-        Math.max(0, Math.ceil(atMs - nowMs)),
-      );
+      const ring = (): void => {
+        this.#ring(atMs);
+      };
+      const ringsInMs = Math.max(0, Math.ceil(atMs - nowMs));
+      const timer = this.#keepsAlive
+        ? this.#environment.setTimer(ring, ringsInMs)
+        : this.#environment.setBackgroundTimer(ring, ringsInMs);
       bell = { atMs, timer, alarms: new Set() };
       this.#bells.set(atMs, bell);
     }

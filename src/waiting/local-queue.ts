@@ -1,5 +1,6 @@
 import type { Environment } from "../runtime/environment.js";
 import type { Lock } from "../lock.js";
+import { Link } from "../runtime/link.js";
 import { isAboutKeys } from "../nodes/coalescer.js";
 import type { Node } from "../nodes/node.js";
 import { failureIn } from "../operations/hand-over.js";
@@ -12,25 +13,8 @@ import { Subscriptions } from "./subscriptions.js";
 import type { LocalWaiters, Shared, Wait } from "./wait.js";
 import { Waiter } from "./waiter.js";
 
-/** One link of a ring of waiters. The link without a waiter marks the beginning and the end. */
-class Link {
-  before: Link = this;
-  after: Link = this;
-
-  constructor(readonly waiter?: Waiter) {}
-
-  goBehind(before: Link): void {
-    this.before = before;
-    this.after = before.after;
-    before.after.before = this;
-    before.after = this;
-  }
-
-  readonly leave = (): void => {
-    this.before.after = this.after;
-    this.after.before = this.before;
-  };
-}
+/** A place further back is not counted one by one. */
+const MOST_COUNTED = 10_000;
 
 /**
  * The waiters of this process for the same keys, in their order. Only the first of them is in the queue on the nodes.
@@ -38,31 +22,54 @@ class Link {
  * A linked list: a new waiter mostly goes to the end, and a waiter may leave from anywhere.
  */
 class LocalQueue implements LocalWaiters {
-  readonly #end = new Link();
+  readonly #end = new Link<Waiter>();
+  #size = 0;
   lastAttempt: LocalWaiters["lastAttempt"];
 
-  get isEmpty(): boolean {
-    return this.#end.after === this.#end;
+  get size(): number {
+    return this.#size;
+  }
+
+  /** How many waiters of other processes are before the first one of this process, as far as it knows. */
+  get rank(): number {
+    return this.#end.after.item?.rank ?? 0;
   }
 
   hurry(): void {
-    this.#end.after.waiter?.hurry();
+    this.#end.after.item?.hurry();
   }
 
-  /** Adds a waiter. Returns the function that removes it. */
-  enter(waiter: Waiter): () => void {
+  /** Adds a waiter. Returns its link. */
+  enter(waiter: Waiter): Link<Waiter> {
     let { before } = this.#end;
-    while (before.waiter !== undefined && before.waiter.sinceMs > waiter.sinceMs) {
+    while (before.item !== undefined && before.item.sinceMs > waiter.sinceMs) {
       ({ before } = before);
     }
     const link = new Link(waiter);
     link.goBehind(before);
+    this.#size += 1;
     this.joinFirst();
-    return link.leave;
+    return link;
+  }
+
+  leave(link: Link<Waiter>): void {
+    link.leave();
+    this.#size -= 1;
+  }
+
+  /** Returns how many waiters of this process are before one of them. Mostly few: who came first gives up first. */
+  countBefore(link: Link<Waiter>): number {
+    let count = 0;
+    let { after } = this.#end;
+    while (after !== link && count < MOST_COUNTED) {
+      count += 1;
+      ({ after } = after);
+    }
+    return count;
   }
 
   readonly joinFirst = (): void => {
-    this.#end.after.waiter?.join();
+    this.#end.after.item?.join();
   };
 }
 
@@ -105,7 +112,9 @@ export class LocalQueues {
     const { last: round } = wait.history;
     if (round !== undefined) queue.lastAttempt ??= { round, atMs: wait.start.monotonicMs };
     const waiter = new Waiter(wait, queue, this.#shared);
-    const leave = queue.enter(waiter);
+    const { size: sizeBefore } = queue;
+    const aheadThen = sizeBefore + queue.rank;
+    const link = queue.enter(waiter);
     let lock: Lock | undefined;
     try {
       lock = await retry(
@@ -113,11 +122,17 @@ export class LocalQueues {
         () => waiter.pause(),
         () => waiter.tick(),
       );
+      if (lock === undefined) {
+        wait.onGivenUp({
+          aheadThen: sizeBefore > 0 ? aheadThen : waiter.firstRank,
+          ahead: queue.countBefore(link) + queue.rank,
+        });
+      }
       return lock;
     } finally {
       waiter.leave(lock);
-      leave();
-      if (queue.isEmpty) this.#queues.delete(name);
+      queue.leave(link);
+      if (queue.size === 0) this.#queues.delete(name);
       // The new holder's own work goes first. The next waiter has until its release to join the queue.
       else this.#shared.environment.afterPoll(queue.joinFirst);
     }

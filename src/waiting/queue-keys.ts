@@ -15,10 +15,3 @@ export function queueKeysOf(keys: readonly string[]): QueueKeys | undefined {
 
 /** The prefix of the channels on which waiters are notified. */
 export const CHANNEL_PREFIX = "redlock:";
-
-const RESERVED = /^reserved \S+ (.+)$/;
-
-/** Returns the id of the waiter for whom this value reserves its key; undefined for any other value. */
-export function reservedFor(value: string): string | undefined {
-  return RESERVED.exec(value)?.[1];
-}

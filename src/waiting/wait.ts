@@ -8,6 +8,13 @@ import type { NodeClocks } from "./node-clocks.js";
 import type { Pace } from "./pace.js";
 import type { Subscriptions } from "./subscriptions.js";
 
+/** How far a waiter came in the queue that gave up. */
+export interface Progress {
+  /** How many waiters were before it when it began to wait, as far as its process knew; and when it gave up. */
+  readonly aheadThen: number;
+  readonly ahead: number;
+}
+
 /** What a waiter needs of its call. */
 export interface Wait {
   /** The keys of the locks that it waits for. */
@@ -28,6 +35,8 @@ export interface Wait {
     queued: QueuedAttempt | undefined,
     onRound: (round: Round) => void,
   ) => Promise<Lock | undefined>;
+  /** Called when the time or the retries are used up. */
+  readonly onGivenUp: (progress: Progress) => void;
   /** Gives a node the keys of the lock that was acquired, if they are free there. */
   readonly give: (lock: Lock, node: Node) => void;
 }

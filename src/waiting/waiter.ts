@@ -48,6 +48,9 @@ export class Waiter implements QueueListener {
   /** Nodes that can notify it by now, but on which it is queued as a waiter that polls. */
   readonly #newlySubscribed = new Set<Node>();
   readonly #places = new Map<Node, Place>();
+  /** How many waiters of other processes are before it, as a node last said; and as one said when it joined. */
+  rank = 0;
+  firstRank = 0;
   readonly #notifiedBy = new Set<Node>();
   #attemptAtMs = Infinity;
   #poll: Poll | undefined;
@@ -165,6 +168,7 @@ export class Waiter implements QueueListener {
     this.#state = "queued";
     this.#ticketMs = Math.round(this.#wait.start.wallMs + (clocks.offsetMs() ?? 0));
     await this.#ask(this.#id);
+    this.firstRank = this.rank;
     this.#expect();
   }
 
@@ -270,6 +274,7 @@ export class Waiter implements QueueListener {
     const { clocks, environment } = this.#shared;
     const nowMs = environment.monotonicMs();
     clocks.note(node, nodeMs, (nowMs - askedMs) / 2);
+    this.rank = rank;
     this.#places.set(node, { freeMs: isOpen ? nowMs : nowMs + leftMs + EXPIRY_MS, rank });
   }
 

@@ -32,6 +32,7 @@ const UPWARD_TYPES: readonly Exception[] = [
   { from: "lock.ts", to: "quorum/results.ts", reason: RESULTS },
   { from: "lock.ts", to: "quorum/history.ts", reason: PARTS },
   { from: "lock.ts", to: "algorithm/lease.ts", reason: PARTS },
+  { from: "lock.ts", to: "algorithm/handle.ts", reason: PARTS },
   { from: "lock.ts", to: "nodes/node.ts", reason: PARTS },
   { from: "lock.ts", to: "operations/accept-fence.ts", reason: PARTS },
 ];
@@ -43,6 +44,11 @@ const LEAVES: readonly Exception[] = [
     to: "algorithm/validity.ts",
     reason:
       "the threshold for extending is compared with what the drift allowance leaves of the ttl",
+  },
+  {
+    from: "settings.ts",
+    to: "runtime/owner.ts",
+    reason: "the default of owner is the name of this process",
   },
   {
     from: "input.ts",

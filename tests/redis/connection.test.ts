@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals
 import { Redis } from "ioredis";
 import { freePorts, type RedisServer, startServer, until } from "../support/servers.js";
 import { type Environment, systemEnvironment } from "../../src/runtime/environment.js";
-import { internalsKey } from "../../src/internals.js";
+import { withInternals } from "../../src/internals.js";
 import type { Connection } from "../../src/clients/connection.js";
 import { checkEntry } from "../../src/nodes/entries.js";
 import { Redlock } from "../../src/index.js";
@@ -272,10 +272,8 @@ describe("the connection of a caller's client", () => {
     };
     const settings = { nodeTimeout: 5000, retryCount: 0, restartGuard: TTL_MS };
     const usual = new Redlock([defined(client)], settings);
-    const other = new Redlock([defined(client)], {
-      ...settings,
-      [internalsKey]: { environment, checkNode: checkEntry },
-    });
+    const internals = { environment, checkNode: checkEntry };
+    const other = new Redlock([defined(client)], withInternals(internals, settings));
     try {
       for (const redlock of [usual, other]) await redlock.inspect(fresh());
       await own.kill();

@@ -397,7 +397,7 @@ describe("a node that answers errors", () => {
     await prepare(odd);
     const three = new Redlock([client, ...clients.slice(1, 3)], UNGUARDED);
     const events: string[] = [];
-    three.on("error", (error: Error, node: string) => events.push(`${node} ${error.message}`));
+    three.on("error", (error, node) => events.push(`${String(node)} ${error.message}`));
     const lock = await three.acquire(fresh(), 5000);
     const { votesAgainst } = await defined(lock.attempts[0]);
     expect(defined(votesAgainst.get(client)).message).toContain(expected);
@@ -628,7 +628,7 @@ describe("the error event", () => {
 
     const heard: string[] = [];
     const listening = new Redlock(clients, UNGUARDED);
-    listening.on("error", (error: Error, node: string) => heard.push(`${node} ${error.name}`));
+    listening.on("error", (error, node) => heard.push(`${String(node)} ${error.name}`));
     const lock = await listening.acquire(resource, 5000);
     await Promise.all(lock.attempts);
     await until(

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { ask, type RedisServer, until } from "../support/servers.js";
 import { type Lock, type LockJson, Redlock, type RedlockSettings } from "../../src/index.js";
-import { internalsKey } from "../../src/internals.js";
+import { internalsKey, withInternals } from "../../src/internals.js";
 import { movableClocks } from "../support/environment.js";
 import { defined, fresh, occupy, rejection, untilFree } from "../support/nodes.js";
 import { useServersAndClients } from "../support/use-servers.js";
@@ -122,10 +122,8 @@ describe("a fencing token", () => {
     const resource = fresh();
     const { environment, checkNode } = movableClocks().settings[internalsKey];
     const still = { ...environment, now: () => ({ ...environment.now(), wallMs: 1e12 }) };
-    const frozen = new Redlock(clients, {
-      fencing: true,
-      [internalsKey]: { environment: still, checkNode },
-    });
+    const internals = { environment: still, checkNode };
+    const frozen = new Redlock(clients, withInternals(internals, { fencing: true }));
     expect(await tokenOf(frozen, resource)).toBe(1e15);
     expect(await tokenOf(frozen, resource)).toBe(1e15 + 1);
     expect(await tokenOf(frozen, resource)).toBe(1e15 + 2);

@@ -144,7 +144,7 @@ describe("acquire", () => {
     expect(lock).toBeInstanceOf(Lock);
     expect(lock.redlock).toBe(redlock);
     expect(lock.resources).toEqual([a, b]);
-    expect(lock.value).toMatch(/^[0-9a-f]{32}$/);
+    expect(lock.value).toMatch(/^[0-9a-f]{32} \S+\/\d+$/);
     expect(Number.isInteger(lock.expiration)).toBe(true);
     expect(lock.expiration).toBeGreaterThanOrEqual(before + 5000 - 52);
     expect(lock.expiration).toBeLessThanOrEqual(after + 5000 - 52);
@@ -451,7 +451,7 @@ describe("using", () => {
       expect(signal.aborted).toBe(false);
       expect(signal.error).toBeUndefined();
       const [first] = await valuesOn(servers, a);
-      expect(first).toMatch(/^[0-9a-f]{32}$/);
+      expect(first).toMatch(/^[0-9a-f]{32} \S+\/\d+$/);
       return "value";
     });
     expect(value).toBe("value");

@@ -153,6 +153,7 @@ export class Crowd {
         retryCount: -1,
         restartGuard: false,
         ...member.settings,
+        owner: "",
         [library.internalsKey]: { environment, checkNode },
       },
     );

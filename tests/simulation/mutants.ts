@@ -77,8 +77,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "one value for all attempts",
     "algorithm/acquire.ts",
-    "const value = environment.randomValue();",
-    "const value = ((call as { v?: string }).v ??= environment.randomValue());",
+    "const value = call.newValue();",
+    "const value = ((call as { v?: string }).v ??= call.newValue());",
   ),
   m(
     "a node that forgot votes at once",
@@ -149,8 +149,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "abort only when an extension fails",
     "algorithm/keeper.ts",
-    "if (isDue && !this.#extending) void this.#extend(leftMs / 3);",
-    "if (isDue && !this.#extending) return void this.#extend(Infinity);",
+    "this.#alarm = this.#alarms.set(wakeMs, slackMs, this.#check);",
+    "if (!this.#isExtending) this.#alarm = this.#alarms.set(wakeMs, slackMs, this.#check);",
   ),
   m(
     "DEL without the compare",
@@ -161,8 +161,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "an adopted lock trusts its expiration",
     "algorithm/adopt.ts",
-    "lease: Lease.adopted(environment),",
-    "lease: Lease.held(environment, { since: { monotonicMs: environment.monotonicMs(), wallMs: expiration - ttl }, ttlMs: ttl, driftMs: 0 }),",
+    "const lease = Lease.adopted(environment);",
+    "const lease = Lease.held(environment, { since: { monotonicMs: environment.monotonicMs(), wallMs: expiration - ttl }, ttlMs: ttl, driftMs: 0 });",
   ),
   m(
     "nothing is pending",
@@ -170,12 +170,7 @@ export const MUTANTS: readonly Mutant[] = [
     "if (!this.#isClosed) this.#releases.add(release);",
     "",
   ),
-  m(
-    "a release does not end the lease",
-    "algorithm/lease.ts",
-    'if (this.#state !== "lost") this.#state = "released";',
-    "",
-  ),
+  m("a release does not end the lease", "algorithm/lease.ts", 'this.#state = "released";', ""),
   m(
     "a lost lock made valid again",
     "algorithm/lease.ts",
@@ -266,8 +261,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "no pause after a failed extension",
     "algorithm/keeper.ts",
-    "this.#nextTryMs = this.#environment.monotonicMs() + pauseMs;",
-    "this.#nextTryMs = this.#environment.monotonicMs() + 0 * pauseMs;",
+    "this.#nextTryMs = this.#environment.monotonicMs() + pause;",
+    "this.#nextTryMs = this.#environment.monotonicMs() + 0 * pause;",
   ),
   m(
     "nobody follows the first waiter of a process in line",

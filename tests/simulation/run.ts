@@ -204,6 +204,7 @@ class Simulation {
       {
         queue: this.#plan.queue ?? false,
         restartGuard: this.#plan.restartGuardMs ?? false,
+        owner: "",
         [library.internalsKey]: { environment: host.environment, checkNode },
         fencing: this.#plan.fencing ?? false,
       },

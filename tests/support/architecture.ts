@@ -43,7 +43,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: "entry",
-    files: ["index.ts", "redlock.ts", "internals.ts"],
+    files: ["index.ts", "redlock.ts", "emitter.ts", "internals.ts"],
     purpose: ["index, redlock, internals:", "the public interface"],
     color: "#334155",
   },
@@ -92,8 +92,8 @@ export const LAYERS: readonly Layer[] = [
 /** At the side: any file may import these. */
 export const SHARED: Layer = {
   name: "shared",
-  files: ["errors.ts", "settings.ts", "input.ts", "lock.ts"],
-  purpose: ["errors", "settings", "input", "lock"],
+  files: ["errors.ts", "events.ts", "settings.ts", "input.ts", "lock.ts"],
+  purpose: ["errors", "events", "settings", "input", "lock"],
   color: "#111827",
 };
 

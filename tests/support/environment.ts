@@ -1,12 +1,13 @@
 import { type Environment, systemEnvironment } from "../../src/runtime/environment.js";
-import { type Internals, internalsKey } from "../../src/internals.js";
+import { type WithInternals, withInternals } from "../../src/internals.js";
 import { checkEntry } from "../../src/nodes/entries.js";
+import type { RedlockSettings } from "../../src/settings.js";
 
 /** The real clocks, moved by hand: what a step of the wall clock or a suspended machine looks like. */
 export interface MovableClocks {
   wallStepMs: number;
   monotonicStepMs: number;
-  readonly settings: { readonly [internalsKey]: Internals };
+  readonly settings: RedlockSettings & Required<WithInternals>;
 }
 
 export function movableClocks(): MovableClocks {
@@ -22,6 +23,6 @@ export function movableClocks(): MovableClocks {
     },
   };
   return Object.assign(clocks, {
-    settings: { [internalsKey]: { environment, checkNode: checkEntry } },
+    settings: withInternals({ environment, checkNode: checkEntry }),
   });
 }

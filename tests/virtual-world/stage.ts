@@ -1,5 +1,5 @@
 import type { Environment } from "../../src/runtime/environment.js";
-import { type Internals, internalsKey } from "../../src/internals.js";
+import { type Internals, withInternals } from "../../src/internals.js";
 import { makeNodes, type NodeEntry } from "../../src/nodes/entries.js";
 import type { Node } from "../../src/nodes/node.js";
 import { Redlock } from "../../src/redlock.js";
@@ -141,7 +141,12 @@ export class Stage {
   client(settings: RedlockSettings = {}, machine = this.machine()): Client {
     const redlock = new Redlock(
       machine.links.map((_, index) => String(index)),
-      { queue: false, restartGuard: false, ...settings, [internalsKey]: machine.internals },
+      withInternals(machine.internals, {
+        queue: false,
+        restartGuard: false,
+        owner: "",
+        ...settings,
+      }),
     );
     const errors: string[] = [];
     const onError = (error: unknown, node: unknown): void => {

@@ -71,6 +71,7 @@ export class Client {
         retryDelay: 30,
         retryJitter: 0,
         restartGuard: false,
+        owner: "",
         [library.internalsKey]: { environment: this.#environment("ab".charAt(index)), checkNode },
       },
     );

@@ -152,8 +152,8 @@ describe("a Redlock that is closed", () => {
       expect(error).toBeInstanceOf(LockLostError);
       expect((error.cause as ExecutionError).code).toBe("ERR_REDLOCK_CLOSED");
       expect(error.message).toBe(
-        "The lock on r, with a ttl of 20.0 s, was lost: its Redlock was closed before the routine ended. " +
-          "Let what runs under its locks end before quit() or disposal.",
+        "The lock on r, with a ttl of 20.0 s, was lost: its Redlock was closed before it was released. " +
+          "Let what runs under its locks end before quit() or disposal, or give it time: quit({ drain: 5000 }).",
       );
       expect(await using[1]).toBe(own);
       await using[2];

@@ -1,7 +1,11 @@
 import { describe, expect, it } from "@jest/globals";
 import { Alarms } from "../../../src/runtime/alarms.js";
-import { Keeper, type Keeping } from "../../../src/algorithm/keeper.js";
+import { Handle } from "../../../src/algorithm/handle.js";
+import { HeldLocks } from "../../../src/algorithm/held-locks.js";
+import type { Instance } from "../../../src/algorithm/instance.js";
+import type { Extending } from "../../../src/algorithm/keeper.js";
 import { type Lock, LockLostError, partsOf } from "../../../src/lock.js";
+import type { Environment } from "../../../src/runtime/environment.js";
 import { type Client, played, type Stage } from "../../virtual-world/stage.js";
 
 const failure = new Error("no quorum.");
@@ -14,7 +18,7 @@ interface Try {
 interface Kept {
   readonly client: Client;
   readonly lock: Lock;
-  readonly keeper: Keeper;
+  readonly handle: Handle;
   readonly tries: Try[];
   /** The delays of the timers that the keeper set. */
   readonly delays: number[];
@@ -22,50 +26,60 @@ interface Kept {
   abortedMs: number | undefined;
 }
 
+/** Returns a handle of the lock whose alarms are its own. */
+function handleOf(lock: Lock, environment: Environment): Handle {
+  const instance = {
+    alarms: new Alarms(environment, true),
+    watchAlarms: new Alarms(environment, false),
+    environment,
+    held: new HeldLocks(),
+    announce: () => undefined,
+  };
+  return new Handle(instance as unknown as Instance, partsOf(lock, "test").lease, () => lock);
+}
+
 /** A lock that is just acquired, and kept. */
 async function keep(
   stage: Stage,
   ttlMs: number,
-  keeping: Partial<Omit<Keeping, "extend">> & {
+  extending: Partial<Omit<Extending, "extend">> & {
     readonly extend?: (lock: Lock) => Promise<Error | undefined>;
   } = {},
 ): Promise<Kept> {
   const client = await stage.connect();
   const lock = await client.redlock.acquire("r", ttlMs);
-  const { extend = () => Promise.resolve(failure), ...others } = keeping;
+  const { extend = () => Promise.resolve(failure), ...others } = extending;
   const tries: Try[] = [];
   const delays: number[] = [];
   const { environment } = client.internals;
-  const keeper = new Keeper(
-    {
-      lock,
-      lease: partsOf(lock, "test").lease,
-      thresholdMs: 1000,
-      pauseMs: () => 100,
-      extend: (limitMs) => {
-        tries.push({ remainingMs: lock.remaining, limitMs });
-        return extend(lock);
-      },
-      ...others,
+  const handle = handleOf(lock, {
+    ...environment,
+    setTimer: (callback, delayMs) => {
+      delays.push(delayMs);
+      return environment.setTimer(callback, delayMs);
     },
-    new Alarms({
-      ...environment,
-      setTimer: (callback, delayMs) => {
-        delays.push(delayMs);
-        return environment.setTimer(callback, delayMs);
-      },
-    }),
-    environment,
-  );
-  const kept: Kept = { client, lock, keeper, tries, delays, abortedMs: undefined };
-  keeper.signal.addEventListener("abort", () => {
+  });
+  handle.keep({
+    thresholdMs: 1000,
+    pauseMs: () => 100,
+    extend: (limitMs) => {
+      tries.push({ remainingMs: lock.remaining, limitMs });
+      return extend(lock);
+    },
+    ...others,
+  });
+  const kept: Kept = { client, lock, handle, tries, delays, abortedMs: undefined };
+  handle.signal.addEventListener("abort", () => {
     kept.abortedMs = stage.nowMs;
   });
   return kept;
 }
 
-async function extended(lock: Lock): Promise<undefined> {
-  await lock.extend(lock.ttl);
+function extended(lock: Lock): Promise<Error | undefined> {
+  return lock.extend(lock.ttl).then(
+    () => undefined,
+    (error: unknown) => error as Error,
+  );
 }
 
 const never = (): Promise<never> => new Promise(() => undefined);
@@ -80,13 +94,14 @@ describe("keeping a lock", () => {
   it(
     "extends it whenever the threshold is reached, and not before",
     played(async (stage) => {
-      const { keeper, tries, lock } = await keep(stage, 3000, { extend: extended });
+      const { tries, lock, handle } = await keep(stage, 3000, { extend: extended });
       await stage.sleep(20_000);
       expect(tries).toHaveLength(10);
       for (const { remainingMs } of tries) expectEarly(remainingMs, 1000);
       expect(lock.valid).toBe(true);
-      expect(keeper.signal.aborted).toBe(false);
-      expect(keeper.stop()).toBeUndefined();
+      expect(handle.signal.aborted).toBe(false);
+      expect(handle.loss).toBeUndefined();
+      await lock.release();
     }),
   );
 
@@ -110,7 +125,7 @@ describe("keeping a lock", () => {
     "goes on without a pause once it was extended after a failure",
     played(async (stage) => {
       let failures = 2;
-      const { tries, keeper } = await keep(stage, 3000, {
+      const { tries, handle, lock } = await keep(stage, 3000, {
         extend: (lock) => (failures-- > 0 ? Promise.resolve(failure) : extended(lock)),
       });
       await stage.sleep(5000);
@@ -118,25 +133,26 @@ describe("keeping a lock", () => {
       expectEarly(first, 1000);
       expect([second, third]).toEqual([first - 100, first - 200]);
       expectEarly(fourth, 1000);
-      expect(keeper.stop()).toBeUndefined();
+      expect(handle.loss).toBeUndefined();
+      await lock.release();
     }),
   );
 
   it(
     "needs no pause after an extension that was granted",
     played(async (stage) => {
-      const { tries, keeper } = await keep(stage, 3000, { thresholdMs: 2940, extend: extended });
+      const { tries, lock } = await keep(stage, 3000, { thresholdMs: 2940, extend: extended });
       await stage.sleep(200);
       expect(tries.length).toBeGreaterThanOrEqual(7);
       for (const { remainingMs } of tries) expectEarly(remainingMs, 2940);
-      keeper.stop();
+      await lock.release();
     }),
   );
 
   it(
     "has one extension under way at a time, and sleeps meanwhile",
     played(async (stage) => {
-      const { tries, delays, keeper } = await keep(stage, 3000, {
+      const { tries, delays, lock } = await keep(stage, 3000, {
         extend: async (lock) => {
           await stage.sleep(600);
           return extended(lock);
@@ -145,16 +161,16 @@ describe("keeping a lock", () => {
       await stage.sleep(2700);
       expect(tries).toHaveLength(1);
       expect(delays).toEqual([998, 960, 990, 998]);
-      keeper.stop();
+      await lock.release();
     }),
   );
 
   it(
     "that is due from the beginning extends at once",
     played(async (stage) => {
-      const { tries, keeper } = await keep(stage, 3000, { thresholdMs: 2990, extend: never });
+      const { tries, lock } = await keep(stage, 3000, { thresholdMs: 2990, extend: never });
       expect(tries).toEqual([{ remainingMs: 2966, limitMs: 2966 / 3 }]);
-      keeper.stop();
+      await lock.release();
     }),
   );
 });
@@ -181,9 +197,9 @@ describe("a loss", () => {
   it(
     "is the signal's reason and its error, and names the lock",
     played(async (stage) => {
-      const { keeper, lock } = await keep(stage, 3000, { extend: never });
+      const { lock, handle } = await keep(stage, 3000, { extend: never });
       await stage.sleep(3000);
-      const { error, reason } = keeper.signal as { error?: Error; reason: unknown };
+      const { error, reason } = handle.signal as { error?: Error; reason: unknown };
       expect(reason).toBe(error);
       expect(error).toBeInstanceOf(LockLostError);
       expect((error as LockLostError).lock).toBe(lock);
@@ -192,17 +208,17 @@ describe("a loss", () => {
         "The lock on r, with a ttl of 3.0 s, was lost: its validity ended before it was extended; " +
           "was the event loop blocked, or the machine suspended?",
       );
-      expect(keeper.stop()).toBe(error);
+      expect(handle.loss).toBe(error);
     }),
   );
 
   it(
     "has the last failed extension as its cause",
     played(async (stage) => {
-      const { keeper } = await keep(stage, 3000);
+      const { handle } = await keep(stage, 3000);
       await stage.sleep(3000);
-      expect(keeper.signal.error?.cause).toBe(failure);
-      expect(keeper.signal.error?.message).toMatch(
+      expect(handle.signal.error?.cause).toBe(failure);
+      expect(handle.signal.error?.message).toMatch(
         /it could not be extended in time\. no quorum\.$/,
       );
     }),
@@ -221,7 +237,7 @@ describe("a loss", () => {
       await stage.sleep(1966);
       expect(kept.abortedMs).toBeDefined();
       expectEarly(kept.tries[0]?.remainingMs ?? 0, 1000);
-      expect(kept.keeper.signal.error?.cause).toBe(cause);
+      expect(kept.handle.signal.error?.cause).toBe(cause);
       await stage.sleep(3000);
       expect(kept.tries).toHaveLength(1);
     }),
@@ -231,14 +247,14 @@ describe("a loss", () => {
     "that nothing foreshadowed has no cause, whatever failed before the last extension",
     played(async (stage) => {
       let failures = 1;
-      const { keeper, client, lock } = await keep(stage, 3000, {
+      const { client, lock, handle } = await keep(stage, 3000, {
         extend: (extending) => (failures-- > 0 ? Promise.resolve(failure) : extended(extending)),
       });
       await stage.sleep(2500);
       client.host.stepWall(5000);
       expect(lock.valid).toBe(false);
-      expect(keeper.signal.error).toBeDefined();
-      expect(keeper.signal.error?.cause).toBeUndefined();
+      expect(handle.signal.error).toBeDefined();
+      expect(handle.signal.error?.cause).toBeUndefined();
     }),
   );
 
@@ -255,10 +271,11 @@ describe("a loss", () => {
       await quiet.lock.release();
 
       const read = await keep(stage, 20_000);
+      const { signal } = read.handle;
       read.client.host.stepWall(30_000);
-      expect(read.keeper.signal.aborted).toBe(false);
+      expect(signal.aborted).toBe(false);
       expect(read.lock.remaining).toBe(0);
-      expect(read.keeper.signal.aborted).toBe(true);
+      expect(signal.aborted).toBe(true);
     }),
   );
 
@@ -280,13 +297,9 @@ describe("a loss", () => {
       const { redlock, internals, host } = await stage.connect();
       const lock = await redlock.acquire("r", 1000);
       await stage.sleep(1000);
-      const { lease } = partsOf(lock, "test");
-      const keeper = new Keeper(
-        { lock, lease, thresholdMs: 300, pauseMs: () => 100, extend: never },
-        new Alarms(internals.environment),
-        internals.environment,
-      );
-      expect(keeper.signal.aborted).toBe(true);
+      const handle = handleOf(lock, internals.environment);
+      handle.keep({ thresholdMs: 300, pauseMs: () => 100, extend: never });
+      expect(handle.signal.aborted).toBe(true);
       expect(host.timers.size).toBe(0);
     }),
   );
@@ -296,10 +309,11 @@ describe("the end of the keeping", () => {
   it(
     "leaves no timer, and extends no more",
     played(async (stage) => {
-      const { keeper, tries, client, lock } = await keep(stage, 3000);
+      const { tries, client, lock } = await keep(stage, 3000);
       await stage.sleep(100);
       expect(client.host.timers.size).toBe(1);
-      expect(keeper.stop()).toBeUndefined();
+      await lock.release();
+      await stage.sleep(1);
       expect(client.host.timers.size).toBe(0);
       await stage.sleep(4000);
       expect(tries).toEqual([]);
@@ -310,7 +324,7 @@ describe("the end of the keeping", () => {
   it(
     "is not undone by an extension that was under way",
     played(async (stage) => {
-      const { keeper, tries, client } = await keep(stage, 3000, {
+      const { tries, client, lock } = await keep(stage, 3000, {
         extend: async () => {
           await stage.sleep(200);
           return failure;
@@ -318,7 +332,7 @@ describe("the end of the keeping", () => {
       });
       await stage.sleep(2000);
       expect(tries).toHaveLength(1);
-      keeper.stop();
+      await lock.release();
       await stage.sleep(500);
       expect(tries).toHaveLength(1);
       expect(client.host.timers.size).toBe(0);
@@ -328,10 +342,10 @@ describe("the end of the keeping", () => {
   it(
     "takes a last look at the clocks",
     played(async (stage) => {
-      const { keeper, client } = await keep(stage, 3000);
+      const { client, handle } = await keep(stage, 3000);
       client.host.stepWall(5000);
-      expect(keeper.stop()).toBeInstanceOf(LockLostError);
-      expect(keeper.signal.aborted).toBe(true);
+      expect(handle.loss).toBeInstanceOf(LockLostError);
+      expect(handle.signal.aborted).toBe(true);
       await stage.sleep(1);
     }),
   );
@@ -339,11 +353,12 @@ describe("the end of the keeping", () => {
   it(
     "of a lock that was released meanwhile is no loss",
     played(async (stage) => {
-      const { keeper, lock } = await keep(stage, 3000);
+      const { lock, handle } = await keep(stage, 3000);
       await lock.release();
       await stage.sleep(3000);
-      expect(keeper.stop()).toBeUndefined();
-      expect(keeper.signal.aborted).toBe(false);
+      expect(handle.loss).toBeUndefined();
+      await lock.release();
+      expect(handle.signal.aborted).toBe(false);
     }),
   );
 });

@@ -1,9 +1,13 @@
 import { describe, expect, it } from "@jest/globals";
-import { Lease } from "../../../src/algorithm/lease.js";
+import { Lease, type LeaseListener } from "../../../src/algorithm/lease.js";
 import { type Machine, played } from "../../virtual-world/stage.js";
 
 function termFrom({ internals }: Machine, ttlMs: number) {
   return { since: internals.environment.now(), ttlMs, driftMs: 10 };
+}
+
+function listener(onLost: () => void): LeaseListener {
+  return { onLost, onReleased: () => undefined, onRenewed: () => undefined };
 }
 
 describe("a lease that is held", () => {
@@ -48,9 +52,9 @@ describe("a lease that is held", () => {
       const machine = stage.machine();
       const lease = Lease.held(machine.internals.environment, termFrom(machine, 1010));
       let told = 0;
-      lease.onLoss = () => {
+      lease.listener = listener(() => {
         told += 1;
-      };
+      });
       await stage.sleep(1000);
       expect(told).toBe(0);
       expect(lease.remainingMs).toBe(0);
@@ -68,29 +72,14 @@ describe("a lease that is held", () => {
   );
 
   it(
-    "tells its loss also to one who begins to listen after it",
-    played(async (stage) => {
-      const machine = stage.machine();
-      const lease = Lease.held(machine.internals.environment, termFrom(machine, 1010));
-      lease.lose();
-      let told = 0;
-      lease.onLoss = () => {
-        told += 1;
-      };
-      expect(told).toBe(1);
-      await stage.sleep(1);
-    }),
-  );
-
-  it(
     "that was released is over, and is no loss",
     played(async (stage) => {
       const machine = stage.machine();
       const lease = Lease.held(machine.internals.environment, termFrom(machine, 1010));
       let told = false;
-      lease.onLoss = () => {
+      lease.listener = listener(() => {
         told = true;
-      };
+      });
       lease.release();
       expect(lease.released).toBe(true);
       expect(lease.open).toBe(false);

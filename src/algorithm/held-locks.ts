@@ -1,0 +1,57 @@
+import { Link } from "../runtime/link.js";
+import type { Handle } from "./handle.js";
+
+/**
+ * The locks of one Redlock that are held, as far as it knows.
+ *
+ * A ring, not a Set: locks come and go all the time, and the outgrown tables of a Set would keep them in memory. A lock
+ * that expired without being used is found because each new lock looks at the oldest one.
+ */
+export class HeldLocks {
+  readonly #end = new Link<Handle>();
+  #onEmpty: (() => void)[] = [];
+
+  add(handle: Handle): Link<Handle> {
+    const { after: oldest } = this.#end;
+    // Reading it takes an ended lock out.
+    if (oldest.item?.isHeld === true) {
+      oldest.leave();
+      oldest.goBehind(this.#end.before);
+    }
+    const link = new Link(handle);
+    link.goBehind(this.#end.before);
+    return link;
+  }
+
+  remove(link: Link<Handle>): void {
+    link.leave();
+    if (!this.#isEmpty || this.#onEmpty.length === 0) return;
+    const resolves = this.#onEmpty;
+    this.#onEmpty = [];
+    for (const resolve of resolves) resolve();
+  }
+
+  /** Resolves once no lock is held. */
+  async empty(): Promise<void> {
+    while (!this.#isEmpty) {
+      await new Promise<void>((resolve) => {
+        this.#onEmpty.push(resolve);
+      });
+    }
+  }
+
+  /** Returns the locks that are held now. */
+  all(): Handle[] {
+    const handles: Handle[] = [];
+    let { after } = this.#end;
+    while (after.item !== undefined) {
+      handles.push(after.item);
+      ({ after } = after);
+    }
+    return handles;
+  }
+
+  get #isEmpty(): boolean {
+    return this.#end.after === this.#end;
+  }
+}

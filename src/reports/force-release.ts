@@ -1,0 +1,81 @@
+import { asError, ExecutionError, inList, inShort } from "../errors.js";
+import { askOutsideVote } from "../nodes/ask-outside-vote.js";
+import type { Node } from "../nodes/node.js";
+import { forceReleaseScript } from "../operations/force-release.js";
+import { ownerOf } from "../operations/lock-value.js";
+import { quorumOf } from "../quorum/round.js";
+import { queueKeysOf } from "../waiting/queue-keys.js";
+import type { Query } from "./inspect.js";
+
+/** A lock that `forceRelease` ended. */
+export interface ForcedRelease {
+  /** The name of the resource. */
+  readonly resource: string;
+  /** Who held it; undefined if its value names nobody. */
+  readonly owner: string | undefined;
+  /** What the key held. */
+  readonly value: string;
+  /** The nodes that held it, as `host:port`. */
+  readonly nodes: readonly string[];
+}
+
+/** Ends whatever locks the nodes hold on the resources. Throws an ExecutionError if no quorum of nodes did so. */
+export async function forceRelease({
+  nodes,
+  names,
+  keys,
+  timeoutMs,
+  environment,
+}: Query): Promise<ForcedRelease[]> {
+  const replies = await Promise.all(
+    nodes.map(async (node) => {
+      const ask = () => Promise.all(keys.map((key) => forceReleaseOn(node, key)));
+      try {
+        return { node, values: await askOutsideVote(node, ask, timeoutMs, environment) };
+      } catch (error) {
+        return { node, error: asError(error) };
+      }
+    }),
+  );
+  const failed = replies.flatMap(({ node, error }) =>
+    error === undefined ? [] : [`${node.name} ${inShort(error)}`],
+  );
+  const done = nodes.length - failed.length;
+  if (done < quorumOf(nodes.length)) {
+    throw new ExecutionError(
+      `The locks on ${inList(names)} were ended on ${done} of ${nodes.length} nodes, ${quorumOf(nodes.length)} needed: ` +
+        `${failed.join(", ")}. Try again when the others can be reached, or wait until the locks' ttl has passed.`,
+      [],
+      "ERR_REDLOCK_QUORUM",
+      "unavailable",
+      names,
+    );
+  }
+  return names.flatMap((resource, index) => {
+    const holders = new Map<string, string[]>();
+    for (const { node, values } of replies) {
+      const value = values?.[index] ?? "";
+      if (value !== "") holders.set(value, [...(holders.get(value) ?? []), node.name]);
+    }
+    return [...holders].map(([value, on]) => ({
+      resource,
+      owner: ownerOf(value),
+      value,
+      nodes: on,
+    }));
+  });
+}
+
+/** In full, not by EVALSHA: this is rare, and a node need not keep the script. */
+async function forceReleaseOn(node: Node, key: string): Promise<string> {
+  const { text } = forceReleaseScript;
+  const queueKeys = queueKeysOf([key]) ?? [key];
+  const reply = await node.query("eval", [text, queueKeys.length, ...queueKeys]).catch(
+    // The client's user may have no right to the keys of the queue.
+    (error: unknown) => {
+      if (queueKeys.length === 1) throw error;
+      return node.query("eval", [text, 1, key]);
+    },
+  );
+  return String(reply);
+}
