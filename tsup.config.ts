@@ -1,7 +1,6 @@
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
-import { transform } from "esbuild";
+import { dirname, join, resolve } from "node:path";
 import { defineConfig, type Options } from "tsup";
 import ts from "typescript";
 
@@ -24,18 +23,6 @@ const withoutComments: Plugin = {
   },
 };
 
-const entries = { index: "src/index.ts", nestjs: "src/nestjs/index.ts" };
-const testing = { testing: "src/testing/index.ts" };
-
-const shared: Options = {
-  // The entries share their classes, or the Redlock that Nest injects would be another class than that of the main entry.
-  splitting: true,
-  target: "node20",
-  // The code in `dist` is readable as it is, and the maps were two thirds of the package.
-  sourcemap: false,
-  esbuildPlugins: [withoutComments],
-};
-
 const dts: Options["dts"] = {
   compilerOptions: {
     // tsup passes `baseUrl` to the declaration build, which TypeScript 6 rejects without this.
@@ -45,76 +32,70 @@ const dts: Options["dts"] = {
   },
 };
 
-/**
- * Lets ES modules load the testing kit's CommonJS: the package holds its code once, and a process loads it once. No other
- * entry shares code with it.
- */
-const testingOnce: Plugin = {
-  name: "testing-once",
-  setup: (build) => {
-    build.onLoad({ filter: /\/src\/testing\/index\.ts$/ }, () => ({
-      contents: `import testing from "./testing.cjs";\nexport const { memoryNodes } = testing;\n`,
-      loader: "js",
-    }));
-    build.onResolve({ filter: /^\.\/testing\.cjs$/ }, ({ path }) => ({ path, external: true }));
-  },
-};
-
-/** Both formats have the same types, so that the package holds them once. */
-async function writeModuleTypes(): Promise<void> {
-  const main = `export * from "./index.cjs";\nexport { Redlock as default } from "./index.cjs";\n`;
-  await writeFile("dist/index.d.ts", main);
-  for (const name of ["nestjs", "testing"]) {
-    await writeFile(`dist/${name}.d.ts`, `export * from "./${name}.cjs";\n`);
-  }
-}
-
 /** They are ES modules only: bundled, `require()` works, also under Jest. */
 const BUNDLED = ["p-retry", "p-timeout", "is-network-error"];
 
+const shared: Options = {
+  format: ["cjs"],
+  // The entries share their classes, or the Redlock that Nest injects would be another class than that of the main entry.
+  splitting: true,
+  target: "node20",
+  // The code in `dist` is readable as it is, and the maps were two thirds of the package.
+  sourcemap: false,
+  esbuildPlugins: [withoutComments],
+  dts,
+  // tsup splits CommonJS by sucrase, which turns each `?.` and `??` into a call of a function. Rollup leaves them.
+  treeshake: true,
+  noExternal: BUNDLED,
+};
+
+/**
+ * Writes the ES modules, which load the CommonJS ones. So the package holds its code once, and a process that has both
+ * imported and required it has one class `Redlock`, and not two that do not know each other's locks.
+ */
+async function writeModules(names: readonly string[]): Promise<void> {
+  const load = createRequire(import.meta.url);
+  for (const name of names) {
+    const exported = Object.keys(load(resolve(`dist/${name}.cjs`)) as object).sort();
+    const named = exported.filter((key) => key !== "default").join(", ");
+    const hasDefault = exported.includes("default");
+    const code = `import all from "./${name}.cjs";\nexport const { ${named} } = all;\n`;
+    await writeFile(`dist/${name}.js`, hasDefault ? `${code}export default all.default;\n` : code);
+    const types = `export * from "./${name}.cjs";\n`;
+    const defaultType = `export { default } from "./${name}.cjs";\n`;
+    await writeFile(`dist/${name}.d.ts`, hasDefault ? types + defaultType : types);
+  }
+}
+
 /** Their licences ask for a copy of each notice. */
 async function writeLicenses(): Promise<void> {
-  const { resolve } = createRequire(import.meta.url);
+  const require = createRequire(import.meta.url);
   const notices = await Promise.all(
     BUNDLED.map(async (name) => {
-      const license = await readFile(join(dirname(resolve(name)), "license"), "utf8");
+      const license = await readFile(join(dirname(require.resolve(name)), "license"), "utf8");
       return `${name}\n\n${license}`;
     }),
   );
-  const heading = "The CommonJS files contain these packages:\n\n";
+  const heading = "The files of this folder contain these packages:\n\n";
   await writeFile("dist/bundled-licenses.txt", heading + notices.join("\n"));
-}
-
-/** The package holds two copies of the code. Without its indentation, this one is a tenth smaller. */
-async function compactCommonJs(): Promise<void> {
-  for (const name of (await readdir("dist")).filter((name) => /^chunk-.*\.cjs$/.test(name))) {
-    const path = join("dist", name);
-    const { code } = await transform(await readFile(path, "utf8"), { minifyWhitespace: true });
-    await writeFile(path, code);
-  }
 }
 
 export default defineConfig([
   {
     ...shared,
-    entry: { ...entries, ...testing },
-    format: ["esm"],
-    esbuildPlugins: [testingOnce, withoutComments],
-    onSuccess: writeModuleTypes,
-  },
-  // tsup splits CommonJS by sucrase, which turns each `?.` and `??` into a call of a function. Rollup leaves them.
-  {
-    ...shared,
-    entry: entries,
-    format: ["cjs"],
-    dts,
-    treeshake: true,
-    noExternal: BUNDLED,
+    entry: { index: "src/index.ts", nestjs: "src/nestjs/index.ts" },
     onSuccess: async () => {
       await writeLicenses();
-      await compactCommonJs();
+      await writeModules(["index", "nestjs"]);
     },
   },
   // Minified: only tests load it, and it would be a seventh of the package.
-  { ...shared, entry: testing, format: ["cjs"], dts, splitting: false, minify: true },
+  {
+    ...shared,
+    entry: { testing: "src/testing/index.ts" },
+    splitting: false,
+    treeshake: false,
+    minify: true,
+    onSuccess: () => writeModules(["testing"]),
+  },
 ]);

@@ -15,8 +15,8 @@ describe("the packed package", () => {
         `${name}.${format}`,
         `${name}.d.${types}`,
       ]);
-      // What the entries share.
-      const shared = [`chunk-HASH.${format}`, "redlock-HASH.d.cts"];
+      // What the entries share. The ES modules load the CommonJS ones.
+      const shared = ["chunk-HASH.cjs", "redlock-HASH.d.cts"];
       return [...entries, ...shared].map((name) => `package/dist/${name}`);
     });
     const documents = [...["LICENSE", "README.md", "package.json"], "dist/bundled-licenses.txt"];
@@ -35,9 +35,27 @@ describe("the packed package", () => {
     const files = (await readdir(dist)).filter((name) => /\.[cm]?[jt]s$/.test(name));
     const texts = await Promise.all(files.map((name) => readFile(join(dist, name), "utf8")));
     const importing = files.filter((_, index) => texts[index]?.includes("@nestjs/"));
-    expect(importing.sort()).toEqual(["nestjs.cjs", "nestjs.d.cts", "nestjs.js"]);
+    expect(importing.sort()).toEqual(["nestjs.cjs", "nestjs.d.cts"]);
     const alsoImporting = files.filter((_, index) => /["']\.\/nestjs/.test(texts[index] ?? ""));
-    expect(alsoImporting).toEqual(["nestjs.d.ts"]);
+    expect(alsoImporting.sort()).toEqual(["nestjs.d.ts", "nestjs.js"]);
+  });
+
+  test("is one and the same, imported and required", async () => {
+    const program = `
+      import { createRequire } from "node:module";
+      import Default, * as module from "redlock-quorum";
+      const commonjs = createRequire(import.meta.url)("redlock-quorum");
+      const names = Object.keys(commonjs);
+      console.log(JSON.stringify([names.every((name) => module[name] === commonjs[name]), names.sort(), Default.name]));
+    `;
+    const args = ["--input-type=module", "--eval", program];
+    const { out } = await run(process.execPath, args, packed.directory);
+    const names = ["ExecutionError", "Lock", "LockLostError", "NodeError", "Redlock"];
+    expect(JSON.parse(out)).toEqual([
+      true,
+      [...names, "ResourceLockedError", "default"],
+      "Redlock",
+    ]);
   });
 
   test("holds the testing kit once, and its main entry does not load it", async () => {
