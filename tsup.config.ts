@@ -56,14 +56,18 @@ const shared: Options = {
 async function writeModules(names: readonly string[]): Promise<void> {
   const load = createRequire(import.meta.url);
   for (const name of names) {
-    const exported = Object.keys(load(resolve(`dist/${name}.cjs`)) as object).sort();
-    const named = exported.filter((key) => key !== "default").join(", ");
-    const hasDefault = exported.includes("default");
-    const code = `import all from "./${name}.cjs";\nexport const { ${named} } = all;\n`;
-    await writeFile(`dist/${name}.js`, hasDefault ? `${code}export default all.default;\n` : code);
-    const types = `export * from "./${name}.cjs";\n`;
-    const defaultType = `export { default } from "./${name}.cjs";\n`;
-    await writeFile(`dist/${name}.d.ts`, hasDefault ? types + defaultType : types);
+    const all = load(resolve(`dist/${name}.cjs`)) as Readonly<Record<string, unknown>>;
+    const exported = Object.keys(all).sort();
+    const named = exported.filter((key) => key !== "default");
+    let code = `import all from "./${name}.cjs";\nexport const { ${named.join(", ")} } = all;\n`;
+    let types = `export * from "./${name}.cjs";\n`;
+    const asDefault = named.find((key) => all[key] === all["default"]);
+    if (asDefault !== undefined) {
+      code += `export default ${asDefault};\n`;
+      types += `export { ${asDefault} as default } from "./${name}.cjs";\n`;
+    }
+    await writeFile(`dist/${name}.js`, code);
+    await writeFile(`dist/${name}.d.ts`, types);
   }
 }
 
