@@ -8,7 +8,7 @@ import { type Ending, type Instance, makeInstance } from "./algorithm/instance.j
 import { release, Release, releaseSettings } from "./algorithm/release.js";
 import { type Routine, using, usingArguments } from "./algorithm/using.js";
 import type { ClientOf } from "./clients/client.js";
-import { RedlockEmitter } from "./emitter.js";
+import { announcer, RedlockEmitter, reporter } from "./emitter.js";
 import {
   checkDrain,
   checkResources,
@@ -81,7 +81,7 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
     this.settings = resolveSettings(settings, "new Redlock");
     const { draining, closing } = this.#ending;
     for (const { signal } of [draining, closing]) setMaxListeners(0, signal);
-    const outlet = { issuer: this, report: this.report, announce: this.announce };
+    const outlet = { issuer: this, report: reporter(this), announce: announcer(this) };
     this.#instance = makeInstance(
       nodes,
       this.settings,
