@@ -140,7 +140,7 @@ async function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
   const { keys, settings, history, instance } = call;
   const others = settings.queue && call.retries > 0 ? instance.queues.lastAttempt(keys) : undefined;
   if (others === undefined) return attempt(call);
-  history.add(others.round);
+  history.addOfOther(others.round);
   return undefined;
 }
 

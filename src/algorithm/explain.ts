@@ -49,7 +49,7 @@ export function executionError(
     OPENINGS[code] ?? "The operation was unable to achieve a quorum during its retry window.";
   const attempts = `${history.count} ${history.count === 1 ? "attempt" : "attempts"} in ${inWords(elapsedMs)}`;
   return new ExecutionError(
-    `${opening} ${about} ${attempts}; ${lastVotes(history.last, refusalInWords)}.${advice}`,
+    `${opening} ${about} ${attempts}; ${lastVotes(history, refusalInWords)}.${advice}`,
     history.attempts,
     code,
     reason,
@@ -57,8 +57,11 @@ export function executionError(
   );
 }
 
-function lastVotes(round: Round | undefined, refusalInWords: (node: Node) => string): string {
+function lastVotes(history: History, refusalInWords: (node: Node) => string): string {
+  const round = history.last;
   if (round === undefined) return "no node was asked";
+  if (isGrantOfOther(history, round))
+    return "the last was that of another call, which got the lock";
   const { ballots } = round;
   const inFavour = ballots.filter(({ vote }) => vote === "for").length;
   // A node that has not voted is listed only if the votes alone did not decide the round.
@@ -75,12 +78,21 @@ export function voteInWords(vote: Exclude<Vote, "for">, refusal: () => string): 
   return vote instanceof ResourceLockedError ? refusal() : inShort(vote);
 }
 
+/** Whether a round granted the lock to another call of this Redlock. */
+function isGrantOfOther(history: History, round: Round): boolean {
+  if (!history.isOfOther(round)) return false;
+  const inFavour = round.ballots.filter(({ vote }) => vote === "for").length;
+  return inFavour >= quorumOf(round.ballots.length);
+}
+
 /**
  * Returns whether a quorum answered, and somebody else has a resource; or whether too few nodes answered. Says so of the
  * last attempt that tells: one that was ended early may not.
  */
-function reasonIn({ rounds }: History): FailureReason {
-  for (const { ballots } of rounds.toReversed()) {
+function reasonIn(history: History): FailureReason {
+  for (const round of history.rounds.toReversed()) {
+    if (isGrantOfOther(history, round)) return "held";
+    const { ballots } = round;
     const quorum = quorumOf(ballots.length);
     const held = ballots.filter(({ vote }) => isRefusal(vote) && isHeld(vote)).length;
     const answered = held + ballots.filter(({ vote }) => vote === "for").length;
@@ -199,15 +211,17 @@ export function lookBeforeEnd(call: Acquisition): Timer | undefined {
 
 /**
  * Returns what the nodes that refused the lock store under its keys: SET NX only says that a key exists. Inspects each
- * node once that refused the lock or has not voted yet, but waits only for those that refused it.
+ * node once that refused the lock, granted it to another call or has not voted yet, but waits only for those that voted.
  */
 async function keysInTheWay(call: Acquisition): Promise<Map<Node, readonly FoundKey[]>> {
   const { history, found } = call;
   const inTheWay = new Map<Node, readonly FoundKey[]>();
   for (;;) {
     const refusing: Node[] = [];
-    for (const { node, vote } of history.last?.ballots ?? []) {
-      if (vote === "for" || (isRefusal(vote) && !isHeld(vote))) continue;
+    const { last } = history;
+    const isGrant = last !== undefined && isGrantOfOther(history, last);
+    for (const { node, vote } of last?.ballots ?? []) {
+      if ((vote === "for" && !isGrant) || (isRefusal(vote) && !isHeld(vote))) continue;
       if (!found.has(node)) found.set(node, keysOn(node, call));
       if (vote !== undefined && !inTheWay.has(node)) refusing.push(node);
     }
