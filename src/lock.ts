@@ -191,8 +191,6 @@ export class LockLostError extends Error {
   readonly code = "ERR_REDLOCK_LOST" satisfies ErrorCode;
   /** `expired`, or `closed` if the Redlock was closed before the lock was released. */
   readonly reason: FailureReason;
-  /** The names of the resources. */
-  readonly resources: readonly string[];
   // Not a property, which would be printed with the error.
   readonly #lock: Lock;
 
@@ -205,7 +203,13 @@ export class LockLostError extends Error {
     super(message, options);
     this.#lock = lock;
     this.reason = reason;
-    this.resources = lock.resources;
+    // Timers and replies find the loss: no frame of the stack tells anything.
+    if (this.stack !== undefined) this.stack = `LockLostError: ${message}`;
+  }
+
+  /** The names of the resources. */
+  get resources(): readonly string[] {
+    return this.#lock.resources;
   }
 
   /** The lock that was lost. */

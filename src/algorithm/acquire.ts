@@ -25,7 +25,7 @@ export async function acquire(call: Acquisition): Promise<Lock> {
   const lock = (await firstAttempt(call)) ?? (await wait(call));
   if (lock !== undefined) return acquired(call, lock);
   const isTimed = call.settings.acquireTimeout !== undefined;
-  throw await whyNotAcquired(call, isTimed ? "ERR_REDLOCK_TIMEOUT" : undefined);
+  throw await whyNotAcquired(call, acquire, isTimed ? "ERR_REDLOCK_TIMEOUT" : undefined);
 }
 
 /** Attempts once. Returns null if others hold the lock. */
@@ -40,7 +40,7 @@ export async function tryAcquire(call: Acquisition): Promise<Lock | null> {
     last?.wasCut === false &&
     (await last.quorumWith(isHeld));
   if (isTaken && settings.signal?.aborted !== true) return null;
-  throw await whyNotAcquired(call);
+  throw await whyNotAcquired(call, tryAcquire);
 }
 
 function acquired(call: Acquisition, lock: Lock): Lock {
