@@ -24,7 +24,7 @@ export interface LockJson {
   readonly value: string;
   /** The end of the validity in epoch ms, by the clock of the host that wrote this. */
   readonly expiration: number;
-  /** In ms. */
+  /** The ttl in force, in ms. */
   readonly ttl: number;
   /** The setting `keyPrefix` of the Redlock that made the lock; `adopt` needs the same one. */
   readonly keyPrefix: string;
