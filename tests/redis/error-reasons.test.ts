@@ -213,6 +213,10 @@ describe("an error that nobody catches", () => {
        });`,
     ],
     [
+      "of a lock whose Redlock was closed",
+      `await redlock.using("lost", 5000, () => redlock.quit());`,
+    ],
+    [
       "thrown by its signal",
       `const lock = await redlock.acquire("lost", 300);
        await new Promise((resolve) => setTimeout(resolve, 400));
