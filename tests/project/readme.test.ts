@@ -223,7 +223,8 @@ async function flawOfScript([script = "", dashes, ...args]: string[]): Promise<s
   if (dashes === undefined) return undefined;
   const { code, out } = await runTool("tsx/dist/cli.mjs", [file, "--help"], root);
   const usage = out.split(/[^\w-]+/);
-  const words = args.filter((arg) => !arg.includes("://"));
+  // A URL or a path is the reader's own.
+  const words = args.filter((arg) => !arg.includes("/"));
   return code === 0 && out.startsWith("Usage") && words.every((word) => usage.includes(word))
     ? undefined
     : `its help is: ${out}`;
