@@ -76,8 +76,10 @@ const BUNDLED = ["p-retry", "p-timeout", "is-network-error"];
 async function writeLicenses(): Promise<void> {
   const { resolve } = createRequire(import.meta.url);
   const notices = await Promise.all(
-    BUNDLED.map(async (name) => {
-      const license = await readFile(join(dirname(resolve(name)), "license"), "utf8");
+    [...BUNDLED, "commander"].map(async (name) => {
+      const folder = dirname(resolve(name));
+      const file = (await readdir(folder)).find((entry) => /^license$/i.test(entry)) ?? "license";
+      const license = await readFile(join(folder, file), "utf8");
       return `${name}\n\n${license}`;
     }),
   );
@@ -93,6 +95,35 @@ async function compactCommonJs(): Promise<void> {
     await writeFile(path, code);
   }
 }
+
+const { version } = createRequire(import.meta.url)("./package.json") as { version: string };
+
+/** The command line loads the library from beside it, and only when it needs the library. */
+const libraryBeside: Plugin = {
+  name: "library-beside",
+  setup: (build) => {
+    build.onResolve({ filter: /^\.\.\/index\.js$/ }, () => ({
+      path: "./index.cjs",
+      external: true,
+    }));
+  },
+};
+
+/** Bundled, so that nobody who only uses the library installs commander. CommonJS, since it loads faster. */
+const commandLine: Options = {
+  ...shared,
+  entry: { cli: "src/cli/main.ts" },
+  format: ["cjs"],
+  splitting: false,
+  minify: true,
+  noExternal: ["commander"],
+  define: { REDLOCK_QUORUM_VERSION: JSON.stringify(version) },
+  esbuildPlugins: [libraryBeside, withoutComments],
+  esbuildOptions: (options) => {
+    // `import()` would start the loader of ES modules.
+    options.supported = { ...options.supported, "dynamic-import": false };
+  },
+};
 
 export default defineConfig([
   {
@@ -117,4 +148,5 @@ export default defineConfig([
   },
   // Minified: only tests load it, and it would be a seventh of the package.
   { ...shared, entry: testing, format: ["cjs"], dts, splitting: false, minify: true },
+  commandLine,
 ]);
