@@ -1,7 +1,10 @@
 import type { Command } from "commander";
 import { HelpShown, makeCommand } from "./command.js";
 import { asFailure, complain, EXIT, messageOf } from "./failure.js";
+import { doctorCommand } from "./doctor.js";
 import { runCommand } from "./run.js";
+import { statusCommand } from "./status.js";
+import { unlockCommand } from "./unlock.js";
 
 /** Replaced by the build. */
 declare const REDLOCK_QUORUM_VERSION: string;
@@ -28,7 +31,8 @@ function program(command: readonly string[]): Command {
     .usage("COMMAND [options]")
     .version(REDLOCK_QUORUM_VERSION, "-V, --version", "show the version")
     .addHelpText("after", HELP);
-  for (const each of [runCommand(command)]) redlock.addCommand(each);
+  const commands = [runCommand(command), statusCommand(), unlockCommand(), doctorCommand()];
+  for (const each of commands) redlock.addCommand(each);
   return redlock;
 }
 

@@ -155,6 +155,23 @@ test("while a minority of the nodes is frozen, the command runs to its end", asy
   expect(await call.ended).toMatchObject({ status: 0, err: "" });
 });
 
+test("when the lock cannot be released, the status is the command's own, and redlock says so", async () => {
+  const pids = servers.slice(0, 3).map(({ pid }) => pid);
+  const script = ["sh", "-c", `kill -STOP ${pids.join(" ")}; exit 5`];
+  const { status, err } = await cli.call([
+    "run",
+    "--node-timeout",
+    "500ms",
+    fresh(),
+    "--",
+    ...script,
+  ]);
+  expect(status).toBe(5);
+  expect(err).toMatch(
+    /^redlock: The lock was not released; it ends by itself within its ttl\. .* no answer .*\n$/,
+  );
+});
+
 test("when an operator ends the lock, the command is killed at the next extension", async () => {
   const name = fresh();
   const call = cli.start(["run", "--ttl", "3s", name, "--", process.execPath, "-e", STUBBORN]);
