@@ -19,6 +19,7 @@ interface RunOptions extends NodeOptions {
   /** False for --no-wait. */
   readonly wait?: number | boolean;
   readonly fencing?: boolean;
+  readonly keep?: boolean;
   readonly grace?: number;
   readonly conflictExitCode?: number;
   readonly owner?: string;
@@ -37,7 +38,10 @@ SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to COMMAND.
 While there is none yet, the first four end the waiting.
 
 Without --wait, redlock waits without limit while somebody holds the lock, and
-10 s for a quorum of the nodes.
+10 s for a quorum of the nodes, or 60 s if they just do not reply.
+
+For a job that several machines start at the same time: put the day into the name
+and --keep the lock, or a machine whose clock is late runs a short job again.
 ${NODES_HELP}
 
 Environment of COMMAND:
@@ -57,8 +61,9 @@ Exit status: that of COMMAND; 128 + n if signal n ended it; or
 Examples:
   export REDLOCK_NODES=redis://10.0.0.1,redis://10.0.0.2,redis://10.0.0.3
   redlock run nightly-report -- /usr/local/bin/report --all
-  redlock run --no-wait --conflict-exit-code 0 cleanup -- sh -c 'rm -f /tmp/x*'
-  redlock run --wait 10s --ttl 1m --fencing account:7 -- ./transfer.sh`;
+  redlock run --wait 3s --conflict-exit-code 0 cleanup -- sh -c 'rm -f /tmp/x*'
+  redlock run --wait 10s --ttl 1m --fencing account:7 -- ./transfer.sh
+  redlock run --wait 3s --keep --ttl 1h "report:$(date +%F)" -- report`;
 
 /** Makes `redlock run`. @param given what follows `--` on the command line */
 export function runCommand(given: readonly string[]): Command {
@@ -73,6 +78,7 @@ export function runCommand(given: readonly string[]): Command {
     )
     .option("--wait <time>", "wait at most so long for the lock", duration)
     .option("--no-wait", "try once")
+    .option("--keep", "after status 0, leave the lock until its ttl has passed")
     .option("--fencing", "take a fencing token: REDLOCK_FENCE")
     .option(
       "--grace <time>",
@@ -85,6 +91,8 @@ export function runCommand(given: readonly string[]): Command {
     .addHelpText("after", HELP)
     .action(async (names: string[], options: RunOptions) => {
       process.exitCode = await run(names, given, options);
+      // Closing the connections would release the lock.
+      if (options.keep === true) process.exit();
     });
 }
 
@@ -109,18 +117,25 @@ async function run(
   if (graceMs > ttlMs / 3) {
     throw wrongCall("--grace is more than a third of the ttl. Give a longer --ttl, or less.");
   }
-  const { wait, fencing = false, owner, conflictExitCode: heldStatus = EXIT.held } = options;
+  const { wait, fencing = false, keep = false, owner } = options;
+  const { conflictExitCode: heldStatus = EXIT.held } = options;
   const nodeTimeout = options.nodeTimeout ?? config.nodeTimeout ?? usualNodeTimeoutMs(ttlMs);
   const redlock = await connect(options, config, { fencing, owner, nodeTimeout });
+  let isKept = false;
   try {
     const waitMs = wait === false ? 0 : typeof wait === "number" ? wait : undefined;
     const lock = await take(redlock, { names, ttlMs, waitMs, heldStatus }, signals);
-    return await runUnder(redlock, lock, graceMs, command, signals);
+    const status = await runUnder(lock, graceMs, command, signals);
+    isKept = keep && status === EXIT.ok;
+    if (isKept) await keepOn(redlock, lock, ttlMs);
+    else await giveBack(redlock, lock);
+    return status;
   } catch (error) {
     if (error instanceof Interrupted) return statusOfSignal(error.signal);
     throw asFailure(error);
   } finally {
-    await redlock.quit();
+    // This releases a lock that is still held, too, as after a failure.
+    if (!isKept) await redlock.quit();
   }
 }
 
@@ -129,29 +144,23 @@ function usualNodeTimeoutMs(ttlMs: number): number {
   return Math.min(1000, Math.round(ttlMs / 5));
 }
 
+/** Returns the exit status of the command. Throws a Failure if the lock was lost. */
 async function runUnder(
-  redlock: Redlock,
   lock: Lock,
   graceMs: number,
   command: readonly string[],
   signals: Signals,
 ): Promise<number> {
-  let isLost = false;
-  try {
-    const guarded = new GuardedCommand(lock, graceMs, command, environmentFor(lock));
-    signals.passOnTo((signal) => {
-      guarded.pass(signal);
-    });
-    const { status, loss } = await guarded.ended();
-    if (loss === undefined) return status;
-    isLost = true;
-    throw new Failure(
-      EXIT.lost,
-      `The lock was lost before ${command[0]} had ended, or was about to be. ${loss} Check what it has done, and run it again.`,
-    );
-  } finally {
-    await giveBack(redlock, lock, isLost);
-  }
+  const guarded = new GuardedCommand(lock, graceMs, command, environmentFor(lock));
+  signals.passOnTo((signal) => {
+    guarded.pass(signal);
+  });
+  const { status, loss } = await guarded.ended();
+  if (loss === undefined) return status;
+  throw new Failure(
+    EXIT.lost,
+    `The lock was lost before ${command[0]} had ended, or was about to be. ${loss} Check what it has done, and run it again.`,
+  );
 }
 
 function environmentFor(lock: Lock): NodeJS.ProcessEnv {
@@ -166,13 +175,22 @@ function environmentFor(lock: Lock): NodeJS.ProcessEnv {
 }
 
 /** Releases the lock. The command has ended, so that a failure does not change the exit status. */
-async function giveBack(redlock: Redlock, lock: Lock, isLost: boolean): Promise<void> {
+async function giveBack(redlock: Redlock, lock: Lock): Promise<void> {
   try {
     await redlock.release(lock, { retryCount: 1 });
   } catch (error) {
-    if (isLost) return;
     const why = asFailure(error).message;
     complain(`The lock was not released; it ends by itself within its ttl. ${why}`);
+  }
+}
+
+/** Leaves the lock for its whole ttl from now on. */
+async function keepOn(redlock: Redlock, lock: Lock, ttlMs: number): Promise<void> {
+  try {
+    await redlock.extend(lock, ttlMs, { retryCount: 1 });
+  } catch (error) {
+    const why = asFailure(error).message;
+    complain(`The lock is kept, but ends before its ttl has passed. ${why}`);
   }
 }
 

@@ -1,12 +1,15 @@
 import { inWords } from "../errors.js";
 import type { Holder, Lock, Redlock } from "../index.js";
-import { asFailure, EXIT, Failure, messageOf, reasonOf } from "./failure.js";
+import { asFailure, EXIT, Failure, reasonOf } from "./failure.js";
+import { problemInWords } from "./report.js";
 import type { Signals } from "./signals.js";
 
 /** How often a caller that waits without limit looks whether a quorum of nodes still answers. */
 const LOOK_INTERVAL_MS = 2500;
-/** How long it waits without one. */
-const LONGEST_WITHOUT_QUORUM_MS = 10_000;
+/** How long it waits without one: if too many nodes cannot be reached, or refuse. */
+const LONGEST_REFUSED_MS = 10_000;
+/** If they only do not reply in time. On a machine that has no time for this process, that may be its own fault. */
+const LONGEST_UNANSWERED_MS = 60_000;
 
 /** What `run` asks for. */
 export interface Wish {
@@ -61,7 +64,7 @@ function inWordsOf(holder: Holder | null): string {
   return `held by ${owner} ${left}`;
 }
 
-/** Ends a waiting without limit if no quorum of nodes answers, or would grant a lock, for ten seconds. */
+/** Ends a waiting without limit if no quorum of nodes could grant a lock for too long. */
 class Lookout {
   readonly #redlock: Redlock;
   readonly #name: string;
@@ -73,7 +76,7 @@ class Lookout {
   readonly #failures = new Map<string, string>();
   readonly #onVote = (error: Error, node?: string): void => {
     if ("code" in error && error.code === "ERR_REDLOCK_HELD") return;
-    if (node !== undefined) this.#failures.set(node, error.message);
+    if (node !== undefined) this.#failures.set(node, problemInWords(error));
   };
 
   constructor(redlock: Redlock, [name = ""]: readonly string[], signals: Signals) {
@@ -90,26 +93,33 @@ class Lookout {
   }
 
   async #look(): Promise<void> {
-    const problem = await this.#problem();
+    const problems = await this.#problems();
     this.#failures.clear();
     const nowMs = performance.now();
-    if (problem === undefined) this.#sinceMs = nowMs;
-    else if (nowMs - this.#sinceMs >= LONGEST_WITHOUT_QUORUM_MS) {
-      const advice = "See what is wrong with the nodes: redlock doctor.";
-      this.#signals.giveUp(new Failure(EXIT.unavailable, `${problem} ${advice}`));
+    const most = Math.floor((this.#redlock.clients.size - 1) / 2);
+    if (problems.size <= most) {
+      this.#sinceMs = nowMs;
+      return;
     }
+    const refused = [...problems.values()].filter((why) => !why.startsWith("no answer")).length;
+    const limitMs = refused > most ? LONGEST_REFUSED_MS : LONGEST_UNANSWERED_MS;
+    if (nowMs - this.#sinceMs < limitMs) return;
+    const nodes = Array.from(problems, ([node, why]) => `${node} ${why}`).join(", ");
+    const what = `No quorum of the nodes has granted ${this.#name} for ${inWords(nowMs - this.#sinceMs)}: ${nodes}.`;
+    const advice = "See what is wrong with the nodes: redlock doctor.";
+    this.#signals.giveUp(new Failure(EXIT.unavailable, `${what} ${advice}`));
   }
 
-  async #problem(): Promise<string | undefined> {
-    try {
-      if ((await this.#redlock.holder(this.#name)) !== null) return undefined;
-    } catch (error) {
-      return messageOf(error);
-    }
-    // The nodes answer, and nobody holds the lock: they may refuse to write.
-    const most = Math.floor((this.#redlock.clients.size - 1) / 2);
-    if (this.#failures.size <= most) return undefined;
-    const failures = Array.from(this.#failures, ([node, message]) => `${node} ${message}`);
-    return `No quorum of the nodes grants ${this.#name}: ${failures.join(", ")}.`;
+  /** Returns why each node cannot grant a lock. */
+  async #problems(): Promise<ReadonlyMap<string, string>> {
+    const nodes = await this.#redlock.inspect(this.#name);
+    // The nodes reply, and nobody holds the lock: they may refuse to write.
+    const isFree = nodes.every(({ resources: [found] }) => (found?.type ?? "none") === "none");
+    const refusals = isFree ? this.#failures : new Map<string, string>();
+    const unread = nodes.filter(({ ok }) => !ok);
+    return new Map([
+      ...refusals,
+      ...unread.map(({ node, error }) => [node, problemInWords(error)] as const),
+    ]);
   }
 }

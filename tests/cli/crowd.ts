@@ -20,7 +20,19 @@ export async function crowd(cli: Cli, name: string, size: number): Promise<Crowd
   try {
     await writeFile(join(directory, "n"), "0\n");
     const script = `cd "$0" && { ${ADD_ONE}; } >> log 2>&1`;
-    const args = ["run", "--node-timeout", "5s", name, "--", "sh", "-c", script, directory];
+    const args = [
+      "run",
+      "--node-timeout",
+      "5s",
+      "--wait",
+      "1h",
+      name,
+      "--",
+      "sh",
+      "-c",
+      script,
+      directory,
+    ];
     const outcomes = await Promise.all(Array.from({ length: size }, () => cli.call(args)));
     const log = await readFile(join(directory, "log"), "utf8");
     return { outcomes, lines: log.trim().split("\n") };

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Redlock } from "../../src/index.js";
 import { Cli } from "../support/cli.js";
 import { fresh, untilFree, valuesOn } from "../support/nodes.js";
-import { until } from "../support/servers.js";
+import { ask, until } from "../support/servers.js";
 import { useServers } from "../support/use-servers.js";
 
 let redlock: Redlock;
@@ -110,6 +110,19 @@ describe("the exit status is", () => {
     },
   );
 
+  test("69 if the nodes reply, but refuse to write", async () => {
+    const setting = (value: string) =>
+      servers.map(({ port }) => ask(port, ["CONFIG", "SET", "min-replicas-to-write", value]));
+    await Promise.all(setting("1"));
+    try {
+      const { status, out, err } = await run(fresh(), "--", "echo", "ran");
+      expect({ status, out }).toEqual({ status: 69, out: "" });
+      expect(err).toMatch(/^redlock: No quorum of the nodes has granted .* NOREPLICAS .*\n$/);
+    } finally {
+      await Promise.all(setting("0"));
+    }
+  });
+
   test.each<[string, string[], RegExp]>([
     ["no command", ["a"], /There is no command\. Write it after --: /],
     ["nothing after --", ["a", "--"], /There is no command\./],
@@ -205,6 +218,25 @@ describe("the command", () => {
       expect(await valuesOn(servers, name)).toContain(value);
     }
     expect(await call.ended).toEqual({ status: 0, out: "", err: "" });
+  });
+});
+
+describe("with --keep, the lock", () => {
+  test("stays for its whole ttl after status 0", async () => {
+    const name = fresh();
+    const keep = ["--keep", "--ttl", "40s", "--owner", "cron", name];
+    expect(await run(...keep, "--", "true")).toEqual({ status: 0, out: "", err: "" });
+    const { owner, remainingMs } = (await redlock.holder(name)) ?? {};
+    expect(owner).toBe("cron");
+    expect(remainingMs).toBeLessThanOrEqual(40_000);
+    expect((await run("--no-wait", ...keep, "--", "true")).status).toBe(75);
+    await redlock.forceRelease(name);
+  });
+
+  test("is released after another status, so that another machine can try", async () => {
+    const name = fresh();
+    expect(await run("--keep", name, "--", "false")).toEqual({ status: 1, out: "", err: "" });
+    await untilFree(servers, name);
   });
 });
 
