@@ -1,4 +1,4 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { defineConfig, type Options } from "tsup";
@@ -75,14 +75,46 @@ async function writeModules(names: readonly string[]): Promise<void> {
 async function writeLicenses(): Promise<void> {
   const require = createRequire(import.meta.url);
   const notices = await Promise.all(
-    BUNDLED.map(async (name) => {
-      const license = await readFile(join(dirname(require.resolve(name)), "license"), "utf8");
+    [...BUNDLED, "commander"].map(async (name) => {
+      const folder = dirname(require.resolve(name));
+      const file = (await readdir(folder)).find((entry) => /^license$/i.test(entry)) ?? "license";
+      const license = await readFile(join(folder, file), "utf8");
       return `${name}\n\n${license}`;
     }),
   );
   const heading = "The files of this folder contain these packages:\n\n";
   await writeFile("dist/bundled-licenses.txt", heading + notices.join("\n"));
 }
+
+const { version } = createRequire(import.meta.url)("./package.json") as { version: string };
+
+/** The command line loads the library from beside it, and only when it needs the library. */
+const libraryBeside: Plugin = {
+  name: "library-beside",
+  setup: (build) => {
+    build.onResolve({ filter: /^\.\.\/index\.js$/ }, () => ({
+      path: "./index.cjs",
+      external: true,
+    }));
+  },
+};
+
+/** Bundled, so that nobody who only uses the library installs commander. CommonJS, since it loads faster. */
+const commandLine: Options = {
+  ...shared,
+  entry: { cli: "src/cli/main.ts" },
+  dts: false,
+  splitting: false,
+  treeshake: false,
+  minify: true,
+  noExternal: ["commander"],
+  define: { REDLOCK_QUORUM_VERSION: JSON.stringify(version) },
+  esbuildPlugins: [libraryBeside, withoutComments],
+  esbuildOptions: (options) => {
+    // `import()` would start the loader of ES modules.
+    options.supported = { ...options.supported, "dynamic-import": false };
+  },
+};
 
 export default defineConfig([
   {
@@ -102,4 +134,5 @@ export default defineConfig([
     minify: true,
     onSuccess: () => writeModules(["testing"]),
   },
+  commandLine,
 ]);

@@ -19,7 +19,7 @@ export type {
 } from "./events.js";
 export type { ForcedRelease } from "./reports/force-release.js";
 export type { Holder } from "./reports/holder.js";
-export type { NodeHealth } from "./reports/health.js";
+export type { NodeHealth, NodeProblem } from "./reports/health.js";
 export type { NodeInspection, ResourceInspection, WaiterInspection } from "./reports/inspect.js";
 export {
   Lock,

@@ -1,6 +1,6 @@
 import { driftMs } from "../algorithm/validity.js";
 import { inShort, inWords, NodeError } from "../errors.js";
-import type { Checkup, Standard, Answers } from "./health.js";
+import type { Answers, Checkup, NodeProblem, Standard } from "./health.js";
 
 /**
  * The scripts write after reading the clock (TIME) or an expiry (PTTL). Servers before Redis 5 refuse that, since they
@@ -13,50 +13,112 @@ const USUAL_TTL_MS = 10_000;
 
 const SAFE_PERSISTENCE = "append-only file, fsync always";
 
-/** Returns what an operator should know of a node, in words. */
-export function findingsOf(
+/** Returns what an operator should know of a node, and do. */
+export function problemsOf(
   checkup: Checkup,
   index: number,
   checkups: readonly Checkup[],
-  { settings, timeoutMs, longestTtlMs }: Standard,
-): string[] {
-  const { answers, hold, lacksSocketTimeout } = checkup;
-  const driftAllowanceMs = driftMs(longestTtlMs || USUAL_TTL_MS, settings.driftFactor);
+  standard: Standard,
+): NodeProblem[] {
+  const { settings } = standard;
   return [
-    answers.error && `cannot be reached: ${inShort(answers.error)}`,
-    isSilent(answers.error) &&
-      lacksSocketTimeout &&
-      "has a client that never replaces a silent connection: set the client's option socketTimeout, such as 5000 ms",
-    hold && `is held back: it ${hold.message}`,
+    ...reachabilityProblems(checkup),
     ...twins(checkup, checkups),
-    answers.role === "replica" && "is a replica: it refuses writes, and depends on its master",
-    clockFinding(answers, checkups, driftAllowanceMs),
-    answers.evictionPolicy !== null &&
-      answers.evictionPolicy !== "noeviction" &&
-      `may evict locks that are held (maxmemory-policy ${answers.evictionPolicy}): set noeviction`,
-    answers.latencyMs !== null &&
-      answers.latencyMs > timeoutMs / 10 &&
-      `is slow: a round trip took ${inWords(answers.latencyMs)}, above a tenth of nodeTimeout (${inWords(timeoutMs)})`,
-    isTooOld(checkup.redisVersion) &&
-      `is too old: the scripts need Redis ${LEAST_VERSION.join(".")}, it has ${answers.version ?? ""}`,
-    ...refusalFindings(checkup),
-    ...(answers.reachable ? guardFindings(checkup, settings.restartGuard) : []),
+    ...serverProblems(checkup, checkups, standard),
+    ...refusalProblems(checkup),
+    ...(checkup.answers.reachable ? guardProblems(checkup, settings.restartGuard) : []),
     index === checkups.length - 1 &&
       checkups.length % 2 === 0 &&
-      `makes the number of nodes even: ${checkups.length} nodes survive no more failures than ${checkups.length - 1}`,
-  ].filter((finding) => typeof finding === "string");
+      problem(
+        `makes the number of nodes even: ${checkups.length} nodes survive no more failures than ${checkups.length - 1}`,
+        "Use an odd number of nodes, such as 3 or 5.",
+      ),
+  ].filter((each) => typeof each === "object");
+}
+
+/** @param remedy one sentence or more */
+function problem(finding: string, remedy: string): NodeProblem {
+  return { finding, remedy, endangersExclusion: false };
+}
+
+/** A problem that can let two clients hold one lock. */
+function danger(finding: string, remedy: string): NodeProblem {
+  return { finding, remedy, endangersExclusion: true };
+}
+
+/** What is wrong, or false if nothing is. */
+type Problems = (NodeProblem | false | undefined)[];
+
+function reachabilityProblems({ answers, hold, lacksSocketTimeout }: Checkup): Problems {
+  return [
+    answers.error &&
+      problem(
+        `cannot be reached: ${inShort(answers.error)}`,
+        "Start the server, or check its address, its password and the network.",
+      ),
+    isSilent(answers.error) &&
+      lacksSocketTimeout &&
+      problem(
+        "has a client that never replaces a silent connection: set the client's option socketTimeout, such as 5000 ms",
+        "Set socketTimeout where the client is made.",
+      ),
+    hold &&
+      problem(
+        `is held back: it ${hold.message}`,
+        "Wait: its votes count again when the locks that it may have forgotten have ended.",
+      ),
+  ];
+}
+
+function serverProblems(
+  { answers, redisVersion }: Checkup,
+  checkups: readonly Checkup[],
+  { settings, timeoutMs, longestTtlMs }: Standard,
+): Problems {
+  const driftAllowanceMs = driftMs(longestTtlMs || USUAL_TTL_MS, settings.driftFactor);
+  const clock = clockFinding(answers, checkups, driftAllowanceMs);
+  return [
+    answers.role === "replica" &&
+      danger(
+        "is a replica: it refuses writes, and depends on its master",
+        "Name masters that are no replicas of each other: a replica that is promoted may have missed a lock.",
+      ),
+    clock !== undefined && danger(clock, "Run an NTP client on the server that slews its clock."),
+    answers.evictionPolicy !== null &&
+      answers.evictionPolicy !== "noeviction" &&
+      danger(
+        `may evict locks that are held (maxmemory-policy ${answers.evictionPolicy}): set noeviction`,
+        "Run CONFIG SET maxmemory-policy noeviction on it, and set the same in its configuration file.",
+      ),
+    answers.latencyMs !== null &&
+      answers.latencyMs > timeoutMs / 10 &&
+      problem(
+        `is slow: a round trip took ${inWords(answers.latencyMs)}, above a tenth of nodeTimeout (${inWords(timeoutMs)})`,
+        "Look for slow commands with SLOWLOG GET, or raise nodeTimeout if the network is far.",
+      ),
+    isTooOld(redisVersion) &&
+      problem(
+        `is too old: the scripts need Redis ${LEAST_VERSION.join(".")}, it has ${answers.version ?? ""}`,
+        "Upgrade the server.",
+      ),
+  ];
 }
 
 function isSilent(error: Error | undefined): boolean {
   return error instanceof NodeError && error.code === "ERR_REDLOCK_NODE_TIMEOUT";
 }
 
-/** Returns a finding for each other entry that is the same server. */
-function twins({ answers }: Checkup, checkups: readonly Checkup[]): string[] {
+/** Returns a problem for each other entry that is the same server. */
+function twins({ answers }: Checkup, checkups: readonly Checkup[]): NodeProblem[] {
   if (answers.runId === null) return [];
   return checkups.flatMap(({ answers: other }) =>
     other !== answers && other.runId === answers.runId
-      ? [`is the same server as ${other.node} (run id ${answers.runId}): it votes twice`]
+      ? [
+          danger(
+            `is the same server as ${other.node} (run id ${answers.runId}): it votes twice`,
+            "Name each server once.",
+          ),
+        ]
       : [],
   );
 }
@@ -124,31 +186,46 @@ const CONSEQUENCES: Readonly<Partial<Record<string, string>>> = {
   HDEL: NOT_NOTIFIED,
 };
 
-function refusalFindings({ refusals }: Checkup): string[] {
+function refusalProblems({ refusals }: Checkup): NodeProblem[] {
   const first = refusals.filter(
     ({ what }, index) => refusals.findIndex((other) => other.what === what) === index,
   );
   return first.map(({ what, error }) =>
     error instanceof NodeError
-      ? `did not confirm ${what} in time (${inShort(error)}): whether it can notify waiters is unknown`
-      : `refuses ${what} (${inShort(error)}): ${CONSEQUENCES[what] ?? ""}`,
+      ? problem(
+          `did not confirm ${what} in time (${inShort(error)}): whether it can notify waiters is unknown`,
+          "Try again. If it stays, look at the server's load.",
+        )
+      : problem(
+          `refuses ${what} (${inShort(error)}): ${CONSEQUENCES[what] ?? ""}`,
+          "Give the client's user this right: docs/operations.md has the ACL.",
+        ),
   );
 }
 
-function guardFindings(
+function guardProblems(
   { answers, refusals, isCluster }: Checkup,
   restartGuard: number | false | undefined,
-): (string | false)[] {
+): Problems {
   const isAnswers = !refusals.some(({ what }) => what === "INFO");
   return [
     isCluster &&
-      "is a Cluster client: this report is of one of its servers, and the restart guard does not cover them",
+      problem(
+        "is a Cluster client: this report is of one of its servers, and the restart guard does not cover them",
+        "Use independent servers, or make sure that those of the Cluster persist every write.",
+      ),
     !isCluster &&
       isAnswers &&
       answers.runId === null &&
-      "does not tell its run id, as if behind a proxy: the restart guard cannot notice its restarts",
+      danger(
+        "does not tell its run id, as if behind a proxy: the restart guard cannot notice its restarts",
+        "Connect to the server itself, or let it persist every write.",
+      ),
     restartGuard === false &&
       answers.persistence !== SAFE_PERSISTENCE &&
-      `may forget locks when it restarts (persistence: ${answers.persistence ?? "unknown"}), and restartGuard is false`,
+      danger(
+        `may forget locks when it restarts (persistence: ${answers.persistence ?? "unknown"}), and restartGuard is false`,
+        "Set appendonly yes and appendfsync always on it, or leave restartGuard on.",
+      ),
   ];
 }

@@ -8,9 +8,19 @@ import type { Node } from "../nodes/node.js";
 import type { Argument } from "../operations/operation.js";
 import { probeScript } from "../operations/probe.js";
 import type { ResolvedSettings } from "../settings.js";
-import { findingsOf } from "./findings.js";
+import { problemsOf } from "./findings.js";
 import { holdOf, askOutsideVote } from "../nodes/ask-outside-vote.js";
 import { CHANNEL_PREFIX } from "../waiting/queue-keys.js";
+
+/** What is wrong with a node. */
+export interface NodeProblem {
+  /** What an operator should know, to be read after the node's name. */
+  readonly finding: string;
+  /** What to do about it. */
+  readonly remedy: string;
+  /** Whether it can let two clients hold one lock. */
+  readonly endangersExclusion: boolean;
+}
 
 /** The health of one node. What the node did not say is null. */
 export interface NodeHealth {
@@ -40,6 +50,8 @@ export interface NodeHealth {
   readonly heldBackUntil?: number;
   /** What an operator should know, each to be read after the node's name. Empty if all is well. */
   readonly findings: readonly string[];
+  /** The findings again, each with what to do, and whether it endangers the exclusion. */
+  readonly problems: readonly NodeProblem[];
 }
 
 /** What the nodes' health is compared with. */
@@ -75,7 +87,7 @@ const CALLED_FOR_QUEUES = [
 /** The errors of Redis up to 7.0; of Redis 7.2 and later, and Valkey; and for a command that was renamed. */
 const REFUSED_TO_SCRIPTS = /can't run this command|no permissions to run|unknown/i;
 
-export type Answers = Omit<NodeHealth, "findings">;
+export type Answers = Omit<NodeHealth, "findings" | "problems">;
 
 export interface Refusal {
   readonly what: string;
@@ -111,10 +123,10 @@ export async function nodesHealth(
   environment: Environment,
 ): Promise<NodeHealth[]> {
   const checkups = await Promise.all(nodes.map((node) => checkUp(node, standard, environment)));
-  return checkups.map((checkup, index) => ({
-    ...checkup.answers,
-    findings: findingsOf(checkup, index, checkups, standard),
-  }));
+  return checkups.map((checkup, index) => {
+    const problems = problemsOf(checkup, index, checkups, standard);
+    return { ...checkup.answers, findings: problems.map(({ finding }) => finding), problems };
+  });
 }
 
 async function checkUp(

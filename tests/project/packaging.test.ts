@@ -1,4 +1,5 @@
 import { readdir, readFile, stat } from "node:fs/promises";
+import { builtinModules } from "node:module";
 import { join } from "node:path";
 import { describe, expect, test } from "@jest/globals";
 import { Consumers, consumers } from "../support/consumers.js";
@@ -18,6 +19,7 @@ describe("the packed package", () => {
       // The code that the entries share. The ES modules load the CommonJS ones.
       return [...entries, "chunk-HASH.cjs"].map((name) => `package/dist/${name}`);
     });
+    builds.push("package/dist/cli.cjs");
     const documents = [...["LICENSE", "README.md", "package.json"], "dist/bundled-licenses.txt"];
     const found = out.trim().replace(/(?<=\/chunk-)[\w-]{8}(?=\.)/, "HASH");
     expect(found.split("\n").sort()).toEqual(
@@ -92,6 +94,39 @@ describe("the packed package", () => {
     const { code, out } = await runTool(cli, ["--profile", "node16", tarball], directory);
     expect(out).toContain("No problems found");
     expect(code).toBe(0);
+  });
+});
+
+describe("the program redlock of the packed package", () => {
+  const redlock = (...args: string[]) =>
+    run(
+      join(packed.directory, "node_modules", "redlock-quorum", "dist", "cli.cjs"),
+      args,
+      packed.directory,
+    );
+
+  test("is the package's bin, says its version, and runs a command under a lock", async () => {
+    const manifest = await readFile(
+      join(packed.directory, "node_modules", "redlock-quorum", "package.json"),
+      "utf8",
+    );
+    const { bin, version } = JSON.parse(manifest) as { bin: unknown; version: string };
+    expect(bin).toEqual({ redlock: "dist/cli.cjs" });
+    expect(await redlock("--version")).toEqual({ code: 0, out: `${version}\n`, err: "" });
+    const nodes = ["--nodes", packed.urls.join(",")];
+    const ran = await redlock("run", ...nodes, "free", "--", "sh", "-c", "echo $REDLOCK_VALUE");
+    expect(ran).toMatchObject({ code: 0, err: "" });
+    expect(ran.out).toMatch(/^[0-9a-f]{32} \S+\n$/);
+    expect(await redlock("run", "--no-wait", ...nodes, "taken", "--", "true")).toMatchObject({
+      code: 75,
+    });
+  });
+
+  test("needs no package that the library does not need", async () => {
+    const path = join(packed.directory, "node_modules", "redlock-quorum", "dist", "cli.cjs");
+    const required = [...(await readFile(path, "utf8")).matchAll(/require\("([^"]+)"\)/g)];
+    const names = new Set(required.map(([, name = ""]) => name.replace(/^node:/, "")));
+    expect([...names].filter((name) => !builtinModules.includes(name))).toEqual(["./index.cjs"]);
   });
 });
 

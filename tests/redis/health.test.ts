@@ -160,6 +160,26 @@ describe("health", () => {
     ]);
   });
 
+  test("says of each finding what to do, and whether it endangers the exclusion", async () => {
+    const url = `redis://localhost:${defined(servers[0]).port}`;
+    const nodes = await healthOf([
+      defined(servers[0]).url,
+      url,
+      "redis://127.0.0.1:1",
+      defined(servers[1]).url,
+    ]);
+    const problems = nodes.flatMap((node) => {
+      expect(node.problems.map(({ finding }) => finding)).toEqual(node.findings);
+      return node.problems.map(({ remedy, endangersExclusion }) => [remedy, endangersExclusion]);
+    });
+    expect(problems).toEqual([
+      ["Name each server once.", true],
+      ["Name each server once.", true],
+      [expect.stringContaining("Start the server"), false],
+      [expect.stringContaining("Use an odd number of nodes"), false],
+    ]);
+  });
+
   test("finds a replica", async () => {
     const { port } = defined(servers[0]);
     await withServer(["--replicaof", "127.0.0.1", String(port)], async ({ url }) => {

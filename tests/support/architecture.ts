@@ -37,6 +37,11 @@ export const LAYERS: readonly Layer[] = [
     color: "#e0234e",
   },
   {
+    name: "cli",
+    purpose: ["the program redlock:", "one command per file"],
+    color: "#0e7490",
+  },
+  {
     name: "testing",
     purpose: ["an entry of its own:", "Redis in memory"],
     color: "#9f1239",

@@ -1,0 +1,124 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { isatty } from "node:tty";
+import type { Lock } from "../index.js";
+import { codeOf, EXIT, Failure, messageOf } from "./failure.js";
+import { statusOfSignal } from "./signals.js";
+
+/** The time left is read at least this often: the wall clock may have jumped, or the machine was suspended. */
+const LONGEST_CHECK_MS = 200;
+
+/** How a command ended. */
+export interface Ending {
+  /** The exit status that stands for it. */
+  readonly status: number;
+  /** Why the lock was lost, or was about to be lost, before the command had ended. */
+  readonly loss?: string;
+}
+
+/**
+ * Runs a command under a lock. If the lock is not extended in time, the command gets SIGTERM `graceMs` before the validity
+ * ends, and SIGKILL at its end.
+ */
+export class GuardedCommand {
+  readonly #lock: Lock;
+  readonly #graceMs: number;
+  readonly #child: ChildProcess;
+  /** Whether the command has a process group of its own. */
+  readonly #isGroup = !isOnTerminal();
+  readonly #onLost = (): void => {
+    this.#isLate = true;
+    this.#kill("SIGKILL");
+  };
+  #timer: NodeJS.Timeout | undefined;
+  /** Whether the command was signalled because of the lock. */
+  #isLate = false;
+
+  constructor(
+    lock: Lock,
+    graceMs: number,
+    [file = "", ...args]: readonly string[],
+    env: NodeJS.ProcessEnv,
+  ) {
+    this.#lock = lock;
+    this.#graceMs = graceMs;
+    // A group of its own, so that a loss also ends what a script has started. On a terminal, the command stays in the
+    // foreground, where Ctrl-C and Ctrl-Z reach it together with this process.
+    this.#child = spawn(file, args, { stdio: "inherit", env, detached: this.#isGroup });
+    this.#check();
+    lock.signal.addEventListener("abort", this.#onLost);
+    if (lock.signal.aborted) this.#onLost();
+  }
+
+  /** Passes a signal on to the command. */
+  pass(signal: NodeJS.Signals): void {
+    // The terminal has sent these to the command itself.
+    if (!this.#isGroup && (signal === "SIGINT" || signal === "SIGQUIT")) return;
+    this.#kill(signal);
+  }
+
+  /** Resolves when the command has ended. Rejects with a Failure if it cannot be started. */
+  async ended(): Promise<Ending> {
+    const status = await new Promise<number>((resolve, reject) => {
+      this.#child.once("error", (error) => {
+        reject(notStarted(this.#child.spawnfile, error));
+      });
+      this.#child.once("exit", (code, signal) => {
+        resolve(signal === null ? (code ?? 0) : statusOfSignal(signal));
+      });
+    }).finally(() => {
+      clearTimeout(this.#timer);
+      this.#lock.signal.removeEventListener("abort", this.#onLost);
+    });
+    const isLost = !this.#lock.valid;
+    if (!isLost && !this.#isLate) return { status };
+    // What the command leaves behind is no longer covered by the lock.
+    if (this.#isGroup) this.#kill("SIGKILL");
+    const why = this.#lock.signal.error?.message;
+    return { status: EXIT.lost, loss: why ?? "The nodes did not extend the lock in time." };
+  }
+
+  readonly #check = (): void => {
+    const leftMs = this.#lock.remaining;
+    if (leftMs <= this.#graceMs && !this.#isLate) {
+      this.#isLate = true;
+      this.#kill("SIGTERM");
+    }
+    const wakeMs = Math.min(Math.max(1, leftMs - this.#graceMs), LONGEST_CHECK_MS);
+    if (!this.#isLate) this.#timer = setTimeout(this.#check, wakeMs);
+  };
+
+  #kill(signal: NodeJS.Signals): void {
+    const { pid } = this.#child;
+    if (pid === undefined) return;
+    try {
+      process.kill(this.#isGroup ? -pid : pid, signal);
+    } catch (error) {
+      // It has just ended.
+      if (codeOf(error) !== "ESRCH") throw error;
+    }
+  }
+}
+
+function isOnTerminal(): boolean {
+  return [0, 1, 2].some((descriptor) => isatty(descriptor));
+}
+
+function notStarted(file: string, error: Error): Failure {
+  const code = codeOf(error);
+  if (code === "ENOENT") {
+    return new Failure(
+      EXIT.notFound,
+      `There is no command ${file}. Give its path, or look at PATH.`,
+    );
+  }
+  if (code === "EACCES") {
+    return new Failure(
+      EXIT.notExecutable,
+      `${file} may not be executed. Make it executable, or run it with its interpreter.`,
+    );
+  }
+  return new Failure(
+    EXIT.notExecutable,
+    `${file} cannot be started: ${messageOf(error)}. Correct the command.`,
+  );
+}

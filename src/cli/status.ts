@@ -1,0 +1,192 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Command } from "commander";
+import type { Holder, NodeInspection, Redlock } from "../index.js";
+import { makeCommand } from "./command.js";
+import { duration } from "./duration.js";
+import { EXIT } from "./failure.js";
+import { type NodeOptions, NODES_HELP, readConfig, withNodeOptions } from "./nodes.js";
+import {
+  JSON_OPTION,
+  leftInWords,
+  print,
+  printable,
+  printJson,
+  problemInWords,
+  quorumOf,
+  table,
+  withNodes,
+} from "./report.js";
+
+const USUAL_INTERVAL_MS = 1000;
+const CLEAR_SCREEN = "\u001b[H\u001b[2J\u001b[3J";
+
+interface StatusOptions extends NodeOptions {
+  readonly watch?: boolean;
+  readonly interval?: number;
+  readonly json?: boolean;
+}
+
+/** What one node stores for one resource, as JSON. */
+interface NodeRow {
+  readonly node: string;
+  /** Why the node could not be read; null if it could. */
+  readonly error: string | null;
+  readonly value: string | null;
+  readonly owner: string | null;
+  /** Null without an expiry. */
+  readonly remainingMs: number | null;
+  readonly reservedFor: string | null;
+  readonly type: string | null;
+  readonly waiters: number;
+}
+
+/** What the nodes say of one resource, as JSON. */
+export interface Status {
+  readonly resource: string;
+  readonly state: "held" | "free" | "unknown";
+  readonly owner: string | null;
+  readonly value: string | null;
+  readonly remainingMs: number | null;
+  readonly fence: number | null;
+  readonly waiters: number;
+  readonly nodes: readonly NodeRow[];
+}
+
+const HELP = `
+The first line for each NAME is what a quorum of the nodes says: who holds it,
+for how long, with which fencing token, and how many wait in the queue. Below it
+stands what each node stores. Changes nothing.
+${NODES_HELP}
+
+Exit status: 0, or
+  64  wrong arguments
+  69  no quorum of the nodes could be read
+
+Examples:
+  redlock status nightly-report
+  redlock status --watch --interval 500ms account:7 account:8
+  redlock status --json nightly-report | jq -r '.[0].owner'`;
+
+/** Makes `redlock status`. */
+export function statusCommand(): Command {
+  const command = makeCommand("status", "show who holds a lock and who waits, node by node")
+    .description("Shows who holds a lock and who waits for it, node by node.")
+    .usage("[options] NAME...")
+    .argument("<name...>")
+    .option("--watch", "show it again and again, until Ctrl-C")
+    .option("--interval <time>", "how often with --watch (default: 1s)", duration)
+    .option(...JSON_OPTION);
+  return withNodeOptions(command)
+    .addHelpText("after", HELP)
+    .action(async (names: string[], options: StatusOptions) => {
+      process.exitCode = await withNodes(options, readConfig(options), (redlock) =>
+        showStatus(redlock, names, options),
+      );
+    });
+}
+
+async function showStatus(
+  redlock: Redlock,
+  names: readonly string[],
+  { watch = false, interval = USUAL_INTERVAL_MS, json = false }: StatusOptions,
+): Promise<number> {
+  for (;;) {
+    const statuses = await statusesOf(redlock, names);
+    if (!watch) {
+      if (json) printJson(statuses);
+      else print(inText(statuses));
+      return statuses.some(({ state }) => state === "unknown") ? EXIT.unavailable : EXIT.ok;
+    }
+    // One line for each look, so that a program reads line by line.
+    if (json) printJson(statuses, 0);
+    else print((process.stdout.isTTY ? CLEAR_SCREEN : "") + inText(statuses));
+    await sleep(interval);
+  }
+}
+
+/** Asks the nodes about the resources. */
+export async function statusesOf(redlock: Redlock, given: readonly string[]): Promise<Status[]> {
+  const names = [...new Set(given)];
+  const [nodes, holders] = await Promise.all([
+    redlock.inspect(names),
+    Promise.all(names.map((name) => redlock.holder(name).catch(() => undefined))),
+  ]);
+  return names.map((name, index) => statusOf(name, index, nodes, holders[index]));
+}
+
+/** @param holder null if nobody holds it, undefined if no quorum answered */
+function statusOf(
+  resource: string,
+  index: number,
+  nodes: readonly NodeInspection[],
+  holder: Holder | null | undefined,
+): Status {
+  const rows = nodes.map((node) => rowOf(node, index));
+  return {
+    resource,
+    state: holder === undefined ? "unknown" : holder === null ? "free" : "held",
+    owner: holder?.owner ?? null,
+    value: holder?.value ?? null,
+    remainingMs: finite(holder?.remainingMs),
+    fence: holder?.fence ?? null,
+    waiters: Math.max(0, ...rows.map(({ waiters }) => waiters)),
+    nodes: rows,
+  };
+}
+
+function rowOf({ node, ok, error, resources }: NodeInspection, index: number): NodeRow {
+  const found = resources[index];
+  return {
+    node,
+    error: ok ? null : problemInWords(error),
+    value: found?.value ?? null,
+    owner: found?.owner ?? null,
+    remainingMs: finite(found?.remainingMs),
+    reservedFor: found?.reservedFor ?? null,
+    type: found?.type ?? null,
+    waiters: found?.waiters.length ?? 0,
+  };
+}
+
+function finite(ms: number | undefined): number | null {
+  return ms === undefined || !Number.isFinite(ms) ? null : Math.round(ms);
+}
+
+function inText(statuses: readonly Status[]): string {
+  return statuses.map((status) => `${headline(status)}\n${nodesTable(status)}`).join("\n\n");
+}
+
+function headline({ resource, state, owner, remainingMs, fence, waiters, nodes }: Status): string {
+  const name = printable(resource);
+  const read = nodes.filter(({ error }) => error === null).length;
+  const queue = waiters === 0 ? "" : `, ${waiters} in the queue`;
+  if (state === "unknown") {
+    const needed = quorumOf(nodes.length);
+    return `${name}: unknown, ${read} of ${nodes.length} nodes could be read, ${needed} needed`;
+  }
+  if (state === "free") {
+    const holding = nodes.filter(({ value }) => value !== null).length;
+    const remnant =
+      holding === 0 ? "" : `: ${holding} of ${nodes.length} nodes hold a lock, no quorum`;
+    return `${name}: free${remnant}${queue}`;
+  }
+  const token = fence === null ? "" : `, fence ${fence}`;
+  const left =
+    remainingMs === null ? "without an expiry" : `for another ${leftInWords(remainingMs)}`;
+  return `${name}: held by ${owner ?? "a lock without an owner"} ${left}${token}${queue}`;
+}
+
+function nodesTable({ nodes }: Status): string {
+  const rows = nodes.map((row) => {
+    if (row.error !== null) return [row.node, "", "", printable(row.error)];
+    const left = row.value === null ? "" : leftInWords(row.remainingMs);
+    return [row.node, left, row.waiters === 0 ? "" : String(row.waiters), holdsInWords(row)];
+  });
+  return table([["node", "remaining", "queue", "holds"], ...rows]);
+}
+
+function holdsInWords({ value, owner, reservedFor, type }: NodeRow): string {
+  if (reservedFor !== null) return "nothing: reserved for the next in the queue";
+  if (value !== null) return owner ?? "a lock without an owner";
+  return type === "none" || type === null ? "nothing" : `other data: a ${type}`;
+}

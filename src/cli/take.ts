@@ -1,0 +1,125 @@
+import { inWords } from "../errors.js";
+import type { Holder, Lock, Redlock } from "../index.js";
+import { asFailure, EXIT, Failure, reasonOf } from "./failure.js";
+import { problemInWords } from "./report.js";
+import type { Signals } from "./signals.js";
+
+/** How often a caller that waits without limit looks whether a quorum of nodes still answers. */
+const LOOK_INTERVAL_MS = 2500;
+/** How long it waits without one: if too many nodes cannot be reached, or refuse. */
+const LONGEST_REFUSED_MS = 10_000;
+/** If they only do not reply in time. On a machine that has no time for this process, that may be its own fault. */
+const LONGEST_UNANSWERED_MS = 60_000;
+
+/** What `run` asks for. */
+export interface Wish {
+  readonly names: readonly string[];
+  readonly ttlMs: number;
+  /** How long to wait; 0 for one attempt, undefined for no limit. */
+  readonly waitMs: number | undefined;
+  /** The exit status if somebody else holds the lock. */
+  readonly heldStatus: number;
+}
+
+/** Acquires the lock. Throws a Failure with status 75 or 69, or an Interrupted. */
+export async function take(redlock: Redlock, wish: Wish, signals: Signals): Promise<Lock> {
+  const { names, ttlMs, waitMs, heldStatus } = wish;
+  const settings = { autoExtend: true, signal: signals.waiting };
+  const lookout = waitMs === undefined ? new Lookout(redlock, names, signals) : undefined;
+  try {
+    if (waitMs !== 0) {
+      return await redlock.acquire(names, ttlMs, {
+        ...settings,
+        ...(waitMs === undefined ? { retryCount: -1 } : { acquireTimeout: waitMs }),
+      });
+    }
+    const lock = await redlock.tryAcquire(names, ttlMs, settings);
+    if (lock !== null) return lock;
+  } catch (error) {
+    if (signals.waiting.aborted) throw signals.waiting.reason;
+    if (reasonOf(error) !== "held") throw asFailure(error);
+  } finally {
+    lookout?.stop();
+  }
+  throw new Failure(heldStatus, await whoHolds(redlock, names, waitMs ?? 0));
+}
+
+/** Says who holds the lock, and what to do. */
+async function whoHolds(redlock: Redlock, names: readonly string[], waitMs: number) {
+  const holders = await Promise.all(
+    names.map(async (name) => [name, await redlock.holder(name).catch(() => null)] as const),
+  );
+  const held = holders.find(([, holder]) => holder !== null);
+  const [name, holder] = held ?? [names.join(", "), null];
+  const during = waitMs === 0 ? "" : `, and was not free within ${inWords(waitMs)}`;
+  const advice = waitMs === 0 ? "Try again later, or wait with --wait." : "Give a longer --wait.";
+  return `${name} is ${inWordsOf(holder)}${during}. ${advice}`;
+}
+
+function inWordsOf(holder: Holder | null): string {
+  if (holder === null) return "held by others";
+  const { owner = "another lock", remainingMs } = holder;
+  const left =
+    remainingMs === Infinity ? "without an expiry" : `for another ${inWords(remainingMs)}`;
+  return `held by ${owner} ${left}`;
+}
+
+/** Ends a waiting without limit if no quorum of nodes could grant a lock for too long. */
+class Lookout {
+  readonly #redlock: Redlock;
+  readonly #name: string;
+  readonly #signals: Signals;
+  readonly #timer: NodeJS.Timeout;
+  /** Since when no quorum could grant the lock. */
+  #sinceMs = performance.now();
+  /** The last error of each node that could not vote, since the last look. */
+  readonly #failures = new Map<string, string>();
+  readonly #onVote = (error: Error, node?: string): void => {
+    if ("code" in error && error.code === "ERR_REDLOCK_HELD") return;
+    if (node !== undefined) this.#failures.set(node, problemInWords(error));
+  };
+
+  constructor(redlock: Redlock, [name = ""]: readonly string[], signals: Signals) {
+    this.#redlock = redlock;
+    this.#name = name;
+    this.#signals = signals;
+    redlock.on("error", this.#onVote);
+    this.#timer = setInterval(() => void this.#look(), LOOK_INTERVAL_MS);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#redlock.off("error", this.#onVote);
+  }
+
+  async #look(): Promise<void> {
+    const problems = await this.#problems();
+    this.#failures.clear();
+    const nowMs = performance.now();
+    const most = Math.floor((this.#redlock.clients.size - 1) / 2);
+    if (problems.size <= most) {
+      this.#sinceMs = nowMs;
+      return;
+    }
+    const refused = [...problems.values()].filter((why) => !why.startsWith("no answer")).length;
+    const limitMs = refused > most ? LONGEST_REFUSED_MS : LONGEST_UNANSWERED_MS;
+    if (nowMs - this.#sinceMs < limitMs) return;
+    const nodes = Array.from(problems, ([node, why]) => `${node} ${why}`).join(", ");
+    const what = `No quorum of the nodes has granted ${this.#name} for ${inWords(nowMs - this.#sinceMs)}: ${nodes}.`;
+    const advice = "See what is wrong with the nodes: redlock doctor.";
+    this.#signals.giveUp(new Failure(EXIT.unavailable, `${what} ${advice}`));
+  }
+
+  /** Returns why each node cannot grant a lock. */
+  async #problems(): Promise<ReadonlyMap<string, string>> {
+    const nodes = await this.#redlock.inspect(this.#name);
+    // The nodes reply, and nobody holds the lock: they may refuse to write.
+    const isFree = nodes.every(({ resources: [found] }) => (found?.type ?? "none") === "none");
+    const refusals = isFree ? this.#failures : new Map<string, string>();
+    const unread = nodes.filter(({ ok }) => !ok);
+    return new Map([
+      ...refusals,
+      ...unread.map(({ node, error }) => [node, problemInWords(error)] as const),
+    ]);
+  }
+}

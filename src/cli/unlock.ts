@@ -1,0 +1,67 @@
+import type { Command } from "commander";
+import type { ForcedRelease } from "../index.js";
+import { makeCommand } from "./command.js";
+import { EXIT, wrongCall } from "./failure.js";
+import { type NodeOptions, NODES_HELP, readConfig, withNodeOptions } from "./nodes.js";
+import { JSON_OPTION, print, printable, printJson, withNodes } from "./report.js";
+
+interface UnlockOptions extends NodeOptions {
+  readonly force?: boolean;
+  readonly json?: boolean;
+}
+
+const HELP = `
+The next waiter in the queue gets the lock. It is for a holder that has died, or
+that must give way.
+
+A holder that is alive learns of it only when it next extends its lock. Until
+then two may work at once: look with redlock status, and end the holder first.
+${NODES_HELP}
+
+Exit status: 0, also if nobody held them, or
+  64  wrong arguments
+  69  fewer than a quorum of the nodes did so
+
+Example:
+  redlock status nightly-report
+  redlock unlock nightly-report --force`;
+
+/** Makes `redlock unlock`. */
+export function unlockCommand(): Command {
+  const command = makeCommand("unlock", "end a lock, whoever holds it")
+    .description("Ends a lock, whoever holds it.")
+    .usage("--force [options] NAME...")
+    .argument("<name...>")
+    .option("--force", "yes, although the holder may be working")
+    .option(...JSON_OPTION);
+  return withNodeOptions(command)
+    .addHelpText("after", HELP)
+    .action(async (names: string[], options: UnlockOptions) => {
+      if (options.force !== true) {
+        throw wrongCall(
+          "This ends a lock whose holder may be working. Look with redlock status, then add --force.",
+        );
+      }
+      const ended = await withNodes(options, readConfig(options), (redlock) =>
+        redlock.forceRelease(names),
+      );
+      if (options.json === true) printJson(ended.map(asJson));
+      else print([...new Set(names)].map((name) => inText(name, ended)).join("\n"));
+      process.exitCode = EXIT.ok;
+    });
+}
+
+function asJson({ resource, owner, value, nodes }: ForcedRelease): unknown {
+  return { resource, owner: owner ?? null, value, nodes };
+}
+
+function inText(name: string, ended: readonly ForcedRelease[]): string {
+  const locks = ended.filter(({ resource }) => resource === name);
+  if (locks.length === 0) return `${printable(name)}: nobody held it`;
+  return locks
+    .map(({ owner = "a lock without an owner", nodes }) => {
+      const count = nodes.length === 1 ? "1 node" : `${nodes.length} nodes`;
+      return `${printable(name)}: ended that of ${owner}, which ${count} held`;
+    })
+    .join("\n");
+}

@@ -1,0 +1,274 @@
+import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
+import { Redlock } from "../../src/index.js";
+import { Cli } from "../support/cli.js";
+import { defined, fresh, occupy, untilFree, untilHeld } from "../support/nodes.js";
+import { ask, until } from "../support/servers.js";
+import { useServers } from "../support/use-servers.js";
+
+let redlock: Redlock;
+const servers = useServers(5, { beforeStop: () => redlock.quit() });
+const cli = new Cli(servers);
+
+const BUSY_MS = 60_000;
+const PATIENT = ["--node-timeout", "5s"];
+const DEAD_NODES = "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3";
+const address = (index: number) => `127.0.0.1:${defined(servers[index]).port}`;
+
+beforeAll(() => {
+  redlock = new Redlock(
+    servers.map(({ url }) => url),
+    { nodeTimeout: 5000, owner: "api-7" },
+  );
+});
+
+afterEach(() => {
+  for (const server of servers) server.thaw();
+});
+
+async function json(...args: string[]): Promise<unknown> {
+  const { status, out, err } = await cli.call([...args, ...PATIENT, "--json"]);
+  expect(err).toBe("");
+  expect([0, 1, 69]).toContain(status);
+  return JSON.parse(out);
+}
+
+describe("redlock status", () => {
+  test("shows the holder, its time, its fencing token, the queue, and each node", async () => {
+    const name = fresh();
+    const lock = await redlock.acquire(name, BUSY_MS, { fencing: true });
+    await untilHeld(servers, lock);
+    const waiting = redlock.acquire(name, BUSY_MS, { acquireTimeout: 500_000 });
+    const row = {
+      error: null,
+      value: lock.value,
+      owner: "api-7",
+      remainingMs: expect.any(Number),
+      reservedFor: null,
+      type: "string",
+      waiters: 1,
+    };
+    await until(
+      async () => (await redlock.holder(name))?.waiters === 1,
+      5000,
+      () => "no queue",
+    );
+    await until(
+      async () =>
+        (await redlock.inspect(name)).every(
+          ({ resources: [found] }) => found?.waiters.length === 1,
+        ),
+      5000,
+      () => "no queue on some node",
+    );
+    expect(await json("status", name)).toEqual([
+      {
+        resource: name,
+        state: "held",
+        owner: "api-7",
+        value: lock.value,
+        remainingMs: expect.any(Number),
+        fence: lock.fence,
+        waiters: 1,
+        nodes: servers.map((_, index) => ({ node: address(index), ...row })),
+      },
+    ]);
+    const { out } = await cli.call(["status", name, ...PATIENT]);
+    const [first, head, ...rows] = out.trimEnd().split("\n");
+    expect(first).toMatch(
+      new RegExp(
+        `^${name}: held by api-7 for another \\d+\\.\\d s, fence ${lock.fence}, 1 in the queue$`,
+      ),
+    );
+    expect(head).toMatch(/^ {2}node +remaining +queue +holds$/);
+    expect(rows).toHaveLength(5);
+    expect(rows[0]).toMatch(new RegExp(`^  ${address(0)} +\\d+\\.\\d s +1 +api-7$`));
+    await lock.release();
+    await (await waiting).release();
+  });
+
+  test("says that a lock is free, also if a minority of the nodes hold one, or another type of key", async () => {
+    const [free, minority] = [fresh(), fresh()];
+    await occupy(servers.slice(0, 2), minority);
+    await ask(defined(servers[4]).port, ["SADD", minority, "x"]);
+    const { status, out } = await cli.call(["status", free, minority, ...PATIENT]);
+    expect(status).toBe(0);
+    expect(out).toContain(`${free}: free\n`);
+    expect(out).toContain(`${minority}: free: 2 of 5 nodes hold a lock, no quorum\n`);
+    expect(out).toMatch(new RegExp(`^  ${address(0)} +no expiry +a lock without an owner$`, "m"));
+    expect(out).toMatch(new RegExp(`^  ${address(4)} +other data: a set$`, "m"));
+  });
+
+  test("names a node that does not reply, and shows the others", async () => {
+    const name = fresh();
+    const lock = await redlock.acquire(name, BUSY_MS);
+    await untilHeld(servers, lock);
+    await defined(servers[4]).freeze();
+    const { status, out } = await cli.call(["status", name, "--node-timeout", "2s"]);
+    expect(status).toBe(0);
+    expect(out).toContain(`${name}: held by api-7 `);
+    expect(out).toMatch(new RegExp(`^  ${address(4)} +no answer in 2\\.0 s$`, "m"));
+    await lock.release();
+  });
+
+  test("has status 69 without a quorum", async () => {
+    const { status, out, err } = await cli.call(["status", "a", "--nodes", DEAD_NODES]);
+    expect({ status, err }).toEqual({ status: 69, err: "" });
+    expect(out).toMatch(/^a: unknown, 0 of 3 nodes could be read, 2 needed\n/);
+    expect(out).toMatch(/ECONNREFUSED$/m);
+  });
+
+  test("--watch shows each change, and --json prints one line each time", async () => {
+    const name = fresh();
+    const lock = await redlock.acquire(name, BUSY_MS);
+    const call = cli.start(["status", "--watch", "--interval", "20ms", "--json", ...PATIENT, name]);
+    const states = () =>
+      call
+        .out()
+        .split("\n")
+        .slice(0, -1)
+        .map((line) => (JSON.parse(line) as { state: string }[])[0]?.state);
+    await until(() => states().includes("held"), BUSY_MS, call.err);
+    await lock.release();
+    await until(() => states().includes("free"), BUSY_MS, call.err);
+    call.child.kill("SIGTERM");
+    expect((await call.ended).err).toBe("");
+  });
+
+  test("shows no control characters of a name on the terminal", async () => {
+    const { out } = await cli.call(["status", "a\u001b[31mb", ...PATIENT]);
+    expect(out).toMatch(/^a\?\[31mb: free\n/);
+  });
+});
+
+describe("redlock unlock", () => {
+  test("without --force ends nothing, and says so", async () => {
+    const name = fresh();
+    const lock = await redlock.acquire(name, BUSY_MS);
+    const { status, out, err } = await cli.call(["unlock", name]);
+    expect({ status, out }).toEqual({ status: 64, out: "" });
+    expect(err).toBe(
+      "redlock: This ends a lock whose holder may be working. Look with redlock status, then add --force.\n",
+    );
+    expect((await redlock.holder(name))?.value).toBe(lock.value);
+    await lock.release();
+  });
+
+  test("--force ends the lock on every node, and says whose it was", async () => {
+    const [name, other] = [fresh(), fresh()];
+    await untilHeld(servers, await redlock.acquire(name, BUSY_MS));
+    const { status, out } = await cli.call(["unlock", name, other, "--force", ...PATIENT]);
+    expect(status).toBe(0);
+    expect(out).toBe(
+      `${name}: ended that of api-7, which 5 nodes held\n${other}: nobody held it\n`,
+    );
+    await untilFree(servers, name);
+  });
+
+  test("--json lists the locks that it ended", async () => {
+    const name = fresh();
+    const lock = await redlock.acquire(name, BUSY_MS);
+    await untilHeld(servers, lock);
+    const nodes = servers.map((_, index) => address(index));
+    const ended = { resource: name, owner: "api-7", value: lock.value, nodes };
+    expect(await json("unlock", "--force", name)).toEqual([ended]);
+    expect(await json("unlock", "--force", name)).toEqual([]);
+  });
+
+  test("has status 69 without a quorum, and names the nodes", async () => {
+    const { status, err } = await cli.call(["unlock", "a", "--force", "--nodes", DEAD_NODES]);
+    expect(status).toBe(69);
+    expect(err).toMatch(/^redlock: .*127\.0\.0\.1:3 ECONNREFUSED.*\n$/);
+  });
+});
+
+describe("redlock doctor", () => {
+  test("finds nothing wrong with healthy nodes", async () => {
+    const { status, out, err } = await cli.call(["doctor", "--node-timeout", "60s"]);
+    expect({ status, err }).toEqual({ status: 0, err: "" });
+    expect(out).toMatch(
+      /\n\n5 of 5 nodes replied\. Nothing was found that endangers the exclusion\.\n$/,
+    );
+    expect(
+      out.split("\n").filter((line) => line.includes(" ms ") || line.includes(" s ")),
+    ).toHaveLength(5);
+  });
+
+  test("has status 1 for a danger, and says what to do", async () => {
+    const { port } = defined(servers[1]);
+    await ask(port, ["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    const { status, out } = await cli.call(["doctor", ...PATIENT]);
+    const report = await json("doctor");
+    await ask(port, ["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    expect(status).toBe(1);
+    expect(out).toMatch(/^DANGER: 127\.0\.0\.1:\d+ may evict locks that are held/m);
+    expect(out.replace(/\s+/g, " ")).toContain("Run CONFIG SET maxmemory-policy noeviction on it");
+    expect(out).toMatch(/1 finding endangers the\s+exclusion\.\n$/);
+    expect(out.split("\n").filter((line) => line.length > 80)).toEqual([]);
+    expect(report).toMatchObject([
+      { reachable: true, error: null },
+      { evictionPolicy: "allkeys-lru", problems: [{ endangersExclusion: true }] },
+      {},
+      {},
+      {},
+    ]);
+  });
+
+  test("has status 0 for a node that is down, and 69 without a quorum", async () => {
+    const three = [address(0), address(1), "127.0.0.1:1"].join(",");
+    const one = await cli.call(["doctor", "--nodes", three, ...PATIENT]);
+    expect(one.status).toBe(0);
+    expect(one.out).toMatch(
+      /^127\.0\.0\.1:1 cannot be reached: ECONNREFUSED\.\n {2}Start the server/m,
+    );
+    const none = await cli.call(["doctor", "--nodes", DEAD_NODES]);
+    expect(none.status).toBe(69);
+    expect(none.out.replace(/\s+/g, " ")).toContain(
+      "0 of 3 nodes replied, 2 needed: no lock can be acquired.",
+    );
+  });
+
+  test("does not show a password, even a wrong one", async () => {
+    const nodes = `redis://:secret@${address(0)},redis://me:secret@127.0.0.1:1`;
+    for (const args of [["doctor"], ["status", "a"], ["run", "--no-wait", "a", "--", "true"]]) {
+      const { out, err } = await cli.call([
+        ...args.slice(0, 1),
+        "--nodes",
+        nodes,
+        ...args.slice(1),
+      ]);
+      expect(out + err).not.toContain("secret");
+      expect(out + err).not.toBe("");
+    }
+  });
+});
+
+describe("each command", () => {
+  test.each(["", "run", "status", "unlock", "doctor"])(
+    "redlock %s --help is a manual that fits 80 columns",
+    async (name) => {
+      const { status, out, err } = await cli.call([...(name === "" ? [] : [name]), "--help"]);
+      expect({ status, err }).toEqual({ status: 0, err: "" });
+      expect(out).toMatch(/^Exit status: /m);
+      if (name !== "") expect(out).toMatch(/^Examples?:$/m);
+      expect(out.split("\n").filter((line) => line.length > 80)).toEqual([]);
+    },
+  );
+
+  test.each<[string[], RegExp]>([
+    [["stat", "a"], /Unknown command 'stat'\. Did you mean status\? Run redlock --help/],
+    [["status"], /Missing required argument 'name'\. Run redlock status --help/],
+    [["status", "--interval", "1", "a"], /such as 500ms, 30s, 5m or 1h/],
+    [
+      ["status", "--nodes", "http://:secret@h", "a"],
+      /Node number 1 is not a URL of the form redis:/,
+    ],
+    [["unlock", "--froce", "a"], /Did you mean --force\?/],
+    [["doctor", "a"], /Too many arguments/],
+  ])("answers %j with one line that says what to do, and status 64", async (args, what) => {
+    const { status, out, err } = await cli.call(args);
+    expect({ status, out }).toEqual({ status: 64, out: "" });
+    expect(err).toMatch(/^redlock: .*\.\n$/);
+    expect(err).toMatch(what);
+    expect(err).not.toContain("secret");
+  });
+});
