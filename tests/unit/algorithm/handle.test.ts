@@ -146,6 +146,9 @@ describe("autoExtend", () => {
       expect(stage.holders("r", lock.value)).toEqual(ALL);
       expect(stage.questions("extend").length).toBeGreaterThanOrEqual(9 * 5);
       await lock.release();
+      // The next look at the lock was due within a second.
+      await stage.sleep(10);
+      expect(host.timers.size).toBe(0);
       const { length } = stage.asked;
       await stage.sleep(5000);
       expect(stage.asked).toHaveLength(length);
