@@ -537,6 +537,12 @@ export const FOUND: readonly Mutant[] = [
     "fenced(acquireFencedScript, keys, value, ttlMs, fence, sets)",
     "fenced(acquireFencedScript, keys, value, ttlMs, fence)",
   ),
+  m(
+    "a loss before anybody listens is told to nobody",
+    "algorithm/lease.ts",
+    'if (this.#state === "lost") listener.onLost();',
+    "",
+  ),
 ];
 
 const SOURCE = fileURLToPath(new URL("../../src/", import.meta.url));
