@@ -22,8 +22,8 @@ export class Handle implements LeaseListener {
     this.#instance = instance;
     this.#lease = lease;
     this.lock = makeLock(this);
-    lease.listener = this;
     if (!lease.adopted) this.#link = instance.held.add(this);
+    lease.listen(this);
   }
 
   /** Whether the lock is still held. Reading this notices its end. */

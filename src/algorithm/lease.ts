@@ -27,7 +27,7 @@ export class Lease {
   longestTtlMs = 0;
   /** Whether a quorum has granted an extension. */
   isExtended = false;
-  listener: LeaseListener | undefined;
+  #listener: LeaseListener | undefined;
 
   private constructor(environment: Environment, term: Term | undefined) {
     this.#environment = environment;
@@ -41,6 +41,15 @@ export class Lease {
 
   static adopted(environment: Environment): Lease {
     return new Lease(environment, undefined);
+  }
+
+  /**
+   * Has a listener told what becomes of the lease. Tells it at once of a loss: the process may have been paused right
+   * after the grant, so that the end was noticed before anybody listened.
+   */
+  listen(listener: LeaseListener): void {
+    this.#listener = listener;
+    if (this.#state === "lost") listener.onLost();
   }
 
   /** Milliseconds of validity left by both clocks. Reading this is what notices the end. */
@@ -96,7 +105,7 @@ export class Lease {
     if (this.#term === undefined || newMs > validityMs(this.#term, now)) this.#term = term;
     this.#state = "held";
     this.isExtended = true;
-    this.listener?.onRenewed();
+    this.#listener?.onRenewed();
     return true;
   }
 
@@ -104,7 +113,7 @@ export class Lease {
     if (this.#state === "lost" || this.#state === "released") return;
     this.#state = "lost";
     this.#lossCause = cause;
-    this.listener?.onLost();
+    this.#listener?.onLost();
   }
 
   /** Ends the lease. Returns false if it was called before: the release was sent then. */
@@ -113,7 +122,7 @@ export class Lease {
     this.#isReleaseAsked = true;
     if (this.#state !== "lost") {
       this.#state = "released";
-      this.listener?.onReleased();
+      this.#listener?.onReleased();
     }
     return true;
   }

@@ -39,8 +39,17 @@ export interface Tracked {
   handedOver: boolean;
   /** The program gave it back. */
   released: boolean;
-  /** Of a `using` whose routine still runs. */
+  /** Read from the lock, or of a `using` whose routine still runs: it must tell of a loss. */
   signal: AbortSignal | undefined;
+  /** Of a lock that was released while it was held: it must never abort. */
+  releasedSignal: AbortSignal | undefined;
+  /** The library extends it. */
+  isKept: boolean;
+  maxHoldMs: number | undefined;
+  /** When the program itself was about to extend it, by the host's monotonic clock. */
+  readonly extendingMs: { readonly fromMs: number; untilMs: number }[];
+  /** When it was seen to be over, by the host's monotonic clock. */
+  endedMs: number | undefined;
   /** `host.pausedMs` when the end was last moved. */
   pausedMs: number;
   /** When it was first looked at, by the host's monotonic clock: one paused until then may have lost it already. */
@@ -52,6 +61,9 @@ interface Ballot {
   readonly kind: "acquire" | "confirm" | "extend" | "release";
   readonly host: Host;
   readonly node: SimulatedNode;
+  readonly ttlMs: number;
+  /** What was left of the lock's validity; 0 where it was not held. */
+  readonly leftMs: number;
   readonly sentMonotonicMs: number;
   readonly sentWallMs: number;
   /** The host's turn in which all nodes were asked; undefined for the payment of an owed release. */
@@ -101,6 +113,8 @@ export class Checker implements LinkObserver {
   onBatch: (() => void) | undefined;
   /** Whether nodes that were started again may be held back: their votes to acquire decide nothing surely. */
   isGuarded = false;
+  /** All of them, where an operator may end locks. */
+  nodes: readonly SimulatedNode[] = [];
   readonly #world: World;
   readonly #library: Library;
   readonly #nodeCount: number;
@@ -113,6 +127,12 @@ export class Checker implements LinkObserver {
   readonly #fenced = new Map<string, Fenced[]>();
   readonly #startMs = new Map<string, number>();
   #lastLossMs = -Infinity;
+  /** For each value of which an operator deleted a key: the key and the node, each time. */
+  readonly #forced = new Map<string, Set<string>>();
+  /** Those of them whose holders may not hold their locks any more, and need not know it. */
+  readonly #excused = new Set<string>();
+  /** Locks that an extension was refused for on a node in this turn. */
+  #refused: Tracked[] = [];
 
   constructor(world: World, library: Library, nodeCount: number) {
     this.#world = world;
@@ -141,6 +161,11 @@ export class Checker implements LinkObserver {
       released: false,
       handedOver: false,
       signal: undefined,
+      releasedSignal: undefined,
+      isKept: false,
+      maxHoldMs: undefined,
+      extendingMs: [],
+      endedMs: undefined,
       pausedMs: host.turnPausedMs,
       seenMs: host.monotonicAt(host.timeMs),
     };
@@ -190,7 +215,8 @@ export class Checker implements LinkObserver {
   /** A later lock has the larger token, unless a node lost the earlier one's. */
   #checkToken(tracked: Tracked): void {
     const { value, fence: token } = tracked.lock;
-    if (token === undefined) return;
+    // Another may have come and gone, while the replies were under way to one whose lock an operator ended.
+    if (token === undefined || this.#excused.has(value)) return;
     const startMs = this.#startMs.get(value) ?? 0;
     for (const resource of tracked.resources) {
       const earlier = this.#fenced.get(resource) ?? [];
@@ -218,7 +244,9 @@ export class Checker implements LinkObserver {
     if (actor === undefined) return;
     for (const tracked of this.tracked) {
       if (tracked.host === actor) this.refresh(tracked);
+      if (tracked.host === actor) this.#checkSignal(tracked);
     }
+    for (const tracked of this.#refused.splice(0)) this.#checkToldOfRefusal(tracked);
     this.checkHolders();
   }
 
@@ -236,6 +264,8 @@ export class Checker implements LinkObserver {
   checkHolders(): void {
     for (const tracked of this.tracked) {
       if (tracked.monotonicEndMs === 0 || !this.believes(tracked)) continue;
+      // An operator broke the exclusion on purpose, for this holder and for nobody else.
+      if (this.#excused.has(tracked.lock.value)) continue;
       for (const resource of tracked.resources) this.#checkHolder(resource, tracked);
     }
   }
@@ -244,7 +274,7 @@ export class Checker implements LinkObserver {
     const { value } = tracked.lock;
     for (const other of this.tracked) {
       if (other.lock.value === value || !other.resources.includes(resource)) continue;
-      if (this.believes(other)) {
+      if (this.believes(other) && !this.#excused.has(other.lock.value)) {
         throw new Violation(
           "exclusion",
           `${tracked.host.name} and ${other.host.name} both hold ${resource}, as ${value} and ${other.lock.value}`,
@@ -294,6 +324,7 @@ export class Checker implements LinkObserver {
     const endMs = host.readAt({ monotonicMs: 0, wallMs: LONG_AGO_MS }, () => lock.remaining);
     if (endMs === 0) {
       if (tracked.monotonicEndMs !== 0) tracked.ended = true;
+      if (tracked.ended) tracked.endedMs ??= host.monotonicAt(host.timeMs);
       return;
     }
     if (tracked.ended) {
@@ -313,6 +344,97 @@ export class Checker implements LinkObserver {
     tracked.wallEndMs = wallEndMs;
     tracked.pausedMs = host.turnPausedMs;
     this.#checkTerm(tracked, isNew ? "acquire" : "extend");
+    if (!isNew) this.#checkMaxHold(tracked);
+    if (this.#excused.has(lock.value)) this.#readmit(tracked);
+  }
+
+  /** No extension of the library's begins later than maxHold after the acquisition. */
+  #checkMaxHold(tracked: Tracked): void {
+    const { host, lock, maxHoldMs, monotonicEndMs, seenMs, extendingMs } = tracked;
+    if (maxHoldMs === undefined) return;
+    const beganMs = monotonicEndMs - lock.ttl + driftMsOf(lock);
+    const isItsOwn = extendingMs.some(
+      ({ fromMs, untilMs }) => beganMs >= fromMs - 1e-6 && beganMs <= untilMs,
+    );
+    const workMs = 1.01 * (host.pausedSince(seenMs + maxHoldMs) + host.longestTurnMs) + 1e-3;
+    if (!isItsOwn && beganMs > seenMs + maxHoldMs + workMs) {
+      throw new Violation(
+        "maxHold",
+        `${host.name} began to extend ${name(tracked)} ${(beganMs - seenMs).toFixed(1)} ms after it had it, ` +
+          `with a maxHold of ${maxHoldMs} ms`,
+      );
+    }
+  }
+
+  /** A lock that an operator ended in part, and that a quorum has kept while nobody else held it, is held as any other. */
+  #readmit(tracked: Tracked): void {
+    const { resources, lock } = tracked;
+    const { value } = lock;
+    const holding = this.nodes.filter(({ redis, clockMs }) =>
+      resources.every((key) => redis.peek(key, clockMs)?.value === value),
+    );
+    const isAlone = resources.every((resource) => {
+      const holders = this.#holders.get(resource) ?? [];
+      return (
+        (holders.at(-1) === value || !holders.includes(value)) &&
+        !this.tracked.some(
+          (other) =>
+            other.lock.value !== value &&
+            other.resources.includes(resource) &&
+            this.believes(other),
+        )
+      );
+    });
+    if (holding.length >= this.#quorum && isAlone) this.#excused.delete(value);
+  }
+
+  /** Whether an operator deleted a key of this value, on this node or on any. */
+  wasForced(value: string, key?: string, node?: string): boolean {
+    const places = this.#forced.get(value);
+    return key === undefined ? places !== undefined : places?.has(`${key} on ${node}`) === true;
+  }
+
+  /** The signal aborts with the loss of the lock, and not with its release. */
+  #checkSignal({ host, lock, released, ended, signal, releasedSignal }: Tracked): void {
+    if (releasedSignal?.aborted === true) {
+      throw new Violation(
+        "a release is no loss",
+        `the signal of ${lock.value} aborted on ${host.name}, though it was released`,
+      );
+    }
+    if (ended && !released && signal?.aborted === false) {
+      throw new Violation(
+        "loss in time",
+        `${host.name} lost ${lock.value}, and the lock's signal did not abort`,
+      );
+    }
+  }
+
+  /** A holder is told at once by an extension that so many nodes refuse that no quorum can hold the lock. */
+  #checkToldOfRefusal(tracked: Tracked): void {
+    const { host, lock, surelyMs } = tracked;
+    if (tracked.ended || tracked.monotonicEndMs === 0) return;
+    const extensions = this.#of(lock.value, host).filter(({ kind }) => kind === "extend");
+    const last = extensions.findLast(({ answeredTurn }) => answeredTurn === host.turn);
+    const inRound = extensions.filter(
+      ({ round, ttlMs }) => round === last?.round && ttlMs === last?.ttlMs,
+    );
+    // What else was a vote against may have decided before, when the others had not refused yet.
+    if (new Set(inRound.map(({ node }) => node)).size < this.#nodeCount) return;
+    const answered = inRound.filter(({ answeredMs }) => answeredMs !== undefined);
+    const isPlain = answered.every(
+      ({ reply, yes, sameEpoch, restedMs, sentMonotonicMs, leftMs }) =>
+        sameEpoch &&
+        (yes || reply === "0") &&
+        restedMs - sentMonotonicMs < Math.min(surelyMs, leftMs / 3) - TIMER_SLACK_MS,
+    );
+    const refusals = answered.filter(({ yes }) => !yes);
+    if (isPlain && refusals.length > this.#nodeCount - this.#quorum) {
+      throw new Violation(
+        "told at the next extension",
+        `${host.name} still holds ${name(tracked)}, which ${refusals.map(({ node }) => node.name).join(", ")} held no longer`,
+      );
+    }
   }
 
   /** Quorum and validity: a majority's yes, in time, to commands sent after the beginning of the term. */
@@ -480,13 +602,14 @@ export class Checker implements LinkObserver {
     host: Host,
     node: SimulatedNode,
     command: string,
-    { kind, value, keys, fenceKeys, token }: Question,
+    { kind, value, keys, fenceKeys, token, ttlMs }: Question,
   ): ((reply: unknown, sameEpoch: boolean) => void) | undefined {
-    if (kind === "inspect" || kind === "line") return undefined;
+    if (kind === "inspect" || kind === "line" || kind === "force") return undefined;
     // Thrown here, it would be one more answer to the library.
     try {
       if (kind === "acquire" && command !== "eval") this.#checkAsked(host, node, value);
       if (kind === "release" && command !== "eval") this.#checkRefused(host, value);
+      if (kind === "release") this.#checkNotPassedOn(host, value);
     } catch (error) {
       this.#broken ??= error as Error;
     }
@@ -498,10 +621,13 @@ export class Checker implements LinkObserver {
     // What is left alone of a batch whose script was unknown goes as a plain SET.
     const isAgain = command === "eval" || (command === "set" && unknown !== undefined);
     if (isAgain && unknown !== undefined) unknown.unknownScript = false;
+    const holder = this.tracked.find((each) => each.host === host && each.lock.value === value);
     const ballot: Ballot = {
       kind,
       host,
       node,
+      ttlMs,
+      leftMs: (holder?.monotonicEndMs ?? 0) - host.monotonicAt(host.timeMs),
       sentMonotonicMs: host.monotonicAt(host.timeMs),
       sentWallMs: host.wallAt(host.timeMs),
       round: isAgain ? unknown?.round : host.turn,
@@ -534,7 +660,19 @@ export class Checker implements LinkObserver {
         (kind === "acquire" && fenceKeys.length > 0 && isToken);
       ballot.reply = String(reply);
       ballot.sameEpoch = sameEpoch;
+      if (kind === "extend" && holder !== undefined && !ballot.yes) this.#refused.push(holder);
     };
+  }
+
+  /** Once a lock may be another process's, this one leaves it alone. */
+  #checkNotPassedOn(host: Host, value: string): void {
+    if (
+      this.tracked.some(
+        (each) => each.host === host && each.lock.value === value && each.handedOver,
+      )
+    ) {
+      throw new Violation("passed on", `${host.name} released ${value}, which it had passed on`);
+    }
   }
 
   /** One question a node under one value; a key is given again only while the lock is held, after a quorum kept it. */
@@ -624,6 +762,7 @@ export class Checker implements LinkObserver {
   #execute(node: SimulatedNode, redis: RedisModel, question: Question, run: () => Reply): Reply {
     const { kind, keys, fenceKeys, value, ttlMs } = question;
     const { clockMs } = node;
+    if (kind === "force") return this.#executeForced(node, question, run);
     const before = keys.map((key) => redis.peek(key, clockMs));
     const fences = fenceKeys.map((key) => redis.peek(key, clockMs));
     const reply = run();
@@ -646,6 +785,58 @@ export class Checker implements LinkObserver {
       );
     }
     return reply;
+  }
+
+  /** An operator ends whatever lock a key holds, and nothing else; where somebody waits for it, the key passes to them. */
+  #executeForced(node: SimulatedNode, { keys, queueKeys }: Question, run: () => Reply): Reply {
+    const { redis, clockMs } = node;
+    const [key = ""] = keys;
+    const before = redis.peek(key, clockMs);
+    const isWaitedFor = this.#isWaitedFor(node, queueKeys);
+    const reply = run();
+    const after = redis.peek(key, clockMs);
+    const isLock = before?.type === "string" && reservationIn(before.value) === undefined;
+    if (!isLock) {
+      if (before === after && reply === "") return reply;
+      throw new Violation(
+        "only locks are ended by force",
+        `${key} on ${node.name} held ${before?.value ?? "nothing"}, then ${after?.value ?? "nothing"}`,
+      );
+    }
+    const isReserved = after !== undefined && reservationIn(after.value) !== undefined;
+    if (reply !== before.value || !(after === undefined || isReserved)) {
+      throw new Violation(
+        "a lock is ended by force",
+        `${key} of ${before.value} on ${node.name} then held ${after?.value ?? "nothing"}`,
+      );
+    }
+    if (isWaitedFor && !isReserved) {
+      throw new Violation(
+        "a forced release hands over",
+        `${key} of ${before.value} on ${node.name} was free, though somebody waited for it`,
+      );
+    }
+    const places = this.#forced.get(before.value) ?? new Set();
+    this.#forced.set(before.value, places.add(`${key} on ${node.name}`));
+    this.#excused.add(before.value);
+    return reply;
+  }
+
+  /** Whether somebody who can be told waits for a lock, in a line that is as the library's own commands leave it. */
+  #isWaitedFor(node: SimulatedNode, queueKeys: readonly string[] = []): boolean {
+    const { redis, clockMs } = node;
+    const [order = "", alive = ""] = queueKeys;
+    if (redis.peek(order, clockMs)?.type !== "zset") return false;
+    const { type, fields } = redis.peek(alive, clockMs) ?? {};
+    if (type !== "hash") return false;
+    for (const { member } of redis.peek(order, clockMs)?.members ?? []) {
+      const entry = /^\[([\d.e+]+),([\d.]+),"(.*)"\]$/.exec(fields?.get(member) ?? "");
+      if (entry === null) return false;
+      const [, untilMs, , channel = ""] = entry;
+      if (Number(untilMs) < clockMs) continue;
+      if (channel === "" || node.listenerCount(channel) > 0) return true;
+    }
+    return false;
   }
 
   /** A fence only rises, by who holds the lock, and outlives whoever could propose less. */

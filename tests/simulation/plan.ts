@@ -20,11 +20,33 @@ interface Taking {
   readonly settings: CallSettings;
 }
 
+/** What a program does with a lock that it has acquired, before its next step. */
+export interface Handling {
+  /** It reads the lock's signal so late. */
+  readonly signalAfterMs: number;
+  /** From then on it holds the lock, unless it heeds the signal and the lock is lost before. */
+  readonly holdMs: number;
+  readonly heedsSignal: boolean;
+  readonly autoExtend: boolean;
+  readonly maxHoldMs?: number;
+  /** Whether it then goes on without releasing it. */
+  readonly isLeft: boolean;
+}
+
 /** What a program does next, after waiting. Without a lock, it inspects where it is to extend, release or hand over. */
 export type Step = { readonly afterMs: number } & (
-  | ({ readonly kind: "acquire"; readonly cancelAfterMs?: number } & Taking)
-  | ({ readonly kind: "tryAcquire" } & Taking)
-  | ({ readonly kind: "use"; readonly holdMs: number; readonly heedsSignal: boolean } & Taking)
+  | ({
+      readonly kind: "acquire";
+      readonly cancelAfterMs?: number;
+      readonly handling?: Handling;
+    } & Taking)
+  | ({ readonly kind: "tryAcquire"; readonly handling?: Handling } & Taking)
+  | ({
+      readonly kind: "use";
+      readonly holdMs: number;
+      readonly heedsSignal: boolean;
+      readonly maxHoldMs?: number;
+    } & Taking)
   | { readonly kind: "extend"; readonly ttlMs: number; readonly settings: CallSettings }
   | { readonly kind: "release"; readonly settings: CallSettings }
   | {
@@ -33,7 +55,13 @@ export type Step = { readonly afterMs: number } & (
       readonly ttlMs: number;
       readonly holdMs: number;
     }
-  | { readonly kind: "close"; readonly how: "quit" | "dispose" }
+  | { readonly kind: "forceRelease"; readonly resources: readonly string[] }
+  | {
+      readonly kind: "close";
+      readonly how: "quit" | "dispose";
+      /** With "quit" only. */
+      readonly drainMs?: number;
+    }
 );
 
 export interface ClientPlan {
@@ -42,6 +70,8 @@ export interface ClientPlan {
   readonly resends: boolean;
   /** Each runs its steps one after the other, beside the others. */
   readonly programs: readonly (readonly Step[])[];
+  /** Its setting `owner`; none where left out. */
+  readonly owner?: string;
 }
 
 export type Fault =
@@ -205,7 +235,76 @@ class PlanMaker {
     const plan = this.#guarded(
       random.chance(0.7) ? this.#queueKeys(rest, faults) : { ...rest, faults },
     );
-    return { ...plan, fencing: random.chance(0.4) };
+    const fenced = { ...plan, fencing: random.chance(0.4) };
+    return random.chance(0.5) ? this.#withHandles(fenced) : fenced;
+  }
+
+  /** Lets the clients have owners, keep locks by autoExtend, read their signals, force releases and drain. */
+  #withHandles(plan: Omit<Plan, "seed">): Omit<Plan, "seed"> {
+    const random = this.#random;
+    const clients = plan.clients.map((client, index) => {
+      const programs = client.programs.map((program) => program.map((step) => this.#handled(step)));
+      // Several processes may have one owner.
+      const owner = random.pick(["", "api", "api", `api-${index}/7`]);
+      return { ...client, programs, ...(owner === "" ? {} : { owner }) };
+    });
+    while (random.chance(0.35)) {
+      const several = this.#resources.length > 1 && random.chance(0.5);
+      const resources = several ? this.#resources : [random.pick(this.#resources)];
+      const afterMs = random.between(0, 0.7 * this.#scaleMs);
+      this.#insert(clients, { kind: "forceRelease", afterMs, resources });
+    }
+    if (random.chance(0.35)) {
+      const afterMs = random.between(0, 0.7 * this.#scaleMs);
+      const drainMs = Math.max(1, Math.round(this.#scaleMs * random.pick([0.05, 0.3, 1, 3])));
+      this.#insertDrain(clients, { kind: "close", afterMs, how: "quit", drainMs });
+    }
+    return { ...plan, clients };
+  }
+
+  /** Puts the step anywhere in any program. */
+  #insert(clients: readonly { readonly programs: Step[][] }[], step: Step): void {
+    const random = this.#random;
+    const programs = clients[random.below(clients.length)]?.programs ?? [];
+    const program = programs[random.below(programs.length)];
+    program?.splice(random.whole(0, program.length), 0, step);
+  }
+
+  /** Where a lock is handed over, mostly where the drain meets it: at its first holder or at its last. */
+  #insertDrain(clients: readonly { readonly programs: Step[][] }[], drain: Step): void {
+    const random = this.#random;
+    const handing = clients
+      .flatMap(({ programs }) => programs)
+      .find((program) => program.some(({ kind }) => kind === "handOver"));
+    const at = handing?.findIndex(({ kind }) => kind === "handOver") ?? 0;
+    const step = handing?.[at];
+    if (handing === undefined || step?.kind !== "handOver" || random.chance(0.3)) {
+      this.#insert(clients, drain);
+    } else if (random.chance(0.5)) {
+      handing.splice(at + 1, 0, drain);
+    } else {
+      this.#insert(clients.slice(step.to, step.to + 1), drain);
+    }
+  }
+
+  #handled(step: Step): Step {
+    const random = this.#random;
+    const maxHoldMs = Math.max(1, Math.round(this.#scaleMs * random.between(0.1, 3)));
+    if (step.kind === "use") return random.chance(0.3) ? { ...step, maxHoldMs } : step;
+    if (step.kind !== "acquire" && step.kind !== "tryAcquire") return step;
+    if (random.chance(0.3)) return step;
+    const autoExtend = random.chance(0.6);
+    const hasMaxHold = autoExtend && random.chance(0.4);
+    const isLeft = (!autoExtend || hasMaxHold) && random.chance(0.6);
+    const handling = {
+      signalAfterMs: random.chance(0.6) ? 0 : random.between(0, this.#scaleMs),
+      holdMs: random.between(0, (isLeft ? 0.5 : 3) * this.#scaleMs),
+      heedsSignal: random.chance(0.7),
+      autoExtend,
+      ...(hasMaxHold ? { maxHoldMs } : {}),
+      isLeft,
+    };
+    return { ...step, handling };
   }
 
   #queueKeys(rest: Omit<Plan, "seed" | "faults">, faults: readonly Fault[]): Omit<Plan, "seed"> {

@@ -1,12 +1,13 @@
 import type { NodeEntry } from "../../src/nodes/entries.js";
 import type { Lock } from "../../src/lock.js";
 import type { Redlock } from "../../src/redlock.js";
+import type { Settings } from "../../src/settings.js";
 import { Checker, type Tracked, Violation } from "./checker.js";
 import { Host } from "../virtual-world/host.js";
 import type { Library } from "../virtual-world/library.js";
 import { type Direction, Link } from "../virtual-world/link.js";
 import { SimulatedNode } from "../virtual-world/node.js";
-import type { CallSettings, Fault, Plan, Step } from "./plan.js";
+import type { CallSettings, Fault, Handling, Plan, Step } from "./plan.js";
 import { Random } from "../virtual-world/random.js";
 import { stepWatched } from "./watchdog.js";
 import { World } from "../virtual-world/world.js";
@@ -69,6 +70,14 @@ interface Client {
   readonly links: readonly Link[];
   /** Whether it began to close its Redlock. */
   closed: boolean;
+  /** The host's turn in which it first began to. */
+  closedTurn: number | undefined;
+  /** How often it began to. */
+  closings: number;
+  /** By the host's monotonic clock: until then what is held may stay, unless something else closes the Redlock. */
+  drainUntilMs: number;
+  /** For each node: when a fault last reset the connection to it, in true time. */
+  readonly resetMs: Map<number, number>;
 }
 
 /** What a call of the library's rejects with. */
@@ -85,10 +94,13 @@ class Simulation {
   /** For each node: how many faults disturb it, or a connection to it; when the last ended; when it lost its data. */
   readonly #disturbances: { count: number; untilMs: number; lostDataMs: number }[];
   #faultsLeft = 0;
+  /** Whether no fault has begun yet. */
+  #isCalm = true;
   #settlingFromMs: number | undefined;
   readonly #longestWaitMs: number;
   readonly #longestTtlMs: number;
   readonly #longestNodeTimeoutMs: number;
+  readonly #leastNodeTimeoutMs: number;
   /** In line, or as one for whom a key is kept. */
   readonly #longestStandingMs: number;
   #failure: Error | undefined;
@@ -105,6 +117,7 @@ class Simulation {
     };
     this.#nodes = plan.nodes.map((clock, index) => new SimulatedNode(this.world, index, clock));
     for (const node of this.#nodes) node.onExecute = this.#checker.onExecute;
+    this.#checker.nodes = this.#nodes;
     this.#disturbances = this.#nodes.map(() => ({ count: 0, untilMs: 0, lostDataMs: -1 }));
     this.#clients = plan.clients.map((_, index) => this.#client(index, library));
     for (const fault of plan.faults) this.#schedule(fault);
@@ -114,6 +127,14 @@ class Simulation {
       NODE_TIMEOUT_WITHOUT_TTL_MS,
       ...steps.map((step) =>
         "settings" in step ? nodeTimesMs(step.settings, this.#longestTtlMs).mostMs : 0,
+      ),
+    );
+    this.#leastNodeTimeoutMs = Math.min(
+      NODE_TIMEOUT_WITHOUT_TTL_MS,
+      ...steps.map((step) =>
+        "settings" in step
+          ? nodeTimesMs(step.settings, "ttlMs" in step ? step.ttlMs : 0).leastMs
+          : Infinity,
       ),
     );
     this.#longestWaitMs = longestWaitMs(plan);
@@ -172,6 +193,7 @@ class Simulation {
       meetingCostMs,
     );
     host.onPause = (ms) => {
+      this.#isCalm = false;
       this.#count(`${FAULT_MARK}pause or suspension of a client`);
       this.world.log(host.name, `is paused for ${ms.toFixed(1)} ms`, host.timeMs);
     };
@@ -204,12 +226,21 @@ class Simulation {
       {
         queue: this.#plan.queue ?? false,
         restartGuard: this.#plan.restartGuardMs ?? false,
-        owner: "",
+        owner: plan.owner ?? "",
         [library.internalsKey]: { environment: host.environment, checkNode },
         fencing: this.#plan.fencing ?? false,
       },
     );
-    return { host, redlock, links, closed: false };
+    return {
+      host,
+      redlock,
+      links,
+      closed: false,
+      closedTurn: undefined,
+      closings: 0,
+      drainUntilMs: 0,
+      resetMs: new Map(),
+    };
   }
 
   #start(): void {
@@ -249,9 +280,15 @@ class Simulation {
 
   async #program(client: Client, steps: readonly Step[]): Promise<void> {
     let mine: Tracked | undefined;
+    const watched = new Set<Tracked>();
     for (const step of steps) {
       if (step.afterMs > 0) await client.host.sleep(step.afterMs);
       mine = await this.#step(client, step, mine);
+      if (mine?.signal !== undefined) watched.add(mine);
+    }
+    // As long as its signal is watched, a lock has a timer.
+    for (const { lock } of watched) {
+      while (lock.valid) await client.host.sleep(lock.remaining);
     }
   }
 
@@ -273,14 +310,17 @@ class Simulation {
         else await this.#release(client, mine, step.settings);
         return mine;
       case "handOver":
-        if (mine?.lock.valid === true && !mine.released) {
+        if (mine?.lock.valid === true && !mine.released && !mine.isKept) {
           this.#handOver(client, mine, step);
           return undefined;
         }
         await this.#inspect(client);
         return mine;
+      case "forceRelease":
+        await this.#forceRelease(client, step.resources);
+        return mine;
       case "close":
-        await this.#close(client, step.how);
+        await this.#close(client, step);
         return mine;
     }
   }
@@ -289,7 +329,7 @@ class Simulation {
   async #call<T>(
     client: Client,
     what: string,
-    budgetMs: number,
+    budget: number | (() => number),
     body: () => Promise<T>,
   ): Promise<T | Failure> {
     const { host } = client;
@@ -304,6 +344,7 @@ class Simulation {
     // The nodes' time begins at the end of a turn; and a call that is due goes on behind what its host is at, turn by turn.
     const restlessMs = Math.max(host.longestTurnMs, host.timeMs - host.busySinceMs);
     const busyMs = host.pausedMs - pausedMs + restlessMs;
+    const budgetMs = typeof budget === "number" ? budget : budget();
     const allowedMs = budgetMs + LATE_MS + 1.01 * busyMs;
     this.world.log(host.name, `${what}: ${inWords(outcome)}`, host.timeMs);
     if (tookMs > allowedMs) {
@@ -339,7 +380,7 @@ class Simulation {
   }
 
   async #acquire(client: Client, step: Step & { kind: "acquire" }): Promise<Tracked | undefined> {
-    const { resources, ttlMs, settings, cancelAfterMs } = step;
+    const { resources, ttlMs, settings, cancelAfterMs, handling } = step;
     const controller = new AbortController();
     if (cancelAfterMs !== undefined) {
       this.world.after(
@@ -356,16 +397,82 @@ class Simulation {
         client,
         `acquire ${resources.join(", ")} for ${ttlMs} ms`,
         Math.min(this.#acquireBudgetMs(settings, ttlMs), (cancelAfterMs ?? Infinity) * 1.01),
-        () => client.redlock.acquire(resources, ttlMs, { ...settings, signal: controller.signal }),
+        () =>
+          client.redlock.acquire(resources, ttlMs, {
+            ...settings,
+            ...settingsOf(handling),
+            signal: controller.signal,
+          }),
       ),
     );
     if (outcome instanceof Error) return undefined;
     this.#count("acquired");
-    return this.#track(client, outcome, nodeTimesMs(settings, ttlMs));
+    return this.#handle(client, outcome, step);
+  }
+
+  /** What a program does with a lock that it has just acquired. */
+  async #handle(
+    client: Client,
+    lock: Lock,
+    { settings, ttlMs, handling }: Step & { kind: "acquire" | "tryAcquire" },
+  ): Promise<Tracked> {
+    const { host } = client;
+    const tracked = this.#track(client, lock, nodeTimesMs(settings, ttlMs));
+    if (handling === undefined) return tracked;
+    const { signalAfterMs, holdMs, heedsSignal, autoExtend, maxHoldMs, isLeft } = handling;
+    tracked.isKept = autoExtend;
+    tracked.maxHoldMs = maxHoldMs;
+    if (signalAfterMs > 0) await host.sleep(signalAfterMs);
+    const { signal } = lock;
+    tracked.signal = signal;
+    this.#count(
+      autoExtend ? "lock.signal of a lock with autoExtend" : "lock.signal of a plain lock",
+    );
+    if (!lock.valid && !signal.aborted) {
+      throw new Violation(
+        "loss in time",
+        `${host.name} reads a signal of ${lock.value} that knows no loss`,
+      );
+    }
+    await this.#hold(host, signal, holdMs, heedsSignal);
+    this.#checker.checkTold(tracked);
+    if (signal.aborted) this.#count("lock.signal: loss told");
+    this.#checkKept(client, tracked, ttlMs, settings);
+    // A release without end would have no budget.
+    const releaseSettings = { ...settings, retryCount: Math.max(0, settings.retryCount) };
+    if (!isLeft) await this.#release(client, tracked, releaseSettings);
+    return tracked;
+  }
+
+  /** Without any fault, a lock that the library extends is not lost. */
+  #checkKept(
+    { host, closed }: Client,
+    tracked: Tracked,
+    ttlMs: number,
+    settings: CallSettings,
+  ): void {
+    const { mostMs, straggling } = this.#plan.weather;
+    const { lock, signal, isKept, maxHoldMs } = tracked;
+    const roundTripMs = 2 * mostMs + host.longestTurnMs;
+    const isEasy =
+      this.#isCalm &&
+      straggling === 0 &&
+      nodeTimesMs(settings, ttlMs).leastMs > 2 * roundTripMs + LATE_MS &&
+      ttlMs > 20 * roundTripMs + 10 * LATE_MS;
+    if (!isEasy || !isKept || maxHoldMs !== undefined || closed) return;
+    if (this.#checker.wasForced(lock.value)) return;
+    this.#count("kept locks looked at before any fault");
+    if (signal?.aborted === true) {
+      throw new Violation("kept", `${host.name} lost ${lock.value}, which nothing disturbed`);
+    }
   }
 
   #track(client: Client, lock: Lock, timesMs: NodeTimes, isLossTold = false): Tracked {
-    const tracked = this.#checker.track(client.host, lock, false, timesMs, isLossTold);
+    const { host, closedTurn = Infinity } = client;
+    if (host.turn > closedTurn) {
+      throw new Violation("closed", `${host.name} was given ${lock.value} after its end had begun`);
+    }
+    const tracked = this.#checker.track(host, lock, false, timesMs, isLossTold);
     this.#expectOnEveryNode(client, tracked);
     return tracked;
   }
@@ -403,7 +510,8 @@ class Simulation {
           disturbance.count > 0 ||
           disturbance.untilMs > sinceMs ||
           disturbance.lostDataMs > this.#checker.startMs(value);
-        const isTaken = this.#checker.wasRefused(value, host, node);
+        const isTaken =
+          this.#checker.wasRefused(value, host, node) || this.#checker.wasForced(value);
         if (!isAsked || isDisturbed || isTaken) continue;
         this.#count("held locks looked for on a node");
         const missing = tracked.resources.find((key) => redis.peek(key, clockMs) === undefined);
@@ -437,11 +545,118 @@ class Simulation {
     );
   }
 
-  async #close(client: Client, how: "quit" | "dispose"): Promise<void> {
-    client.closed = true;
-    await this.#call(client, how, NODE_TIMEOUT_WITHOUT_TTL_MS, () =>
-      how === "quit" ? client.redlock.quit() : client.redlock[Symbol.asyncDispose](),
+  /** An operator ends whatever locks there are. */
+  async #forceRelease(client: Client, resources: readonly string[]): Promise<void> {
+    const outcome = await this.#call(
+      client,
+      `forceRelease ${resources.join(", ")}`,
+      NODE_TIMEOUT_WITHOUT_TTL_MS,
+      () => client.redlock.forceRelease(resources),
     );
+    if (outcome instanceof Error) return;
+    for (const { resource, value, nodes } of outcome) {
+      this.#count("locks ended by force");
+      for (const node of nodes) {
+        const name = this.#nodes.find((_, index) => client.links[index]?.name === node)?.name;
+        if (this.#checker.wasForced(value, resource, name)) continue;
+        throw new Violation(
+          "force",
+          `${value} on ${resource} was not ended on ${node}, as was said`,
+        );
+      }
+    }
+  }
+
+  async #close(
+    client: Client,
+    { how, drainMs = 0 }: Step & { readonly kind: "close" },
+  ): Promise<void> {
+    const { host, redlock } = client;
+    const startMs = host.monotonicAt(host.timeMs);
+    client.closed = true;
+    client.closedTurn ??= host.turn;
+    client.closings += 1;
+    client.drainUntilMs = client.closings === 1 && drainMs > 0 ? startMs + drainMs : 0;
+    const held = (): Tracked[] =>
+      this.#checker.tracked.filter(
+        (each) => each.host === host && !each.handedOver && each.monotonicEndMs !== 0,
+      );
+    const before = new Set(held());
+    const lookAtNodes = this.#drainedNodes(client);
+    const budget = (): number => {
+      const endsMs = held().map(
+        ({ endedMs = Infinity, monotonicEndMs }) => Math.min(endedMs, monotonicEndMs) - startMs,
+      );
+      return NODE_TIMEOUT_WITHOUT_TTL_MS + Math.min(drainMs, Math.max(0, ...endsMs));
+    };
+    const outcome = await this.#call(client, drainMs > 0 ? "drain" : how, budget, () => {
+      if (drainMs > 0) return redlock.quit({ drain: drainMs });
+      return how === "quit" ? redlock.quit() : redlock[Symbol.asyncDispose]();
+    });
+    if (outcome instanceof Error) return;
+    for (const tracked of held()) {
+      this.#checker.refresh(tracked);
+      if (tracked.ended || !(drainMs > 0 || tracked.isKept)) continue;
+      // The first extension of an adopted lock may be on its way, and granted while the connections close.
+      if (tracked.adopted && !before.has(tracked)) continue;
+      throw new Violation("closed", `${host.name} still holds ${tracked.lock.value} after its end`);
+    }
+    if (client.closings > 1 || drainMs === 0) return;
+    const tookMs = host.monotonicAt(host.timeMs) - startMs;
+    const ended = held().find(({ lock }) => isLossByClosing(lock));
+    if (ended !== undefined && tookMs < drainMs - LATE_MS) {
+      throw new Violation(
+        "drain",
+        `${host.name} ended ${ended.lock.value} after ${tookMs.toFixed(1)} ms of a drain of ${drainMs} ms`,
+      );
+    }
+    lookAtNodes();
+  }
+
+  /** What is called after a drain: then no node that could be asked all the time may have a key of the client's. */
+  #drainedNodes({ host, links, resetMs }: Client): () => void {
+    const { nowMs } = this.world;
+    const { pausedMs } = host;
+    const epochs = links.map(({ state, epoch }) => (state === "ready" ? epoch : -1));
+    const incarnations = this.#nodes.map(({ incarnation }) => incarnation);
+    const { mostMs, straggling } = this.#plan.weather;
+    return () => {
+      const roundTripMs = 2 * mostMs + host.longestTurnMs;
+      const isSlow = straggling > 0 || this.#leastNodeTimeoutMs < 2 * roundTripMs + LATE_MS;
+      if (isSlow || host.pausedMs > pausedMs) return;
+      for (const [index, node] of this.#nodes.entries()) {
+        const { redis, clockMs, name, incarnation } = node;
+        const { count = 1, untilMs = 0 } = this.#disturbances[index] ?? {};
+        const isWhole =
+          count === 0 &&
+          untilMs < nowMs &&
+          incarnation === incarnations[index] &&
+          links[index]?.epoch === epochs[index] &&
+          (resetMs.get(index) ?? -1) < nowMs;
+        if (!isWhole) continue;
+        this.#count("nodes looked at after a drain");
+        for (const key of redis.keys(clockMs)) {
+          const value = redis.peek(key, clockMs)?.value ?? "";
+          const isItsOwn = this.#clients[value.charCodeAt(0) - 97]?.host === host;
+          if (!isItsOwn || this.#shared.has(value) || key.endsWith(FENCE_MARK)) continue;
+          const tracked = this.#checker.tracked.find(({ lock }) => lock.value === value);
+          // A lock that is lost is not released: its key expires.
+          const isLost = tracked?.lock.signal.aborted === true && !isLossByClosing(tracked.lock);
+          if (isLost) continue;
+          throw new Violation("drain", `${key} of ${value} is left on ${name}`);
+        }
+      }
+    };
+  }
+
+  /** While a drain lasts, what is held may be extended and released. */
+  #checkLets({ host, closings, drainUntilMs }: Client, tracked: Tracked, outcome: unknown): void {
+    if ((outcome as { code?: unknown } | null)?.code !== "ERR_REDLOCK_CLOSED") return;
+    this.#checker.refresh(tracked);
+    const isHeld = tracked.monotonicEndMs !== 0 && !tracked.ended;
+    if (isHeld && closings === 1 && host.monotonicAt(host.timeMs) < drainUntilMs - LATE_MS) {
+      throw new Violation("drain", `${host.name} may not extend or release ${tracked.lock.value}`);
+    }
   }
 
   async #tryAcquire(
@@ -453,16 +668,22 @@ class Simulation {
     const timesMs = nodeTimesMs(settings, ttlMs);
     const outcome = await this.#taking(client, () =>
       this.#call(client, `tryAcquire ${resources.join(", ")} for ${ttlMs} ms`, timesMs.mostMs, () =>
-        client.redlock.tryAcquire(resources, ttlMs, settings),
+        client.redlock.tryAcquire(resources, ttlMs, {
+          ...settings,
+          ...settingsOf(step.handling),
+        }),
       ),
     );
     if (outcome instanceof Error) return undefined;
     if (outcome !== null) {
       this.#count("acquired");
-      return this.#track(client, outcome, timesMs);
+      return this.#handle(client, outcome, step);
     }
     this.#count("tryAcquire gave null");
-    const values = client.host.values.slice(drawn);
+    const { owner } = client.redlock.settings;
+    const values = client.host.values
+      .slice(drawn)
+      .map((random) => (owner === "" ? random : `${random} ${owner}`));
     const quorum = Math.floor(this.#nodes.length / 2) + 1;
     if (!values.some((value) => this.#checker.answers(value, client.host) >= quorum)) {
       throw new Violation("held", `${client.host.name} was told held where no quorum answered`);
@@ -484,10 +705,18 @@ class Simulation {
     this.#checker.refresh(tracked);
     const startMs = host.monotonicAt(host.timeMs);
     const leftMs = tracked.monotonicEndMs === 0 ? Infinity : tracked.monotonicEndMs - startMs;
-    const budgetMs = Math.min(retryBudgetMs(settings, mostMs), Math.max(0, leftMs) + ttlMs);
+    // The library itself may move the end meanwhile.
+    const untilEndMs = tracked.isKept ? Infinity : Math.max(0, leftMs) + ttlMs;
+    const budgetMs = Math.min(retryBudgetMs(settings, mostMs), untilEndMs);
+    const extending = { fromMs: startMs, untilMs: Infinity };
+    tracked.extendingMs.push(extending);
     const outcome = await this.#call(client, `extend ${lock.value} by ${ttlMs} ms`, budgetMs, () =>
       client.redlock.extend(lock, ttlMs, settings),
     );
+    this.#checker.refresh(tracked);
+    extending.untilMs = host.monotonicAt(host.timeMs);
+    this.#checkLets(client, tracked, outcome);
+    if (outcome instanceof Error && tracked.isKept) return;
     if (outcome instanceof Error) {
       // Waiting for the next attempt ends as well when the Redlock is closed, or the lock over.
       const isOver = tracked.monotonicEndMs !== 0 && !this.#checker.believes(tracked);
@@ -514,21 +743,43 @@ class Simulation {
       client,
       `release ${lock.value}`,
       Math.min(retryBudgetMs(settings, mostMs), lock.ttl + mostMs),
-      () => client.redlock.release(lock, settings),
+      () => this.#releaseWatched(client, tracked, settings),
     );
+    this.#checkLets(client, tracked, outcome);
     const { length } = outcome.attempts ?? [];
     this.#checker.checkPrompt(lock.value, host, "release", startMs, leastMs, length);
     if (!(outcome instanceof Error)) this.#count("released");
   }
 
+  /** The release of a lock that is held is no loss, at once and later. */
+  #releaseWatched(
+    { redlock, host }: Client,
+    tracked: Tracked,
+    settings: CallSettings,
+  ): ReturnType<Redlock["release"]> {
+    const { lock } = tracked;
+    this.#checker.refresh(tracked);
+    const { monotonicEndMs, wallEndMs, signal } = tracked;
+    const wasHeld = monotonicEndMs !== 0 && !tracked.ended && signal?.aborted !== true;
+    const releasing = redlock.release(lock, settings);
+    // The release of a closed Redlock's lock is refused, and the lock stays.
+    const isHeld = lock.valid;
+    const isOver =
+      host.monotonicAt(host.timeMs) >= monotonicEndMs || host.wallAt(host.timeMs) >= wallEndMs;
+    if (wasHeld && !isHeld && !isOver) tracked.releasedSignal = lock.signal;
+    return releasing;
+  }
+
   async #use(client: Client, step: Step & { kind: "use" }): Promise<void> {
-    const { resources, ttlMs, settings, holdMs, heedsSignal } = step;
+    const { resources, ttlMs, settings, holdMs, heedsSignal, maxHoldMs } = step;
     const { host } = client;
     const timesMs = nodeTimesMs(settings, ttlMs);
     const budgetMs = this.#acquireBudgetMs(settings, ttlMs);
     const startMs = host.monotonicAt(host.timeMs);
     const { pausedMs } = host;
-    const work: { isLost: boolean; lock?: Lock } = { isLost: false };
+    const work: { isLost: boolean; lock?: Lock; tracked?: Tracked; signal?: AbortSignal } = {
+      isLost: false,
+    };
     const routine = async (signal: AbortSignal, lock: Lock): Promise<string> => {
       this.#count("acquired");
       const fromMs = host.monotonicAt(host.timeMs);
@@ -536,10 +787,13 @@ class Simulation {
         throw new Violation("budget", `${host.name} waited too long for using`);
       }
       const tracked = this.#track(client, lock, timesMs, signal.aborted);
-      work.lock = lock;
+      Object.assign(work, { lock, tracked, signal });
       tracked.signal = signal;
+      tracked.isKept = true;
+      tracked.maxHoldMs = maxHoldMs;
       await this.#hold(host, signal, holdMs, heedsSignal);
       this.#checker.checkTold(tracked);
+      this.#checkKept(client, tracked, ttlMs, settings);
       work.isLost = signal.aborted;
       if (work.isLost) this.#count("using: loss told");
       tracked.signal = undefined;
@@ -551,13 +805,16 @@ class Simulation {
         client,
         `using ${resources.join(", ")} for ${ttlMs} ms, held ${holdMs.toFixed(0)} ms`,
         budgetMs + holdMs * 1.01 + timesMs.mostMs + LATE_MS,
-        () => client.redlock.using(resources, ttlMs, settings, routine),
+        () =>
+          client.redlock.using(resources, ttlMs, { ...settings, ...limitOf(maxHoldMs) }, routine),
       ),
     );
     // A lock that the closing released was released while its routine ran.
     if (work.lock !== undefined && !client.closed) {
       this.#checker.checkPrompt(work.lock.value, host, "release", startMs, timesMs.leastMs);
     }
+    const { tracked, signal } = work;
+    if (tracked !== undefined && signal?.aborted === false) tracked.releasedSignal = signal;
     if (work.isLost && !(outcome instanceof Error)) {
       throw new Violation("loss is final", `${host.name}'s using gave a value after its loss`);
     }
@@ -606,6 +863,8 @@ class Simulation {
       if (link !== undefined) {
         link.resets.add(fault.atSend);
         link.onReset = () => {
+          this.#isCalm = false;
+          this.#clients[fault.client]?.resetMs.set(fault.node, this.world.nowMs);
           this.#count(`${FAULT_MARK}reset of a connection with a command in flight`);
           this.world.log("FAULT", JSON.stringify(fault));
         };
@@ -614,6 +873,7 @@ class Simulation {
     }
     this.#faultsLeft += 1;
     this.world.at(fault.atMs, () => {
+      this.#isCalm = false;
       this.#count(inDetail(fault));
       this.world.log("FAULT", JSON.stringify(fault));
       const end = this.#begin(fault);
@@ -850,6 +1110,21 @@ function nodeTimesMs({ nodeTimeout }: CallSettings, ttlMs: number): NodeTimes {
   };
 }
 
+function settingsOf(handling: Handling | undefined): Settings {
+  if (handling === undefined) return {};
+  const { autoExtend, maxHoldMs } = handling;
+  return { autoExtend, ...limitOf(maxHoldMs) };
+}
+
+function limitOf(maxHoldMs: number | undefined): Settings {
+  return maxHoldMs === undefined ? {} : { maxHold: maxHoldMs };
+}
+
+/** Whether the lock was lost because its Redlock closed. Reading the signal of a lock that ended changes nothing. */
+function isLossByClosing({ signal }: Lock): boolean {
+  return (signal.reason as { reason?: unknown } | undefined)?.reason === "closed";
+}
+
 /** As long as all calls and faults take that have an end, one after the other, and then enough attempts. */
 function longestWaitMs({ clients, faults, restartGuardMs }: Plan): number {
   const faultsMs = Math.max(
@@ -860,6 +1135,10 @@ function longestWaitMs({ clients, faults, restartGuardMs }: Plan): number {
   let sumMs = faultsMs + (restartGuardMs ?? 0);
   for (const step of clients.flatMap(({ programs }) => programs.flat())) {
     sumMs += step.afterMs + ("holdMs" in step ? step.holdMs : 0);
+    if ("handling" in step) {
+      const { signalAfterMs, holdMs, maxHoldMs = 0 } = step.handling;
+      sumMs += signalAfterMs + holdMs + maxHoldMs;
+    }
     if ("ttlMs" in step) sumMs += 2 * step.ttlMs;
     if (!("settings" in step)) continue;
     const { settings } = step;

@@ -82,6 +82,11 @@ describe("the simulator", () => {
       "DEL without the compare",
       "a shorter extension shortens the key",
       "a majority's answers are not enough",
+      "the signal of a plain lock is not watched",
+      "the release of a lock aborts its signal",
+      "a holder is not told that its extension was refused by too many",
+      "forceRelease hands over to nobody",
+      "closing without a drain leaves kept locks",
     ].map((name) => [name]),
   )("catches the planted bug: %s", async (name) => {
     const mutant = MUTANTS.find((each) => each.name === name);

@@ -6,6 +6,7 @@ import { batchScript } from "../../src/operations/batch.js";
 import { confirmFenceScript } from "../../src/operations/confirm-fence.js";
 import { extendFencedScript } from "../../src/operations/extend-fenced.js";
 import { extendScript } from "../../src/operations/extend.js";
+import { forceReleaseScript } from "../../src/operations/force-release.js";
 import { handOverScript } from "../../src/operations/hand-over.js";
 import { inspectScript } from "../../src/operations/inspect.js";
 import { joinScript } from "../../src/operations/join.js";
@@ -25,6 +26,7 @@ export const library = {
   confirmFenceScript,
   extendScript,
   extendFencedScript,
+  forceReleaseScript,
   handOverScript,
   inspectScript,
   joinScript,

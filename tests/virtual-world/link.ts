@@ -40,8 +40,8 @@ export interface LinkObserver {
   ): ((reply: unknown, sameEpoch: boolean) => void) | undefined;
 }
 
-/** As the hosts draw them. */
-const VALUE = /^[a-z]\d+$/;
+/** As the hosts draw them, and with an owner. */
+const VALUE = /^[a-z]\d+( [!-~]+)?$/;
 const CONNECT_TIMEOUT_MS = 1000;
 /** ioredis's default `maxRetriesPerRequest`. */
 const MOST_RECONNECTIONS = 20;

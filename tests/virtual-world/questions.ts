@@ -4,9 +4,11 @@ import type { Library } from "./library.js";
 /** One operation that a node is asked, as its command says it; read apart from the library's own code. */
 export interface Question {
   /** What it means for a lock; `line` for what is about the waiters alone. */
-  readonly kind: "acquire" | "confirm" | "extend" | "release" | "inspect" | "line";
+  readonly kind: "acquire" | "confirm" | "extend" | "release" | "force" | "inspect" | "line";
   /** Those of locks. */
   readonly keys: readonly string[];
+  /** With `force`: those of the lock's queue, if it can have one. */
+  readonly queueKeys?: readonly string[];
   /** Where their fencing tokens are kept, if it is about one. */
   readonly fenceKeys: readonly string[];
   /** The lock's; empty where it is about none. */
@@ -67,10 +69,26 @@ export function questionsIn(
   if (script === scripts.batchScript.sha1 || script === scripts.batchScript.text) {
     return inBatch(keys, JSON.parse(others[0] ?? "") as (string | number)[], scripts);
   }
+  if (script === scripts.forceReleaseScript.text) return [forced(script, keys)];
   const known = operationScripts(scripts).find(
     ({ sha1, text }) => script === sha1 || script === text,
   );
   return known === undefined ? [] : [question(known, keys, others)];
+}
+
+/** It goes alone and in full. */
+function forced(text: string, keys: readonly string[]): Question {
+  return {
+    kind: "force",
+    keys: keys.slice(0, 1),
+    queueKeys: keys.slice(1),
+    fenceKeys: [],
+    value: "",
+    ttlMs: NaN,
+    token: undefined,
+    ticket: undefined,
+    alone: [text, String(keys.length), ...keys],
+  };
 }
 
 /** The replies to each of so many operations in one command. */

@@ -118,6 +118,22 @@ describe("quit with a drain", () => {
   );
 
   it(
+    "waits for a lock that was adopted and extended, and releases it in the end",
+    played(async (stage) => {
+      const { redlock } = await connected(stage);
+      const other = await stage.connect();
+      const lock = await other.redlock.acquire("r", 20_000);
+      const adopted = redlock.adopt(lock.toJSON());
+      await adopted.extend(20_000);
+      const startMs = stage.nowMs;
+      await redlock.quit({ drain: 5000 });
+      expect(stage.nowMs - startMs).toBeGreaterThanOrEqual(5000);
+      expect(adopted.signal.reason as LockLostError).toMatchObject({ reason: "closed" });
+      expect(leftOn(stage)).toEqual([]);
+    }),
+  );
+
+  it(
     "does not wait for a lock that has expired, also if nobody looks at it",
     played(async (stage) => {
       const { redlock } = await connected(stage);

@@ -98,6 +98,35 @@ describe("the signal of a lock that nothing extends", () => {
   );
 
   it(
+    "has aborted also if the process was paused at any moment while the lock was granted",
+    played(async (stage) => {
+      const { redlock, host } = await stage.connect();
+      // A node that is down is to be given the key on its return, if the lock is valid by then.
+      stage.crash([4]);
+      await stage.sleep(10);
+      const { meetings } = host;
+      await (await redlock.acquire("r", 1000)).release();
+      const most = host.meetings - meetings;
+      let lateCount = 0;
+      for (let meeting = 1; meeting <= most; meeting++) {
+        host.pauses.set(host.meetings + meeting, 2000);
+        const lock = await redlock.acquire(`r${meeting}`, 1000).catch(() => undefined);
+        if (lock?.valid === false) {
+          lateCount += 1;
+          expect({ meeting, aborted: lock.signal.aborted }).toEqual({ meeting, aborted: true });
+        }
+        host.pauses.clear();
+        await lock?.release();
+        await stage.sleep(3000);
+      }
+      expect(lateCount).toBeGreaterThan(0);
+      const startMs = stage.nowMs;
+      await redlock.quit({ drain: 5000 });
+      expect(stage.nowMs - startMs).toBeLessThan(100);
+    }),
+  );
+
+  it(
     "never aborts for a lock that was released, whenever it is read, and leaves no timer",
     played(async (stage) => {
       const { redlock, host } = await stage.connect();
@@ -146,6 +175,9 @@ describe("autoExtend", () => {
       expect(stage.holders("r", lock.value)).toEqual(ALL);
       expect(stage.questions("extend").length).toBeGreaterThanOrEqual(9 * 5);
       await lock.release();
+      // The next look at the lock was due within a second.
+      await stage.sleep(10);
+      expect(host.timers.size).toBe(0);
       const { length } = stage.asked;
       await stage.sleep(5000);
       expect(stage.asked).toHaveLength(length);

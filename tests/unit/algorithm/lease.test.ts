@@ -52,9 +52,11 @@ describe("a lease that is held", () => {
       const machine = stage.machine();
       const lease = Lease.held(machine.internals.environment, termFrom(machine, 1010));
       let told = 0;
-      lease.listener = listener(() => {
-        told += 1;
-      });
+      lease.listen(
+        listener(() => {
+          told += 1;
+        }),
+      );
       await stage.sleep(1000);
       expect(told).toBe(0);
       expect(lease.remainingMs).toBe(0);
@@ -77,9 +79,11 @@ describe("a lease that is held", () => {
       const machine = stage.machine();
       const lease = Lease.held(machine.internals.environment, termFrom(machine, 1010));
       let told = false;
-      lease.listener = listener(() => {
-        told = true;
-      });
+      lease.listen(
+        listener(() => {
+          told = true;
+        }),
+      );
       lease.release();
       expect(lease.released).toBe(true);
       expect(lease.open).toBe(false);
