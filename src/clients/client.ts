@@ -70,10 +70,13 @@ export interface BunRedisClient {
   onclose: ((this: never, error: Error) => void) | null;
   /** Sends one command and resolves with the reply. */
   send(command: string, args: string[]): Promise<unknown>;
+  /** Connects, also after `close()`. */
   connect(): Promise<unknown>;
+  /** Ends the connection. */
   close(): void;
   /** Makes another client of the same server. */
   duplicate(): Promise<BunRedisClient>;
+  /** Calls the listener with each message of the channel. */
   subscribe(channel: string, listener: (message: string) => void): Promise<unknown>;
 }
 
