@@ -29,6 +29,7 @@ export {
   type RedlockAbortSignal,
 } from "./lock.js";
 export type {
+  BunRedisClient,
   Client,
   ClientOf,
   NodeAddress,

@@ -57,8 +57,31 @@ export interface NodeRedisClient {
   on(event: string, listener: (...args: unknown[]) => void): unknown;
 }
 
+/**
+ * A `RedisClient` of Bun 1.4 or later. The library opens connections of its own like it (`duplicate()`), and leaves the
+ * client itself alone: it neither uses nor closes it.
+ */
+export interface BunRedisClient {
+  /** Whether the connection is ready. */
+  readonly connected: boolean;
+  /** Is called when the connection is ready, again after each loss. */
+  onconnect: ((this: never) => void) | null;
+  /** Is called when the client was closed, or has given up connecting. */
+  onclose: ((this: never, error: Error) => void) | null;
+  /** Sends one command and resolves with the reply. */
+  send(command: string, args: string[]): Promise<unknown>;
+  /** Connects, also after `close()`. */
+  connect(): Promise<unknown>;
+  /** Ends the connection. */
+  close(): void;
+  /** Makes another client of the same server. */
+  duplicate(): Promise<BunRedisClient>;
+  /** Calls the listener with each message of the channel. */
+  subscribe(channel: string, listener: (message: string) => void): Promise<unknown>;
+}
+
 /** Represents a node in statistics: the client that the caller passed in, or the address of a URL. */
-export type Client = RedisClient | NodeRedisClient | NodeAddress;
+export type Client = RedisClient | NodeRedisClient | BunRedisClient | NodeAddress;
 
 /** What represents each of `Nodes` in statistics: a client has the type that it was passed in with. */
 export type ClientOf<Nodes> =

@@ -1,6 +1,7 @@
 import type { Environment } from "../runtime/environment.js";
 import { invalidType } from "../errors.js";
-import type { Client, NodeRedisClient, RedisClient } from "../clients/client.js";
+import { bunConnection, checkBunRedisClient, isBunRedisClient } from "../clients/bun.js";
+import type { BunRedisClient, Client, NodeRedisClient, RedisClient } from "../clients/client.js";
 import type { Connection } from "../clients/connection.js";
 import type { RestartGuard } from "./restart-guard.js";
 import { connectTo, ioredisConnection, isRedisClient, publicUrl } from "../clients/ioredis.js";
@@ -10,12 +11,12 @@ import { Node } from "./node.js";
 import type { NodeListener } from "./outage.js";
 
 /** One independent Redis: a `redis://` or `rediss://` URL, or a client that the caller owns. */
-export type NodeEntry = string | RedisClient | NodeRedisClient;
+export type NodeEntry = string | RedisClient | NodeRedisClient | BunRedisClient;
 
 /** An entry that was checked, before anything is connected. */
 export interface CheckedEntry {
   readonly client: Client;
-  /** Whether the library makes and closes the client. */
+  /** Whether the library makes and closes the connection. */
   readonly own: boolean;
   readonly connect: (environment: Environment) => Connection;
 }
@@ -30,9 +31,14 @@ export function checkEntry(entry: NodeEntry, where: string): CheckedEntry {
     checkNodeRedisClient(entry, where);
     return ofCaller(entry, nodeRedisConnection);
   }
+  if (isBunRedisClient(entry)) {
+    checkBunRedisClient(where);
+    const connect = (environment: Environment) => bunConnection(entry, where, environment);
+    return { client: entry, own: true, connect };
+  }
   throw invalidType(
-    `${where} is not a Redis client that this library knows. Pass a client of ioredis (5 or later), iovalkey or ` +
-      "node-redis (4 or later), or a redis:// URL.",
+    `${where} is not a Redis client that this library knows. Pass a client of ioredis (5 or later), iovalkey, ` +
+      "node-redis (4 or later) or Bun, or a redis:// URL.",
   );
 }
 

@@ -18,6 +18,9 @@ export interface DebianServer {
   readonly package: "redis-server" | "valkey-server";
 }
 
+/** The exit status where a server cannot be had. From sysexits.h: a service is not available. */
+export const UNAVAILABLE = 69;
+
 /** This machine has no apt-get and dpkg, no Debian mirror, or no way to reach it: no server can be unpacked here. */
 export class NoDebianError extends Error {
   override readonly name = "NoDebianError";

@@ -8,31 +8,36 @@ const NODES = 5;
 const RUN_LIMIT_MS = 300_000;
 const EXIT_LIMIT_MS = 30_000;
 
-/** Runs tests/consumers/runtimes/program.js on servers of its own, and counts its steps. That it ends is one more. */
+/** Runs tests/consumers/runtimes/program.js on servers of its own, and counts its steps. */
 export async function runProgram(command: readonly string[], project: string): Promise<Counts> {
   const servers = await startServers(NODES);
-  const beganMs = performance.now();
   try {
-    const [file = "", ...args] = command;
     const nodes = servers.map(({ url, pid }) => `${url}=${pid}`);
-    const { out, err, code, endedBy } = await watch(file, [...args, ...nodes], project);
-    const lines = out.split("\n");
-    const failures = lines.filter((line) => line.startsWith("not ok "));
-    const passed = lines.filter((line) => line.startsWith("ok ")).length;
-    // Silence on stderr as well: a runtime warns there of what it does not support.
-    const hasEnded = endedBy === "itself" && lines.includes("end") && code === 0 && err === "";
-    const ending = `not ok it ends by itself, with 0 and no warning (ended by ${endedBy}, ${code})`;
-    const all = hasEnded || failures.length > 0 ? failures : [...failures, ending];
-    return {
-      passed: passed + (hasEnded ? 1 : 0),
-      failed: all.length,
-      skipped: 0,
-      seconds: Math.round((performance.now() - beganMs) / 1000),
-      failures: all.length === 0 ? [] : [...all, err],
-    };
+    return await countSteps([...command, ...nodes], project);
   } finally {
     await stopAll(servers);
   }
+}
+
+/** Runs a program that prints a line for each step, and counts them. That it ends by itself is one more. */
+export async function countSteps(command: readonly string[], project: string): Promise<Counts> {
+  const beganMs = performance.now();
+  const [file = "", ...args] = command;
+  const { out, err, code, endedBy } = await watch(file, args, project);
+  const lines = out.split("\n");
+  const failures = lines.filter((line) => line.startsWith("not ok "));
+  const passed = lines.filter((line) => line.startsWith("ok ")).length;
+  // Silence on stderr as well: a runtime warns there of what it does not support.
+  const hasEnded = endedBy === "itself" && lines.includes("end") && code === 0 && err === "";
+  const ending = `not ok it ends by itself, with 0 and no warning (ended by ${endedBy}, ${code})`;
+  const all = hasEnded || failures.length > 0 ? failures : [...failures, ending];
+  return {
+    passed: passed + (hasEnded ? 1 : 0),
+    failed: all.length,
+    skipped: 0,
+    seconds: Math.round((performance.now() - beganMs) / 1000),
+    failures: all.length === 0 ? [] : [...all, err],
+  };
 }
 
 interface Ending {

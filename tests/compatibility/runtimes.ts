@@ -12,7 +12,7 @@ import { CACHE, CACHE_IN_WORDS } from "./cache.js";
 import { INTERRUPTED, interruption } from "./interruption.js";
 import { type Counts, root, runJest } from "./jest-run.js";
 import { installedProgram, npmInstall, programVersion } from "./npm-runtime.js";
-import { runProgram } from "./program.js";
+import { countSteps, runProgram } from "./program.js";
 import { tableOf } from "./table.js";
 
 interface Runtime {
@@ -24,8 +24,11 @@ interface Runtime {
   readonly program: string;
   /** What stands before the path of a program to run. */
   readonly args: readonly string[];
+  /** Whether the nodes are clients of Bun's own. A second program then tests what these do. */
+  readonly withBunClients?: boolean;
 }
 
+const BUN: Runtime = { id: "bun", title: "Bun", package: "bun", program: "bun", args: ["run"] };
 const RUNTIMES: readonly Runtime[] = [
   ...["20", "22", "24", "26"].map((major) => {
     return {
@@ -36,14 +39,16 @@ const RUNTIMES: readonly Runtime[] = [
       args: [],
     };
   }),
-  { id: "bun", title: "Bun", package: "bun", program: "bun", args: ["run"] },
+  BUN,
+  { ...BUN, id: "bun-client", withBunClients: true },
   { id: "deno", title: "Deno", package: "deno", program: "deno", args: ["run", "--allow-all"] },
 ];
 
 const ABOUT = `Installs the packed package in an empty project and runs a program there on real
-servers: in each Node, in Bun and in Deno. Then it runs the test suites in each
-Node: the unit tests on src, and the tests against real servers on the installed
-package. Those that look inside the library run on src.`;
+servers: in each Node, in Bun and in Deno. In bun-client the nodes are clients of
+Bun's own, and a second program tests what these do. Then it runs the test suites
+in each Node: the unit tests on src, and the tests against real servers on the
+installed package. Those that look inside the library run on src.`;
 const AFTER = `
 The runtimes are npm packages. npm installs them once, in the folder
 ${CACHE_IN_WORDS}.
@@ -55,9 +60,12 @@ or a runtime could not be installed, 2 for wrong arguments.`;
 /** A test with one of these modules replaces the library's clocks, which only src lets it do. */
 const INSIDE = /internals\.js"|support\/environment\.js"/;
 
+const PROGRAM = "program.js";
+const BUN_PROGRAM = "bun-client.js";
+
 interface Outcome {
   readonly title: string;
-  readonly program: Counts;
+  readonly programs: readonly Counts[];
   readonly suites?: { readonly unit: Counts; readonly packed: Counts; readonly inside: Counts };
 }
 
@@ -69,7 +77,9 @@ async function main(): Promise<number> {
   let isComplete = true;
   try {
     await npmInstall(await pack(project), project);
-    await cp(join(root, "tests/consumers/runtimes/program.js"), join(project, "program.js"));
+    for (const program of [PROGRAM, BUN_PROGRAM]) {
+      await cp(join(root, "tests/consumers/runtimes", program), join(project, program));
+    }
     for (const runtime of runtimes) {
       try {
         outcomes.push(await testIn(runtime, project, withSuites));
@@ -83,19 +93,28 @@ async function main(): Promise<number> {
     await rm(project, { recursive: true, force: true });
   }
   printTable(outcomes, `${server.name} ${server.version}`, withSuites);
-  return isComplete && outcomes.flatMap(runsOf).every(({ failed }) => failed === 0) ? 0 : 1;
+  return isComplete && outcomes.every(isGood) ? 0 : 1;
+}
+
+function isGood(outcome: Outcome): boolean {
+  return [...outcome.programs, ...suitesOf(outcome)].every(({ failed }) => failed === 0);
 }
 
 async function testIn(runtime: Runtime, project: string, withSuites: boolean): Promise<Outcome> {
-  const folder = join(CACHE, runtime.id);
+  const withBunClients = runtime.withBunClients === true;
+  const folder = join(CACHE, withBunClients ? BUN.id : runtime.id);
   const binary = await installedProgram(runtime.package, runtime.program, folder);
-  const title = `${runtime.title} ${await programVersion(binary)}`;
+  const clients = withBunClients ? ", its own client" : "";
+  const title = `${runtime.title} ${await programVersion(binary)}${clients}`;
   const told = (what: string, counts: Counts): Counts => report(`${title}: ${what}`, counts);
-  const program = told(
-    "the program",
-    await runProgram([binary, ...runtime.args, "program.js"], project),
-  );
-  if (runtime.title !== "Node" || !withSuites) return { title, program };
+  const command = [binary, ...runtime.args];
+  const nodes = withBunClients ? ["--bun"] : [];
+  const programs = [told(PROGRAM, await runProgram([...command, PROGRAM, ...nodes], project))];
+  if (withBunClients) {
+    const steps = await countSteps([...command, BUN_PROGRAM, join(root, "tests/support")], project);
+    programs.push(told(BUN_PROGRAM, steps));
+  }
+  if (runtime.title !== "Node" || !withSuites) return { title, programs };
   const { inside, outside } = await realServerTests();
   const index = join(project, "node_modules/redlock-quorum/dist/index.js");
   const suites = {
@@ -111,7 +130,7 @@ async function testIn(runtime: Runtime, project: string, withSuites: boolean): P
     ),
     inside: told("real servers, src", await runJest({ node: binary, tests: inside })),
   };
-  return { title, program, suites };
+  return { title, programs, suites };
 }
 
 /** The files of tests/redis that look inside the library, and the others. */
@@ -138,18 +157,19 @@ function inFigures({ passed, failed, skipped }: Counts): string {
   return skipped === 0 ? figures : `${figures}, ${skipped} skipped`;
 }
 
-function runsOf({ program, suites }: Outcome): Counts[] {
-  return suites === undefined ? [program] : [program, suites.unit, suites.packed, suites.inside];
-}
-
 function printTable(outcomes: readonly Outcome[], server: string, withSuites: boolean): void {
   const suites = ["unit tests, src", "real servers, package", "real servers, src"];
   const columns = ["runtime", "program, package", ...(withSuites ? suites : [])];
   const rows = outcomes.map((outcome) => {
-    const cells = runsOf(outcome).map(inFigures);
-    return [outcome.title, ...columns.slice(1).map((_, index) => cells[index] ?? "–")];
+    const programs = outcome.programs.map(inFigures).join(" and ");
+    const cells = [outcome.title, programs, ...suitesOf(outcome).map(inFigures)];
+    return columns.map((_, index) => cells[index] ?? "–");
   });
   console.log(`\nOn ${server}:\n\n${tableOf(columns, rows)}`);
+}
+
+function suitesOf({ suites }: Outcome): Counts[] {
+  return suites === undefined ? [] : [suites.unit, suites.packed, suites.inside];
 }
 
 function messageOf(error: unknown): string {

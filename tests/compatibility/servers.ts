@@ -5,23 +5,13 @@ import { SERVER_VARIABLE } from "../support/servers.js";
 import { type ServerVersion, versionOf } from "../support/server-version.js";
 import { coloured, npmScript } from "../support/terminal.js";
 import { CACHE, CACHE_IN_WORDS } from "./cache.js";
-import { type DebianServer, NoDebianError, unpackedServer } from "./debian-server.js";
+import { type DebianServer, NoDebianError, UNAVAILABLE, unpackedServer } from "./debian-server.js";
 import { INTERRUPTED, interruption } from "./interruption.js";
 import { type Counts, printCounts, runJest } from "./jest-run.js";
+import { SERVER_IDS, SERVERS } from "./server-list.js";
 import { tableOf } from "./table.js";
 
-const SERVERS: readonly DebianServer[] = [
-  { id: "redis-6.0", suite: "bullseye", package: "redis-server" },
-  { id: "redis-7.0", suite: "bookworm", package: "redis-server" },
-  { id: "redis-8.0", suite: "trixie", package: "redis-server" },
-  { id: "valkey-8.1", suite: "trixie", package: "valkey-server" },
-  // Debian's unstable release: the version moves, and the table says which one ran.
-  { id: "valkey-9", suite: "sid", package: "valkey-server" },
-];
 const TESTS = "tests/redis";
-
-/** From sysexits.h: a service is not available. */
-const UNAVAILABLE = 69;
 
 const ABOUT = `Runs the tests against real servers on one Redis or Valkey after the other.
 The servers are Debian's: a package that the cache does not have is downloaded
@@ -82,10 +72,11 @@ function printTable(outcomes: readonly Outcome[]): void {
 }
 
 function parseCall(): { servers: readonly DebianServer[]; tests: string } {
-  const ids = SERVERS.map(({ id }) => id);
   const command = npmScript("test:servers", ABOUT)
     .usage("[-- options] [servers]")
-    .addArgument(new Argument("[servers...]", "one or several; without one, all").choices(ids))
+    .addArgument(
+      new Argument("[servers...]", "one or several; without one, all").choices(SERVER_IDS),
+    )
     .option("--tests <path>", "the tests to run: a path or a part of it", TESTS)
     .addHelpText("after", AFTER)
     .parse();

@@ -26,6 +26,7 @@ const COMMANDS = "a connection sends the arguments that an operation has";
 /** Every type that is imported from a higher layer. Shared files count as the lowest. */
 const UPWARD_TYPES: readonly Exception[] = [
   { from: "clients/connection.ts", to: "operations/operation.ts", reason: COMMANDS },
+  { from: "clients/bun.ts", to: "operations/operation.ts", reason: COMMANDS },
   { from: "clients/ioredis.ts", to: "operations/operation.ts", reason: COMMANDS },
   { from: "clients/node-redis.ts", to: "operations/operation.ts", reason: COMMANDS },
   { from: "errors.ts", to: "quorum/results.ts", reason: RESULTS },

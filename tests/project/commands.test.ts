@@ -18,6 +18,7 @@ const files = {
   bench: "benchmarks/run.ts",
   docs: "docs/site/build.ts",
   api: "tests/support/api-report.ts",
+  "test:clients": "tests/compatibility/clients.ts",
   "test:servers": "tests/compatibility/servers.ts",
   "test:runtimes": "tests/compatibility/runtimes.ts",
 };
@@ -45,6 +46,8 @@ describe("a command", () => {
     ["chaos", "--minutes 0", /argument '0' is invalid\. Give a number above 0\./],
     ["chaos", "--break glass", /Give no-lock or no-check\./],
     ["bench", "--scenario users,none", /There is no scenario none\./],
+    ["test:clients", "ioredis-4", /Allowed choices are ioredis-6, .*, node-redis-4\./],
+    ["test:clients", "--servers redis-5", /Allowed are all, or some of redis-6\.0, .*, valkey-9\./],
     ["test:servers", "redis-5", /Allowed choices are redis-6\.0, .*, valkey-9\./],
     ["test:runtimes", "node-18", /Allowed choices are node-20, .*, deno\./],
   ])("npm run %s -- %s says in one line what is wrong", async (name, args, what) => {

@@ -4,6 +4,7 @@ import "./algorithm/closing.test.js";
 import "./algorithm/extend.test.js";
 import "./algorithm/fence.test.js";
 import "./algorithm/full-quorum.test.js";
+import "./clients/bun.test.js";
 import "./nodes/restart-guard.test.js";
 import "./algorithm/keeper.test.js";
 import "./algorithm/lease.test.js";

@@ -2,6 +2,7 @@
 // and Deno, prints one line for each step, and has to end by itself.
 //
 //   program.js URL=PID URL=PID …      five empty servers, which it may stop and kill
+//   program.js --bun URL=PID …        with clients of Bun's own in place of URLs
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -11,7 +12,8 @@ import { Redlock } from "redlock-quorum";
 
 // Long, so that a busy machine makes no node silent.
 const TTL_MS = 30_000;
-const servers = process.argv.slice(2).map((argument) => {
+const withBunClients = process.argv[2] === "--bun";
+const servers = process.argv.slice(withBunClients ? 3 : 2).map((argument) => {
   const [url, pid] = argument.split("=");
   return { url, pid: Number(pid) };
 });
@@ -19,8 +21,10 @@ const urls = servers.map(({ url }) => url);
 const minority = servers.slice(0, 1);
 const majority = servers.slice(0, 3);
 
-const redlock = new Redlock(urls);
-const other = new Redlock(urls);
+const { RedisClient } = withBunClients ? await import("bun") : {};
+const entries = () => (withBunClients ? urls.map((url) => new RedisClient(url)) : urls);
+const redlock = new Redlock(entries());
+const other = new Redlock(entries());
 
 async function frozen(some, action) {
   for (const { pid } of some) process.kill(pid, "SIGSTOP");
@@ -134,7 +138,7 @@ const steps = {
   "waiters get the lock in the order in which they came": async () => {
     const first = await redlock.acquire("queue", TTL_MS);
     const order = [];
-    const clients = [new Redlock(urls), new Redlock(urls), new Redlock(urls)];
+    const clients = [new Redlock(entries()), new Redlock(entries()), new Redlock(entries())];
     const waiting = [];
     for (const [index, client] of clients.entries()) {
       waiting.push(
@@ -270,7 +274,7 @@ const steps = {
 
   "CommonJS loads the package": async () => {
     const { Redlock: Required } = createRequire(import.meta.url)("redlock-quorum");
-    const required = new Required(urls.slice(0, 3));
+    const required = new Required(entries().slice(0, 3));
     await (await required.acquire("required", TTL_MS)).release();
     await required.quit();
   },
