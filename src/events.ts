@@ -29,6 +29,8 @@ export interface LostEvent {
   readonly lock: Lock;
   /** What the lock's signal aborts with. */
   readonly error: LockLostError;
+  /** Whether its `toJSON()` was called, so that another process may have adopted it, and hold it still. */
+  readonly isPassedOn: boolean;
 }
 
 /** A call did not get its lock at the first attempt, and waits for it. */

@@ -17,6 +17,20 @@ export type {
   ReleasedEvent,
   WaitingEvent,
 } from "./events.js";
+export type {
+  AcquireTrace,
+  CallTrace,
+  ExtendTrace,
+  HandOverMessage,
+  LostMessage,
+  NodeMessage,
+  RedlockMessages,
+  RedlockTraces,
+  ReleaseTrace,
+  UsingTrace,
+  VoteKind,
+  VoteMessage,
+} from "./channels.js";
 export type { ForcedRelease } from "./reports/force-release.js";
 export type { Holder } from "./reports/holder.js";
 export type { NodeHealth } from "./reports/health.js";

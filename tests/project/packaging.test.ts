@@ -11,7 +11,7 @@ describe("the packed package", () => {
     const { out } = await run("tar", ["-tzf", packed.tarball], consumers);
     const builds = ["cjs", "js"].flatMap((format) => {
       const types = format.replace("js", "ts");
-      const entries = ["index", "nestjs", "testing"].flatMap((name) => [
+      const entries = ["index", "nestjs", "opentelemetry", "testing"].flatMap((name) => [
         `${name}.${format}`,
         `${name}.d.${types}`,
       ]);
@@ -19,7 +19,9 @@ describe("the packed package", () => {
       return [...entries, "chunk-HASH.cjs"].map((name) => `package/dist/${name}`);
     });
     const documents = [...["LICENSE", "README.md", "package.json"], "dist/bundled-licenses.txt"];
-    const found = out.trim().replace(/(?<=\/chunk-)[\w-]{8}(?=\.)/, "HASH");
+    // The types that the main entry shares with the one for Nest.
+    builds.push("package/dist/redlock-HASH.d.cts");
+    const found = out.trim().replace(/(?<=\/(?:chunk|redlock)-)[\w-]{8}(?=\.)/g, "HASH");
     expect(found.split("\n").sort()).toEqual(
       [...new Set(builds), ...documents.map((name) => `package/${name}`)].sort(),
     );
@@ -37,6 +39,18 @@ describe("the packed package", () => {
     expect(importing.sort()).toEqual(["nestjs.cjs", "nestjs.d.cts"]);
     const alsoImporting = files.filter((_, index) => /["']\.\/nestjs/.test(texts[index] ?? ""));
     expect(alsoImporting.sort()).toEqual(["nestjs.d.ts", "nestjs.js"]);
+  });
+
+  test("imports OpenTelemetry in its entry for OpenTelemetry only, which loads nothing else", async () => {
+    const dist = join(packed.directory, "node_modules", "redlock-quorum", "dist");
+    const files = (await readdir(dist)).filter((name) => /\.[cm]?[jt]s$/.test(name));
+    const texts = await Promise.all(files.map((name) => readFile(join(dist, name), "utf8")));
+    const importing = files.filter((_, index) => texts[index]?.includes("@opentelemetry/"));
+    expect(importing.sort()).toEqual(["opentelemetry.cjs", "opentelemetry.d.cts"]);
+    const code = texts[files.indexOf("opentelemetry.cjs")] ?? "";
+    const required = [...code.matchAll(/require\(['"]([^'"]+)['"]\)/g)].map(([, name]) => name);
+    const builtin = ["async_hooks", "diagnostics_channel", "util"];
+    expect(required.sort()).toEqual(["@opentelemetry/api", ...builtin]);
   });
 
   test("is one and the same, imported and required", async () => {
