@@ -26,7 +26,7 @@ export default {
   validation: { notExported: true, invalidLink: true, invalidPath: true, notDocumented: true },
   treatWarningsAsErrors: true,
   // Types of what a caller passes in, which no caller has to name.
-  intentionallyNotExported: ["Subscriber", "Routine", "WithInternals", "Takes"],
+  intentionallyNotExported: ["Subscriber", "Routine", "Takes"],
 
   includeVersion: true,
   searchInComments: true,

@@ -9,6 +9,7 @@ import { InvalidArgumentError } from "commander";
 import { format } from "prettier";
 import { ask, startServers, stopAll } from "../tests/support/servers.js";
 import { coloured, npmScript, wholeNumber } from "../tests/support/terminal.js";
+import { measureAgainst } from "./against.js";
 import { installedLibraries, missingPeers } from "./libraries.js";
 import { measureOwnServers } from "./own-servers.js";
 import { buildPackage } from "./package-under-test.js";
@@ -47,6 +48,7 @@ const SCENARIOS: readonly Scenario[] = [
 ];
 const NODES = 5;
 const OWN_SERVERS_ROUNDS = 20;
+const AGAINST_ROUNDS = 60;
 
 const ABOUT = `Measures this library, other lock libraries and bare ioredis on five Redis
 servers of its own, and compares the figures with the goals.`;
@@ -64,6 +66,7 @@ interface Options {
   readonly check: boolean;
   readonly docs: boolean;
   readonly library?: string | undefined;
+  readonly against?: string | undefined;
   readonly nodes: readonly string[] | undefined;
 }
 
@@ -75,6 +78,10 @@ function readOptions(): Options {
     .option("--check", "exit with 1 if a goal is missed or cannot be judged", false)
     .option("--docs", "write the figures and charts into docs/benchmarks.md", false)
     .option("--library <FILE>", "measure this built module instead of a new build of src")
+    .option(
+      "--against <FILE>",
+      "measure only what an acquire and release costs, against this build",
+    )
     .option("--nodes <URL[,URL]>", "measure only latencies, on your own servers")
     .addHelpText("after", EXIT_STATUS)
     .parse();
@@ -83,6 +90,7 @@ function readOptions(): Options {
       scenario?: readonly Scenario[];
       rounds?: number;
       library?: string;
+      against?: string;
       nodes?: string;
     }
   >();
@@ -91,8 +99,11 @@ function readOptions(): Options {
   const wrong = urls?.findIndex((url) => !isRedisUrl(url)) ?? -1;
   if (wrong >= 0)
     program.error(`URL number ${wrong + 1} of --nodes is no redis:// or rediss:// URL.`);
-  if (others.library !== undefined && !existsSync(others.library)) {
-    program.error(`--library: there is no file ${others.library}.`);
+  for (const option of ["library", "against"] as const) {
+    const file = others[option];
+    if (file !== undefined && !existsSync(file)) {
+      program.error(`--${option}: there is no file ${file}.`);
+    }
   }
   if (urls?.length === 0) program.error("--nodes needs the URL of at least one server.");
   return { ...others, rounds, nodes: urls, scenarios: scenario ?? SCENARIOS };
@@ -175,11 +186,14 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 }
 
 const options = readOptions();
-const { library } = options;
+const { library, against } = options;
 const packageUrl =
   library === undefined ? await buildPackage() : pathToFileURL(resolve(library)).href;
 
-if (options.nodes === undefined) {
+if (against !== undefined) {
+  const otherUrl = pathToFileURL(resolve(against)).href;
+  await measureAgainst(packageUrl, otherUrl, options.rounds ?? AGAINST_ROUNDS);
+} else if (options.nodes === undefined) {
   const results = await measure(options, packageUrl);
   console.log(`Written: ${await saveResults(results)}`);
   if (options.docs) {

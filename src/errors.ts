@@ -45,9 +45,8 @@ export class ExecutionError extends Error {
   readonly code: ErrorCode;
   /** What the caller can do about it. */
   readonly reason: FailureReason;
-  /** The names of the resources; none if the Redlock is closed. */
-  readonly resources: readonly string[];
-  // Not a property, which would be printed with the error: one attempt fills a screen.
+  // Not properties, which would be printed with the error: the message names the resources, and one attempt fills a screen.
+  readonly #resources: readonly string[];
   readonly #attempts: readonly Promise<ExecutionStats>[];
 
   constructor(
@@ -61,7 +60,12 @@ export class ExecutionError extends Error {
     this.#attempts = attempts;
     this.code = code;
     this.reason = reason;
-    this.resources = resources;
+    this.#resources = resources;
+  }
+
+  /** The names of the resources; none if the Redlock is closed. */
+  get resources(): readonly string[] {
+    return this.#resources;
   }
 
   /** One promise of statistics for each attempt; for the last 100 if there were more. */

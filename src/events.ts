@@ -68,12 +68,12 @@ export interface RedlockEvents {
    * is next used, or some time later.
    */
   lost: [event: LostEvent];
-  /** A call waits for a lock. */
+  /** A call did not get its lock at the first attempt, and waits. */
   waiting: [event: WaitingEvent];
   /** A node cannot be asked. Emitted once, when a call or an extension finds it so. */
   "node:down": [event: NodeDownEvent];
   /** A node can be asked again. */
   "node:up": [event: NodeUpEvent];
-  /** A node voted against; or it limits what the library can do. The node is its `host:port`. */
+  /** A node voted against an operation, or waiters have to poll there. `node` is its `host:port`. */
   error: [error: Error, node?: string];
 }

@@ -24,7 +24,7 @@ export interface LockJson {
   readonly value: string;
   /** The end of the validity in epoch ms, by the clock of the host that wrote this. */
   readonly expiration: number;
-  /** In ms. */
+  /** The ttl in force, in ms. */
   readonly ttl: number;
   /** The setting `keyPrefix` of the Redlock that made the lock; `adopt` needs the same one. */
   readonly keyPrefix: string;
@@ -191,8 +191,6 @@ export class LockLostError extends Error {
   readonly code = "ERR_REDLOCK_LOST" satisfies ErrorCode;
   /** `expired`, or `closed` if the Redlock was closed before the lock was released. */
   readonly reason: FailureReason;
-  /** The names of the resources. */
-  readonly resources: readonly string[];
   // Not a property, which would be printed with the error.
   readonly #lock: Lock;
 
@@ -205,7 +203,13 @@ export class LockLostError extends Error {
     super(message, options);
     this.#lock = lock;
     this.reason = reason;
-    this.resources = lock.resources;
+    // Timers and replies find the loss: no frame of the stack tells anything.
+    if (this.stack !== undefined) this.stack = `LockLostError: ${message}`;
+  }
+
+  /** The names of the resources. */
+  get resources(): readonly string[] {
+    return this.#lock.resources;
   }
 
   /** The lock that was lost. */

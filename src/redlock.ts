@@ -9,7 +9,7 @@ import { release, Release, releaseSettings } from "./algorithm/release.js";
 import { traceAcquire, traceExtend, traceRelease, traceUsing } from "./algorithm/tracing.js";
 import { type Routine, using, usingArguments } from "./algorithm/using.js";
 import type { ClientOf } from "./clients/client.js";
-import { RedlockEmitter } from "./emitter.js";
+import { announcer, RedlockEmitter, reporter } from "./emitter.js";
 import {
   checkDrain,
   checkResources,
@@ -41,7 +41,7 @@ const NODE_TIMEOUT_WITHOUT_TTL_MS = 250;
  * Takes locks on the majority of independent Redis servers.
  *
  * Emits the events of RedlockEvents. `error` comes with the error and the node's name for each vote against; the
- * error is a ResourceLockedError if another lock holds the resource. Without a listener, nothing happens.
+ * error is a ResourceLockedError if another lock holds the resource. An `error` without a listener is ignored.
  *
  * @example
  * ```ts
@@ -74,6 +74,7 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
    * @param nodes one entry for each independent Redis: a `redis://` or `rediss://` URL, for which the library makes and
    *   owns the connection, or a client that the caller owns
    * @param settings defaults for every call
+   * @param scripts must be left out: node-redlock takes custom scripts here, which this library refuses
    * @throws TypeError or RangeError for an invalid node or setting
    */
   constructor(nodes: Nodes, settings: RedlockSettings = {}, scripts?: unknown) {
@@ -82,7 +83,7 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
     this.settings = resolveSettings(settings, "new Redlock");
     const { draining, closing } = this.#ending;
     for (const { signal } of [draining, closing]) setMaxListeners(0, signal);
-    const outlet = { issuer: this, report: this.report, announce: this.announce };
+    const outlet = { issuer: this, report: reporter(this), announce: announcer(this) };
     this.#instance = makeInstance(
       nodes,
       this.settings,
@@ -113,8 +114,8 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
   }
 
   /**
-   * Tries once to acquire a lock. Resolves with null if others hold the resources: if the nodes that granted the lock are
-   * no quorum, but together with those that answered "held" they are.
+   * Tries once to acquire a lock. Resolves with null if others hold the resources: a quorum of nodes replied, but too few of
+   * them granted the lock.
    *
    * @throws as `acquire` does
    */
@@ -171,6 +172,7 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
     settings: Settings,
     routine: Routine<T>,
   ): Promise<T>;
+  /** Runs `routine` under a lock, with the settings of this Redlock. */
   using<T>(resources: string | readonly string[], ttl: number, routine: Routine<T>): Promise<T>;
   async using<T>(
     resources: string | readonly string[],
@@ -249,12 +251,12 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
    * Closes every connection, including those of clients that were passed in. Later calls reject with
    * `ERR_REDLOCK_CLOSED`.
    *
-   * The locks that the library extends, as those of running `using` calls, are released first, and their signals abort
-   * with a LockLostError. Other locks from `acquire` stay until their ttl has passed, since another process may have
+   * The locks that the library extends, such as those of running `using` calls, are released first, and their signals
+   * abort with a LockLostError. Other locks from `acquire` stay until their ttl has passed, since another process may have
    * adopted them.
    *
-   * With `drain`, gives no new locks from now on, but waits so many ms for all that are held to be released; then it
-   * releases what is left, but for locks whose `toJSON()` was called.
+   * With `drain`, in ms, calls that acquire or wait reject at once, but held locks have this time to be released. Then the
+   * library releases the rest, except locks whose `toJSON()` was called. A second `quit()` ends the drain.
    *
    * @example
    * ```ts

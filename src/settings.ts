@@ -25,8 +25,8 @@ export interface Settings {
    */
   readonly nodeTimeout?: number | undefined;
   /**
-   * Whether the library extends the lock until it is released or lost, as `using` always does. It is for `acquire` and
-   * `tryAcquire`. Default false.
+   * Whether the library extends a lock of `acquire` or `tryAcquire` until it is released or lost, as `using` always does.
+   * Default false.
    */
   readonly autoExtend?: boolean | undefined;
   /**
@@ -184,7 +184,7 @@ export function resolveSettings(
   return resolved as unknown as ResolvedSettings;
 }
 
-/** Returns the ms of validity left at which `using` extends. Throws if the threshold leaves less than 100 ms of the ttl. */
+/** Returns the ms of validity left at which the library extends. Throws if the threshold leaves less than 100 ms of the ttl. */
 export function extensionThresholdMs(ttlMs: number, settings: ResolvedSettings): number {
   const givenMs = settings.automaticExtensionThreshold;
   if (givenMs !== undefined && givenMs > ttlMs - 100) {

@@ -1,4 +1,4 @@
-// A process that holds many locks by `using`, and says what that costs.
+// A process that holds many locks, and says what that costs.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { loadPackage } from "../package-under-test.js";
@@ -8,6 +8,8 @@ export interface Task {
   readonly packageUrl: string;
   readonly urls: readonly string[];
   readonly count: number;
+  /** By `using`, or by `acquire` with `autoExtend`. */
+  readonly by: "using" | "autoExtend";
   readonly ttlMs: number;
   readonly forMs: number;
 }
@@ -26,7 +28,7 @@ export interface Report {
 const RAMP_UP_BATCH = 256;
 
 await serve(async (task) => {
-  const { packageUrl, urls, count, ttlMs, forMs } = task as Task;
+  const { packageUrl, urls, count, by, ttlMs, forMs } = task as Task;
   const { Redlock } = await loadPackage(packageUrl);
   const redlock = new Redlock(urls);
   await redlock.using("held:warm-up", ttlMs, () => undefined);
@@ -34,15 +36,20 @@ await serve(async (task) => {
   const signals: AbortSignal[] = [];
   // The work outlasts this process, which is ended once it has reported.
   const never = new Promise<void>(() => undefined);
-  const hold = (key: string): Promise<void> =>
+  const use = (key: string): Promise<void> =>
     new Promise((held, refused) => {
-      const use = redlock.using(key, ttlMs, (signal) => {
+      const used = redlock.using(key, ttlMs, (signal) => {
         signals.push(signal);
         held();
         return never;
       });
-      use.catch(refused);
+      used.catch(refused);
     });
+  const hold = async (key: string): Promise<void> => {
+    if (by === "using") return use(key);
+    const lock = await redlock.acquire(key, ttlMs, { autoExtend: true });
+    signals.push(lock.signal);
+  };
   const startMs = performance.now();
   for (let first = 0; first < count; first += RAMP_UP_BATCH) {
     const size = Math.min(RAMP_UP_BATCH, count - first);

@@ -26,7 +26,7 @@ export async function acquire(call: Acquisition): Promise<Lock> {
   const lock = (await firstAttempt(call)) ?? (await wait(call));
   if (lock !== undefined) return acquired(call, lock);
   const isTimed = call.settings.acquireTimeout !== undefined;
-  throw await whyNotAcquired(call, isTimed ? "ERR_REDLOCK_TIMEOUT" : undefined);
+  throw await whyNotAcquired(call, acquire, isTimed ? "ERR_REDLOCK_TIMEOUT" : undefined);
 }
 
 /** Attempts once. Returns null if others hold the lock. */
@@ -41,7 +41,7 @@ export async function tryAcquire(call: Acquisition): Promise<Lock | null> {
     last?.wasCut === false &&
     (await last.quorumWith(isHeld));
   if (isTaken && settings.signal?.aborted !== true) return null;
-  throw await whyNotAcquired(call);
+  throw await whyNotAcquired(call, tryAcquire);
 }
 
 function acquired(call: Acquisition, lock: Lock): Lock {
@@ -141,7 +141,7 @@ async function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
   const { keys, settings, history, instance } = call;
   const others = settings.queue && call.retries > 0 ? instance.queues.lastAttempt(keys) : undefined;
   if (others === undefined) return attempt(call);
-  history.add(others.round);
+  history.addOfOther(others.round);
   return undefined;
 }
 

@@ -28,6 +28,8 @@ const OPENINGS: Partial<Record<ErrorCode, string>> = {
 
 /** What the error of a failed call says besides its votes. */
 interface Explanation {
+  /** The function of the call. The error's stack begins with who called it. */
+  readonly verb: (...args: never[]) => unknown;
   readonly code?: ErrorCode;
   readonly reason: FailureReason;
   /** Names the resources. */
@@ -43,22 +45,28 @@ interface Explanation {
  */
 export function executionError(
   { history, elapsedMs, failure, resources }: Call,
-  { code = failure, reason, about, advice = "", refusalInWords }: Explanation,
+  { code = failure, reason, about, advice = "", refusalInWords, verb }: Explanation,
 ): ExecutionError {
   const opening =
     OPENINGS[code] ?? "The operation was unable to achieve a quorum during its retry window.";
   const attempts = `${history.count} ${history.count === 1 ? "attempt" : "attempts"} in ${inWords(elapsedMs)}`;
-  return new ExecutionError(
-    `${opening} ${about} ${attempts}; ${lastVotes(history.last, refusalInWords)}.${advice}`,
+  const error = new ExecutionError(
+    `${opening} ${about} ${attempts}; ${lastVotes(history, refusalInWords)}.${advice}`,
     history.attempts,
     code,
     reason,
     resources,
   );
+  // Of the stack, only the caller's own frames tell anything.
+  Error.captureStackTrace(error, verb);
+  return error;
 }
 
-function lastVotes(round: Round | undefined, refusalInWords: (node: Node) => string): string {
+function lastVotes(history: History, refusalInWords: (node: Node) => string): string {
+  const round = history.last;
   if (round === undefined) return "no node was asked";
+  if (isGrantOfOther(history, round))
+    return "the last was that of another call, which got the lock";
   const { ballots } = round;
   const inFavour = ballots.filter(({ vote }) => vote === "for").length;
   // A node that has not voted is listed only if the votes alone did not decide the round.
@@ -75,36 +83,87 @@ export function voteInWords(vote: Exclude<Vote, "for">, refusal: () => string): 
   return vote instanceof ResourceLockedError ? refusal() : inShort(vote);
 }
 
-/**
- * Returns whether a quorum answered, and somebody else has a resource; or whether too few nodes answered. Says so of the
- * last attempt that tells: one that was ended early may not.
- */
-function reasonIn({ rounds }: History): FailureReason {
-  for (const { ballots } of rounds.toReversed()) {
-    const quorum = quorumOf(ballots.length);
-    const held = ballots.filter(({ vote }) => isRefusal(vote) && isHeld(vote)).length;
-    const answered = held + ballots.filter(({ vote }) => vote === "for").length;
-    const unknown = ballots.filter(
-      ({ vote }) => vote === undefined || vote instanceof Abstention,
-    ).length;
-    if (answered >= quorum) return held > 0 ? "held" : "unavailable";
-    if (answered + unknown < quorum) return "unavailable";
-  }
-  return "unavailable";
+/** Whether a round granted the lock to another call of this Redlock. */
+function isGrantOfOther(history: History, round: Round): boolean {
+  if (!history.isOfOther(round)) return false;
+  const inFavour = round.ballots.filter(({ vote }) => vote === "for").length;
+  return inFavour >= quorumOf(round.ballots.length);
 }
 
-/** Returns the error that says why a call acquired no lock. @param code what a failed quorum is called */
+/**
+ * Returns `held` if a quorum answered, and somebody else has a resource; `unavailable` if too few nodes answered. Says so
+ * of the last attempt that tells: one that was decided or ended early may not.
+ */
+function reasonIn(history: History): FailureReason | undefined {
+  for (const round of history.rounds.toReversed()) {
+    if (isGrantOfOther(history, round)) return "held";
+    const { ballots } = round;
+    const quorum = quorumOf(ballots.length);
+    const { answered, held, unknown } = tally(ballots);
+    if (answered >= quorum) return held > 0 ? "held" : "unavailable";
+    if (answered + unknown.length < quorum) return "unavailable";
+  }
+  return undefined;
+}
+
+function tally(ballots: Round["ballots"]): { answered: number; held: number; unknown: Node[] } {
+  const held = ballots.filter(({ vote }) => isRefusal(vote) && isHeld(vote)).length;
+  const answered = held + ballots.filter(({ vote }) => vote === "for").length;
+  const unknown = ballots.flatMap(({ node, vote }) =>
+    vote === undefined || vote instanceof Abstention ? [node] : [],
+  );
+  return { answered, held, unknown };
+}
+
+/**
+ * Returns the reason of a failed call. If no attempt tells, as when dead nodes decided it before others had voted, inspects
+ * those others, and waits for them only as long as they can change the answer.
+ */
+async function reasonFor(call: Acquisition): Promise<FailureReason> {
+  const { history, found } = call;
+  const { last } = history;
+  const told = reasonIn(history);
+  // All time is up for a round that was cut: a node that has not answered by now did not answer in time.
+  if (told !== undefined || last === undefined || last.wasCut) return told ?? "unavailable";
+  const { ballots } = last;
+  const quorum = quorumOf(ballots.length);
+  let { answered, held } = tally(ballots);
+  const { unknown } = tally(ballots);
+  let open = unknown.length;
+  return new Promise((resolve) => {
+    for (const node of unknown) {
+      const inspected = found.get(node) ?? keysOn(node, call);
+      found.set(node, inspected);
+      void inspected.then((keys) => {
+        open -= 1;
+        if (keys.length > 0) answered += 1;
+        if (keys.some(({ type }) => type !== "none")) held += 1;
+        if (answered >= quorum && held > 0) resolve("held");
+        else if (open === 0 || answered + open < quorum) resolve("unavailable");
+      });
+    }
+  });
+}
+
+/**
+ * Returns the error that says why a call acquired no lock.
+ *
+ * @param verb the function of the call
+ * @param code what a failed quorum is called
+ */
 export async function whyNotAcquired(
   call: Acquisition,
+  verb: Explanation["verb"],
   code: ErrorCode = "ERR_REDLOCK_QUORUM",
 ): Promise<ExecutionError> {
-  const { settings, failure, history, resources } = call;
+  const { settings, failure, resources } = call;
   settings.signal?.throwIfAborted();
   call.assertOpen();
   const found = await keysInTheWay(call);
+  const reason = failure === "ERR_REDLOCK_QUORUM" ? await reasonFor(call) : "unavailable";
   settings.signal?.throwIfAborted();
-  const reason = failure === "ERR_REDLOCK_QUORUM" ? reasonIn(history) : "unavailable";
   const error = executionError(call, {
+    verb,
     code: failure === "ERR_REDLOCK_QUORUM" ? code : failure,
     reason,
     about:
@@ -199,15 +258,17 @@ export function lookBeforeEnd(call: Acquisition): Timer | undefined {
 
 /**
  * Returns what the nodes that refused the lock store under its keys: SET NX only says that a key exists. Inspects each
- * node once that refused the lock or has not voted yet, but waits only for those that refused it.
+ * node once that refused the lock, granted it to another call or has not voted yet, but waits only for those that voted.
  */
 async function keysInTheWay(call: Acquisition): Promise<Map<Node, readonly FoundKey[]>> {
   const { history, found } = call;
   const inTheWay = new Map<Node, readonly FoundKey[]>();
   for (;;) {
     const refusing: Node[] = [];
-    for (const { node, vote } of history.last?.ballots ?? []) {
-      if (vote === "for" || (isRefusal(vote) && !isHeld(vote))) continue;
+    const { last } = history;
+    const isGrant = last !== undefined && isGrantOfOther(history, last);
+    for (const { node, vote } of last?.ballots ?? []) {
+      if ((vote === "for" && !isGrant) || (isRefusal(vote) && !isHeld(vote))) continue;
       if (!found.has(node)) found.set(node, keysOn(node, call));
       if (vote !== undefined && !inTheWay.has(node)) refusing.push(node);
     }

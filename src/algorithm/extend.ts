@@ -68,6 +68,7 @@ export async function attemptExtension(
 export function whyNotExtended(call: Extension): ExecutionError {
   const hasEnded = call.failure === "ERR_REDLOCK_VALIDITY" || call.history.last?.isHopeless(isHeld);
   return executionError(call, {
+    verb: extend,
     reason: hasEnded === true ? "expired" : "unavailable",
     about: `The lock on ${inList(call.resources)} was not extended.`,
     refusalInWords: () => "holds this lock no longer",

@@ -68,11 +68,11 @@ export interface Ending {
 }
 
 export function closedError(): ExecutionError {
-  return new ExecutionError(
-    "This Redlock was closed by quit() or disposal. Make a new one.",
-    [],
-    "ERR_REDLOCK_CLOSED",
-  );
+  const message = "This Redlock was closed by quit() or disposal. Make a new one.";
+  const error = new ExecutionError(message, [], "ERR_REDLOCK_CLOSED");
+  // Later calls reject with it, and losses have it as their cause: the frames of quit() would mislead.
+  error.stack = `${error.name}: ${message}`;
+  return error;
 }
 
 /** Makes what the calls of a Redlock share. Throws a TypeError for an invalid node. */

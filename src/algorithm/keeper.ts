@@ -32,6 +32,8 @@ export class MaxHoldReached extends Error {
     super(
       `it was held for its maxHold of ${inWords(maxHoldMs)}, after which the library does not extend it.`,
     );
+    // A timer finds it: no frame of the stack tells anything.
+    if (this.stack !== undefined) this.stack = `Error: ${this.message}`;
   }
 }
 

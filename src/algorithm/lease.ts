@@ -1,7 +1,7 @@
 import type { Environment } from "../runtime/environment.js";
 import { expirationMs, type Term, validityMs } from "./validity.js";
 
-/** Is told what becomes of a lease. */
+/** Learns what becomes of a lease. */
 export interface LeaseListener {
   /** A quorum has granted an extension. */
   onRenewed(): void;

@@ -53,6 +53,7 @@ export async function release(call: Release): Promise<ExecutionResult> {
   }
   if (await call.untilGiven(attempt, () => call.leftMs)) return history;
   throw executionError(call, {
+    verb: release,
     code: "ERR_REDLOCK_QUORUM",
     reason: "unavailable",
     about: `The release of the lock on ${inList(call.resources)} was not confirmed.`,

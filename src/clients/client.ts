@@ -22,10 +22,15 @@ export interface RedisClient {
 
 /** A second connection of a client, on which the server notifies waiters. */
 export interface Subscriber {
+  /** Subscribes to a channel, and resolves once the server has confirmed it. */
   subscribe(channel: string): Promise<unknown>;
+  /** Ends the connection at once. */
   disconnect(): void;
+  /** Calls the listener when the connection is ready, or is closed. */
   on(event: "ready" | "close", listener: () => void): unknown;
+  /** Calls the listener with each connection error. */
   on(event: "error", listener: (error: Error) => void): unknown;
+  /** Calls the listener with each message. */
   on(event: "message", listener: (channel: string, message: string) => void): unknown;
 }
 

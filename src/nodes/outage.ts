@@ -2,7 +2,7 @@ import type { Connection } from "../clients/connection.js";
 import type { NodeError } from "../errors.js";
 import type { Environment } from "../runtime/environment.js";
 
-/** Is told when a node is found down, and when it can be asked again. */
+/** Learns when a node is found down, and when it can be asked again. */
 export interface NodeListener {
   onNodeDown(node: string, reason: NodeError): void;
   onNodeUp(node: string, downMs: number): void;

@@ -8,6 +8,7 @@ const MOST_ROUNDS = 100;
 export class History implements ExecutionResult {
   readonly start: number;
   readonly #rounds: Round[] = [];
+  #roundsOfOthers: WeakSet<Round> | undefined;
   #count = 0;
   #attempts: Promise<ExecutionStats>[] | undefined;
 
@@ -21,6 +22,18 @@ export class History implements ExecutionResult {
     this.#rounds.push(round);
     if (this.#rounds.length > MOST_ROUNDS) this.#rounds.shift();
     this.#attempts = undefined;
+  }
+
+  /** Adds an attempt of another call for the same keys, which counts as one of this call. */
+  addOfOther(round: Round): void {
+    this.#roundsOfOthers ??= new WeakSet();
+    this.#roundsOfOthers.add(round);
+    this.add(round);
+  }
+
+  /** Whether a round was an attempt of another call. Its votes for were not for this call. */
+  isOfOther(round: Round): boolean {
+    return this.#roundsOfOthers?.has(round) === true;
   }
 
   /** Replaces the round of the last attempt by its second round, which says more about it. */

@@ -112,7 +112,7 @@ export class Waiter implements QueueListener {
     }
     const { lastAttempt } = this.#localWaiters;
     if (!this.#is("local") || lastAttempt === undefined) return this.#attempt();
-    this.#wait.history.add(lastAttempt.round);
+    this.#wait.history.addOfOther(lastAttempt.round);
     const agoMs = this.#shared.environment.monotonicMs() - lastAttempt.atMs;
     if (agoMs >= this.#wait.nextDelayMs()) this.#localWaiters.hurry();
     return undefined;

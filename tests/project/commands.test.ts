@@ -17,6 +17,7 @@ const files = {
   chaos: "tests/chaos/run.ts",
   bench: "benchmarks/run.ts",
   docs: "docs/site/build.ts",
+  api: "tests/support/api-report.ts",
   "test:servers": "tests/compatibility/servers.ts",
   "test:runtimes": "tests/compatibility/runtimes.ts",
 };

@@ -15,7 +15,7 @@ const sources = readdirSync(join(root, "src"), { recursive: true, encoding: "utf
 
 /** The first cells of the tables under a heading, without those of its head. */
 function firstCells(heading: string): string[] {
-  const section = page.split(/^### /m).find((text) => text.startsWith(`${heading}\n`)) ?? "";
+  const section = page.split(/^##+ /m).find((text) => text.startsWith(`${heading}\n`)) ?? "";
   const rows = section.split("\n").filter((line) => line.startsWith("| `"));
   return rows.map((row) => row.split("|")[1] ?? "");
 }
@@ -28,7 +28,7 @@ describe("docs/troubleshooting.md", () => {
     expect(headings.sort()).toEqual([...new Set(codes)].sort());
   });
 
-  test.each(["Held, or no longer held", "After a restart"])(
+  test.each(["Sentences in the message", "Held, or no longer held", "After a restart"])(
     "quotes the messages of src/ under “%s”",
     (heading) => {
       const quoted = firstCells(heading).flatMap((cell) => [...cell.matchAll(/`(.+?)`/g)]);

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -29,6 +29,8 @@ import { defined, fresh, rejection, untilFree, untilHeld } from "../support/node
 
 /** Long, so that a busy machine fails no vote. */
 const NODE_TIMEOUT_MS = 5000;
+
+const nameOf = ({ port }: RedisServer): string => `127.0.0.1:${port}`;
 
 const root = join(import.meta.dirname, "..", "..");
 
@@ -90,6 +92,8 @@ describe("the ACL line", () => {
       },
       // The reports.
       () => one.inspect(fresh()),
+      () => one.holder(fresh()),
+      () => one.forceRelease(fresh()),
       () => one.health(),
       // A node that was silent.
       async () => {
@@ -283,29 +287,96 @@ describe("Sentinel", () => {
 });
 
 describe("a lock that is stuck", () => {
-  test("is found by inspect, and freed by DEL on its nodes", async () => {
-    const servers = await startServers(3);
-    const admins = servers.map(({ port }) => new Redis(port, "127.0.0.1"));
-    const redlock = new Redlock(
+  let servers: RedisServer[];
+  let admins: Redis[];
+  let redlock: Redlock;
+  let resource = "";
+
+  beforeEach(async () => {
+    servers = await startServers(3);
+    admins = servers.map(({ port }) => new Redis(port, "127.0.0.1"));
+    redlock = redlockOf("api-7/4211");
+    resource = fresh();
+  });
+
+  afterEach(async () => {
+    await redlock.quit();
+    for (const admin of admins) admin.disconnect();
+    await stopAll(servers);
+  });
+
+  function redlockOf(owner: string): Redlock {
+    return new Redlock(
       servers.map(({ url }) => url),
-      { nodeTimeout: NODE_TIMEOUT_MS },
+      { nodeTimeout: NODE_TIMEOUT_MS, owner },
     );
+  }
+
+  test("is found by inspect, and freed by DEL on its nodes", async () => {
+    const dead = await redlock.acquire(resource, 60_000);
+    await untilHeld(servers, dead);
+    const nodes = await redlock.inspect(resource);
+    for (const { resources } of nodes) {
+      expect(resources[0]).toMatchObject({ value: dead.value, owner: "api-7/4211" });
+    }
+    const waiting = redlock.acquire(resource, 60_000, { retryCount: -1 });
+    await untilWaiting(redlock, resource, 1);
+    for (const admin of admins) await admin.del(resource);
+    const next = await waiting;
+    expect((await rejection(dead.extend(60_000))).code).toBe("ERR_REDLOCK_QUORUM");
+    await next.release();
+  });
+
+  test("is found by holder(), and freed by forceRelease(), which hands over to the next waiter", async () => {
+    const other = redlockOf("worker/2");
     try {
-      const resource = fresh();
-      const dead = await redlock.acquire(resource, 60_000);
-      await untilHeld(servers, dead);
-      const nodes = await redlock.inspect(resource);
-      for (const { resources } of nodes) expect(resources[0]?.value).toBe(dead.value);
-      const waiting = redlock.acquire(resource, 60_000, { retryCount: -1 });
+      const held = await redlock.acquire(resource, 60_000, { fencing: true });
+      await untilHeld(servers, held);
+      // Without a hand-over, this waiter would try again only after a minute.
+      const slow = { retryCount: -1, retryDelay: 60_000, retryJitter: 0, fencing: true };
+      const waiting = other.acquire(resource, 60_000, slow);
       await untilWaiting(redlock, resource, 1);
-      for (const admin of admins) await admin.del(resource);
+      const holder = await redlock.holder(resource);
+      const { value, fence } = held;
+      expect(holder).toMatchObject({ owner: "api-7/4211", value, fence, waiters: 1 });
+      expect(holder?.remainingMs).toBeLessThanOrEqual(60_000);
+
+      const ended = await redlock.forceRelease(resource);
+      expect(ended).toMatchObject([{ resource, owner: "api-7/4211", value }]);
+      expect([...(ended[0]?.nodes ?? [])].sort()).toEqual(servers.map(nameOf).sort());
       const next = await waiting;
-      expect((await rejection(dead.extend(60_000))).code).toBe("ERR_REDLOCK_QUORUM");
+      expect(next.fence).toBeGreaterThan(Number(fence));
+      expect(await redlock.holder(resource)).toMatchObject({ owner: "worker/2", waiters: 0 });
+
+      // The former holder learns of it when it extends.
+      expect(held.signal.aborted).toBe(false);
+      expect(await rejection(held.extend(60_000))).toMatchObject({ reason: "expired" });
+      expect(held.signal.reason).toMatchObject({ code: "ERR_REDLOCK_LOST", lock: held });
+      expect(next.valid).toBe(true);
       await next.release();
+      expect(await redlock.holder(resource)).toBeNull();
+      expect(await redlock.forceRelease(resource)).toEqual([]);
     } finally {
-      await redlock.quit();
-      for (const admin of admins) admin.disconnect();
-      await stopAll(servers);
+      await other.quit();
+    }
+  });
+
+  test("that is other data of an application stays", async () => {
+    for (const admin of admins) await admin.rpush(resource, "a job");
+    expect(await redlock.holder(resource)).toBeNull();
+    expect(await redlock.forceRelease(resource)).toEqual([]);
+    for (const admin of admins) expect(await admin.llen(resource)).toBe(1);
+  });
+
+  test("can neither be found nor freed while a majority of the nodes is dead, and the errors say so", async () => {
+    const held = await redlock.acquire(resource, 60_000);
+    await untilHeld(servers, held);
+    await Promise.all(servers.slice(1).map((server) => server.kill()));
+    for (const call of ["holder", "forceRelease"] as const) {
+      const error = await rejection(redlock[call](resource));
+      expect(error).toMatchObject({ code: "ERR_REDLOCK_QUORUM", reason: "unavailable" });
+      expect(error).toMatchObject({ resources: [resource] });
+      expect(error.message).toContain("1 of 3 nodes");
     }
   });
 });

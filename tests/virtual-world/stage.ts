@@ -298,7 +298,11 @@ export function nodesOf({ links, internals }: Machine): Node[] {
   return makeNodes(entries, environment, checkNode).map(({ node }) => node);
 }
 
-type Rejection = Error & { readonly code?: unknown; readonly attempts?: readonly unknown[] };
+type Rejection = Error & {
+  readonly code?: unknown;
+  readonly attempts?: readonly unknown[];
+  readonly resources?: readonly string[];
+};
 
 /** What the promise rejects with. */
 export async function rejection(promise: Promise<unknown>): Promise<Rejection> {

@@ -77,7 +77,9 @@ describe.each(Object.keys(fakes))("under %s fake timers", (whose) => {
     await lock.extend(TTL_MS);
     expect(await redlock.tryAcquire("a", TTL_MS)).toBeNull();
     expect((await redlock.inspect("a"))[0]?.resources[0]?.value).toBe(lock.value);
-    expect((await redlock.health()).flatMap(({ findings }) => findings)).toEqual([]);
+    const findings = (await redlock.health()).flatMap((node) => node.findings);
+    // Without a fake `performance`, a busy machine is slow.
+    expect(findings.filter((finding) => !finding.startsWith("is slow"))).toEqual([]);
     await lock.release();
     expect(await redlock.using("a", TTL_MS, () => "done")).toBe("done");
   });
