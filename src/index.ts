@@ -8,29 +8,27 @@ export {
   ResourceLockedError,
 } from "./errors.js";
 export type {
-  AcquiredEvent,
-  ExtendedEvent,
-  LostEvent,
-  NodeDownEvent,
-  NodeUpEvent,
-  RedlockEvents,
-  ReleasedEvent,
-  WaitingEvent,
-} from "./events.js";
-export type {
   AcquireTrace,
+  AcquiredEvent,
   CallTrace,
   ExtendTrace,
+  ExtendedEvent,
   HandOverMessage,
+  LostEvent,
   LostMessage,
+  NodeDownEvent,
   NodeMessage,
+  NodeUpEvent,
+  RedlockEvents,
   RedlockMessages,
   RedlockTraces,
   ReleaseTrace,
+  ReleasedEvent,
   UsingTrace,
   VoteKind,
   VoteMessage,
-} from "./channels.js";
+  WaitingEvent,
+} from "./events.js";
 export type { ForcedRelease } from "./reports/force-release.js";
 export type { Holder } from "./reports/holder.js";
 export type { NodeHealth } from "./reports/health.js";

@@ -1,8 +1,5 @@
 import {
-  type AcquireTrace,
   acquireTraces,
-  type CallTrace,
-  type ExtendTrace,
   extendTraces,
   handOverChannel,
   lostChannel,
@@ -11,11 +8,10 @@ import {
   type Traces,
   usingTraces,
   voteChannel,
-  type VoteKind,
 } from "../channels.js";
 import { isReply } from "../clients/connection.js";
 import { HeldBack, isHeld, NodeError } from "../errors.js";
-import type { RedlockEvents } from "../events.js";
+import type { AcquireTrace, CallTrace, ExtendTrace, RedlockEvents, VoteKind } from "../events.js";
 import type { Lock } from "../lock.js";
 import type { Node } from "../nodes/node.js";
 import { ownerOf } from "../operations/lock-value.js";

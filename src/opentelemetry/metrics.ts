@@ -1,5 +1,5 @@
 import type { Attributes, Meter } from "@opentelemetry/api";
-import type { AcquireTrace } from "../channels.js";
+import type { AcquireTrace } from "../events.js";
 import type { Lock } from "../lock.js";
 import { acquireOutcome, extendOutcome, type ResourceOf, resourceAttribute } from "./outcome.js";
 import { Subscriber } from "./subscribe.js";

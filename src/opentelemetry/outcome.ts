@@ -1,5 +1,5 @@
 import type { Attributes } from "@opentelemetry/api";
-import type { AcquireTrace, CallTrace, ExtendTrace } from "../channels.js";
+import type { AcquireTrace, CallTrace, ExtendTrace } from "../events.js";
 
 export type ResourceOf = ((resources: readonly string[]) => string) | undefined;
 

@@ -9,7 +9,7 @@ import {
   trace,
   type Tracer,
 } from "@opentelemetry/api";
-import type { CallTrace, UsingTrace } from "../channels.js";
+import type { CallTrace, UsingTrace } from "../events.js";
 import type { Lock } from "../lock.js";
 import {
   acquireOutcome,

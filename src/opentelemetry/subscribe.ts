@@ -1,5 +1,5 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
-import type { RedlockMessages, RedlockTraces } from "../channels.js";
+import type { RedlockMessages, RedlockTraces } from "../events.js";
 
 type Event = "start" | "end" | "asyncStart" | "asyncEnd" | "error";
 
