@@ -125,6 +125,13 @@ export default defineConfig([
       await writeModules(["index", "nestjs"]);
     },
   },
+  // It shares no code with the others: it knows the channels by their names.
+  {
+    ...shared,
+    entry: { opentelemetry: "src/opentelemetry/index.ts" },
+    splitting: false,
+    onSuccess: () => writeModules(["opentelemetry"]),
+  },
   // Minified: only tests load it, and it would be a seventh of the package.
   {
     ...shared,

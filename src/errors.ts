@@ -121,6 +121,22 @@ export class Abstention extends NodeError {
   }
 }
 
+/** The vote of a node that the restart guard holds back. */
+export class HeldBack extends NodeError {
+  // Not a property, which would be printed with the error.
+  readonly #sinceMs: number | undefined;
+
+  /** @param sinceMs since when it may have forgotten locks, by the monotonic clock; undefined if that is not known yet */
+  constructor(why: string, node: string, sinceMs?: number) {
+    super(why, "ERR_REDLOCK_NODE_DOWN", node);
+    this.#sinceMs = sinceMs;
+  }
+
+  get sinceMs(): number | undefined {
+    return this.#sinceMs;
+  }
+}
+
 /** The vote of a node that did not reply within its timeout. */
 export function noAnswerIn(timeoutMs: number, node: string): NodeError {
   return new NodeError(`no answer in ${inWords(timeoutMs)}`, "ERR_REDLOCK_NODE_TIMEOUT", node);

@@ -1,5 +1,5 @@
 import type { Lock, LockLostError } from "./lock.js";
-import type { NodeError } from "./errors.js";
+import type { FailureReason, NodeError } from "./errors.js";
 
 /** A call acquired a lock. */
 export interface AcquiredEvent {
@@ -29,6 +29,8 @@ export interface LostEvent {
   readonly lock: Lock;
   /** What the lock's signal aborts with. */
   readonly error: LockLostError;
+  /** Whether its `toJSON()` was called, so that another process may have adopted it, and hold it still. */
+  readonly isPassedOn: boolean;
 }
 
 /** A call did not get its lock at the first attempt, and waits for it. */
@@ -74,4 +76,114 @@ export interface RedlockEvents {
   "node:up": [event: NodeUpEvent];
   /** A node voted against an operation, or waiters have to poll there. `node` is its `host:port`. */
   error: [error: Error, node?: string];
+}
+
+/** What the messages of all traced calls have. They are live: read what they hold while you handle them. */
+export interface CallTrace {
+  /** The names of the resources. */
+  readonly resources: readonly string[];
+  /** The ttl that the call asks for, in ms. */
+  readonly ttl: number;
+  /** The `owner` of the Redlock: who makes the call. */
+  readonly owner: string;
+  /** How many attempts the call has made so far. */
+  readonly attempts: number;
+  /** Ms since the call began. */
+  readonly elapsedMs: number;
+  /** Why the call failed, once it has. */
+  error?: unknown;
+}
+
+/** The message of `redlock-quorum:acquire`: one call of `acquire` or `tryAcquire`, or the acquisition of a `using`. */
+export interface AcquireTrace extends CallTrace {
+  /** Whether the call waits for a lock that it did not get at its first attempt. */
+  readonly isWaiting: boolean;
+  /** Its place in the queue while it waits there, as far as this process knows: 1 is next. */
+  readonly position: number | undefined;
+  /** The lock, once the call has succeeded; null if `tryAcquire` found that others hold it. */
+  result?: Lock | null;
+}
+
+/** The message of `redlock-quorum:extend`: one call of `extend`, or one extension by the library. */
+export interface ExtendTrace extends CallTrace {
+  /** The lock that is extended. */
+  readonly lock: Lock;
+  /** Whether the library extends the lock by itself: for `using`, or with `autoExtend`. */
+  readonly isAutomatic: boolean;
+  /** The lock, once it is extended; undefined if it was released meanwhile. */
+  result?: Lock | undefined;
+}
+
+/** The message of `redlock-quorum:release`: one call of `release`, or the release of a `using`. */
+export interface ReleaseTrace extends CallTrace {
+  /** The lock that is released. From the channel's `end` on, it is no longer valid. */
+  readonly lock: Lock;
+}
+
+/** The message of `redlock-quorum:using`: one call of `using`, with its acquisition, its routine and its release. */
+export interface UsingTrace extends CallTrace {
+  /** What the routine returned. */
+  result?: unknown;
+}
+
+/** The message of `redlock-quorum:lost`: a lock was lost. */
+export interface LostMessage extends LostEvent {
+  /** The names of the resources. */
+  readonly resources: readonly string[];
+  /** The ttl in force, in ms. */
+  readonly ttl: number;
+  /** The `owner` of the Redlock that acquired the lock. */
+  readonly owner: string;
+  /** `expired`, or `closed` if the Redlock was closed before the lock was released. */
+  readonly reason: FailureReason;
+}
+
+/**
+ * Why a node voted against. `held`: another lock holds a resource; for an extension or a release, this lock no longer
+ * does. `timeout`: no reply in time. `down`: no connection. `held-back`: the restart guard holds the node back.
+ * `refused`: the server replied with an error.
+ */
+export type VoteKind = "held" | "timeout" | "down" | "held-back" | "refused";
+
+/** The message of `redlock-quorum:vote`: a node voted against. */
+export interface VoteMessage {
+  /** host:port */
+  readonly node: string;
+  readonly kind: VoteKind;
+  /** The vote, as the event `error` has it. */
+  readonly reason: Error;
+}
+
+/** The message of `redlock-quorum:hand-over`: a node told a waiter of this process that it is next. */
+export interface HandOverMessage {
+  /** host:port */
+  readonly node: string;
+  /** The names of the resources that the waiter waits for. */
+  readonly resources: readonly string[];
+  /** Ms since the waiter's call began. */
+  readonly waitedMs: number;
+}
+
+/**
+ * The message of `redlock-quorum:node`: a node cannot be asked (`down`), can be asked again (`up`), or the restart guard
+ * does not count its votes for acquisitions (`held-back`). Each is published once, when a call finds it so.
+ */
+export type NodeMessage =
+  | { readonly node: string; readonly state: "down" | "held-back"; readonly reason: NodeError }
+  | { readonly node: string; readonly state: "up"; readonly downMs: number };
+
+/** The tracing channels of node:diagnostics_channel, each with its message. */
+export interface RedlockTraces {
+  "redlock-quorum:acquire": AcquireTrace;
+  "redlock-quorum:extend": ExtendTrace;
+  "redlock-quorum:release": ReleaseTrace;
+  "redlock-quorum:using": UsingTrace;
+}
+
+/** The other channels of node:diagnostics_channel, each with its message. */
+export interface RedlockMessages {
+  "redlock-quorum:lost": LostMessage;
+  "redlock-quorum:vote": VoteMessage;
+  "redlock-quorum:hand-over": HandOverMessage;
+  "redlock-quorum:node": NodeMessage;
 }

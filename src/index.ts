@@ -8,13 +8,25 @@ export {
   ResourceLockedError,
 } from "./errors.js";
 export type {
+  AcquireTrace,
   AcquiredEvent,
+  CallTrace,
+  ExtendTrace,
   ExtendedEvent,
+  HandOverMessage,
   LostEvent,
+  LostMessage,
   NodeDownEvent,
+  NodeMessage,
   NodeUpEvent,
   RedlockEvents,
+  RedlockMessages,
+  RedlockTraces,
+  ReleaseTrace,
   ReleasedEvent,
+  UsingTrace,
+  VoteKind,
+  VoteMessage,
   WaitingEvent,
 } from "./events.js";
 export type { ForcedRelease } from "./reports/force-release.js";

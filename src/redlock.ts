@@ -6,6 +6,7 @@ import { close } from "./algorithm/close.js";
 import { extend, Extension } from "./algorithm/extend.js";
 import { type Ending, type Instance, makeInstance } from "./algorithm/instance.js";
 import { release, Release, releaseSettings } from "./algorithm/release.js";
+import { traceAcquire, traceExtend, traceRelease, traceUsing } from "./algorithm/tracing.js";
 import { type Routine, using, usingArguments } from "./algorithm/using.js";
 import type { ClientOf } from "./clients/client.js";
 import { announcer, RedlockEmitter, reporter } from "./emitter.js";
@@ -108,7 +109,8 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
     ttl: number,
     settings?: Settings,
   ): Promise<Lock> {
-    return acquire(acquisition(this.#instance, "acquire", resources, ttl, settings));
+    const call = acquisition(this.#instance, "acquire", resources, ttl, settings);
+    return traceAcquire(call, acquire);
   }
 
   /**
@@ -123,7 +125,8 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
     settings?: Settings,
   ): Promise<Lock | null> {
     const own = { acquireTimeout: 0 };
-    return tryAcquire(acquisition(this.#instance, "tryAcquire", resources, ttl, settings, own));
+    const call = acquisition(this.#instance, "tryAcquire", resources, ttl, settings, own);
+    return traceAcquire(call, tryAcquire);
   }
 
   /**
@@ -139,7 +142,7 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
     ownPartsOf(this.#instance, lock, "extend");
     const resolved = resolveSettings(settings, "extend", this.settings);
     checkTtl(ttl, "extend", resolved.driftFactor);
-    return extend(new Extension(this.#instance, lock, ttl, resolved));
+    return traceExtend(new Extension(this.#instance, lock, ttl, resolved), false, extend);
   }
 
   /**
@@ -151,7 +154,8 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
    */
   async release(lock: Lock, settings?: Settings): Promise<ExecutionResult> {
     const base = releaseSettings(this.#instance, ownPartsOf(this.#instance, lock, "release"));
-    return release(new Release(this.#instance, lock, resolveSettings(settings, "release", base)));
+    const resolved = resolveSettings(settings, "release", base);
+    return traceRelease(new Release(this.#instance, lock, resolved), release);
   }
 
   /**
@@ -179,7 +183,7 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
     const [settings, routine] = usingArguments(settingsOrRoutine, optionalRoutine);
     const own = { autoExtend: true };
     const call = acquisition(this.#instance, "using", resources, ttl, settings, own);
-    return using(call, routine);
+    return traceUsing(call, () => using(call, routine));
   }
 
   /** Reads what each node stores for the resources. A node that does not reply in time has `ok: false`. */

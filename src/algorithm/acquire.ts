@@ -17,6 +17,7 @@ import { Lease } from "./lease.js";
 import { Handle } from "./handle.js";
 import { keep } from "./keep.js";
 import { releaseFailedAttempt } from "./release.js";
+import { publishHandOver } from "./tracing.js";
 import { validityMs } from "./validity.js";
 
 /** Acquires: attempts once, then waits as the settings say. Throws an ExecutionError that says why it failed. */
@@ -152,6 +153,7 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
   const queueKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
   const timeLeftMs = (): number => call.budgetLeftMs;
   const look = lookBeforeEnd(call);
+  call.isWaiting = true;
   try {
     if (queueKeys === undefined) {
       return await call.attemptAgain(() => attempt(call), retries, signals, timeLeftMs);
@@ -168,6 +170,12 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
       nodeTimeoutMs: call.nodeTimeoutMs,
       signals,
       attempt: (queued, onRound) => attempt(call, queued, onRound),
+      onQueued: (ahead) => {
+        call.ahead = ahead;
+      },
+      onNotified: (node) => {
+        publishHandOver(call, node);
+      },
       onGivenUp: (progress) => {
         call.progress = progress;
       },
@@ -176,6 +184,7 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
       },
     });
   } finally {
+    call.isWaiting = false;
     if (look !== undefined) instance.environment.clearTimer(look);
   }
 }

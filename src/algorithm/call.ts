@@ -166,6 +166,10 @@ export class Acquisition extends Call {
   leastToken = 0;
   /** For each node that was inspected: what it stores under the keys. */
   readonly found = new Map<Node, Promise<readonly FoundKey[]>>();
+  /** Whether it waits, after a first attempt that failed. */
+  isWaiting = false;
+  /** Returns how many waiters are before it, once it is in a queue. */
+  ahead: (() => number) | undefined;
   /** How far it came in the queue, if it waited there until it gave up. */
   progress: Progress | undefined;
 

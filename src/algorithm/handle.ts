@@ -97,7 +97,7 @@ export class Handle implements LeaseListener {
     );
     this.#loss = loss;
     if (this.#controller !== undefined) this.#abort(loss);
-    this.#instance.announce("lost", () => ({ lock, error: loss }));
+    this.#instance.announce("lost", () => ({ lock, error: loss, isPassedOn: this.#isPassedOn }));
   }
 
   #abort(loss: LockLostError): void {

@@ -11,6 +11,7 @@ import type { ResolvedSettings } from "../settings.js";
 import { LocalQueues } from "../waiting/local-queue.js";
 import { Tokens } from "./fence.js";
 import { HeldLocks } from "./held-locks.js";
+import { publishEvent, publishVote } from "./tracing.js";
 
 /** The events with one argument. The payload is made only if there is a listener. */
 export type Announce = <Name extends Exclude<keyof RedlockEvents, "error">>(
@@ -80,8 +81,14 @@ export function makeInstance(
   settings: ResolvedSettings,
   { environment, checkNode }: Internals,
   { draining, closing }: Ending,
-  { issuer, report, announce }: Outlet,
+  outlet: Outlet,
 ): Instance {
+  const { issuer, report } = outlet;
+  // An event and the message on its channel have one source.
+  const announce: Announce = (name, payload) => {
+    outlet.announce(name, payload);
+    publishEvent(name, payload);
+  };
   const guard = new RestartGuard(settings.restartGuard, quorumOf, environment);
   const watched = guard.isOn ? guard : undefined;
   const made = makeNodes(entries, environment, checkNode, watched, {
@@ -108,9 +115,11 @@ export function makeInstance(
     closing: closing.signal,
     undecided: new Set(),
     held: new HeldLocks(),
-    // A node that was not asked has not failed.
     onRefusal: (error, node) => {
-      if (!(error instanceof Abstention)) report(error, node);
+      // A node that was not asked has not failed.
+      if (error instanceof Abstention) return;
+      report(error, node);
+      publishVote(error, node);
     },
     announce,
   };

@@ -6,6 +6,7 @@ import type { Settings } from "../settings.js";
 import { acquire } from "./acquire.js";
 import type { Acquisition } from "./call.js";
 import { Release, release, releaseSettings } from "./release.js";
+import { traceAcquire, traceRelease } from "./tracing.js";
 
 /** A function that `using` runs under a lock. */
 export type Routine<T> = (signal: RedlockAbortSignal, lock: Lock) => Promise<T> | T;
@@ -32,7 +33,7 @@ export function usingArguments<T>(
 
 /** Acquires the lock, keeps it while `routine` runs, and releases it. Throws what the routine throws, or the loss. */
 export async function using<T>(call: Acquisition, routine: Routine<T>): Promise<T> {
-  const lock = await acquire(call);
+  const lock = await traceAcquire(call, acquire);
   const { handle } = partsOf(lock, "using");
   try {
     const value = await routine(handle.signal, lock);
@@ -51,7 +52,7 @@ async function releaseInTime(call: Acquisition, lock: Lock): Promise<void> {
   const base = releaseSettings(instance, partsOf(lock, "using"));
   const own = { ...base, retryCount: 0, ...(nodeTimeout === undefined ? {} : { nodeTimeout }) };
   const ending = new Release(instance, lock, own);
-  await pTimeout(release(ending), {
+  await pTimeout(traceRelease(ending, release), {
     milliseconds: ending.longestNodeTimeoutMs,
     customTimers: pTimeoutTimers(instance.environment),
   }).catch(() => undefined);

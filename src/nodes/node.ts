@@ -1,5 +1,5 @@
 import type { Environment } from "../runtime/environment.js";
-import { asError, inShort, inWords, NodeError, withoutCommand } from "../errors.js";
+import { asError, HeldBack, inShort, inWords, NodeError, withoutCommand } from "../errors.js";
 import { type Argument, type Command, type Operation } from "../operations/operation.js";
 import type { Client } from "../clients/client.js";
 import { Coalescer, type Inquiry } from "./coalescer.js";
@@ -118,7 +118,7 @@ export class Node {
   /** Returns why the restart guard holds the node back, so that its vote for an acquisition would not count. */
   heldBack(): NodeError | undefined {
     const hold = this.#watch?.hold(this.#connection.epoch);
-    return hold && this.#doubt(this.#inWords(hold));
+    return hold && this.#doubt(hold);
   }
 
   /** Returns why the vote for an acquisition that the node has just given does not count. */
@@ -126,9 +126,9 @@ export class Node {
     const watch = this.#watch;
     const { epoch } = this.#connection;
     const hold = watch?.hold(epoch);
-    if (hold !== undefined) return this.#doubt(this.#inWords(hold));
+    if (hold !== undefined) return this.#doubt(hold);
     if (watch === undefined || watch.knows(epoch)) return undefined;
-    return this.#doubt("could not say yet whether it restarted");
+    return new HeldBack("could not say yet whether it restarted", this.name);
   }
 
   /** Whether the node is held back only until a quorum of nodes says that they also started recently. */
@@ -152,8 +152,8 @@ export class Node {
     return this.#connection.isCluster;
   }
 
-  #doubt(message: string): NodeError {
-    return new NodeError(message, "ERR_REDLOCK_NODE_DOWN", this.name);
+  #doubt(hold: Hold): NodeError {
+    return new HeldBack(this.#inWords(hold), this.name, hold.sinceMs);
   }
 
   #inWords({ why, sinceMs, untilMs }: Hold): string {

@@ -115,6 +115,8 @@ export class LocalQueues {
     const { size: sizeBefore } = queue;
     const aheadThen = sizeBefore + queue.rank;
     const link = queue.enter(waiter);
+    const ahead = (): number => queue.countBefore(link) + queue.rank;
+    wait.onQueued(ahead);
     let lock: Lock | undefined;
     try {
       lock = await retry(
@@ -125,7 +127,7 @@ export class LocalQueues {
       if (lock === undefined) {
         wait.onGivenUp({
           aheadThen: sizeBefore > 0 ? aheadThen : waiter.firstRank,
-          ahead: queue.countBefore(link) + queue.rank,
+          ahead: ahead(),
         });
       }
       return lock;

@@ -35,6 +35,10 @@ export interface Wait {
     queued: QueuedAttempt | undefined,
     onRound: (round: Round) => void,
   ) => Promise<Lock | undefined>;
+  /** Called when it is in the queue, with what tells how many waiters are before it. */
+  readonly onQueued: (ahead: () => number) => void;
+  /** Called for each node that notifies it. */
+  readonly onNotified: (node: Node) => void;
   /** Called when the time or the retries are used up. */
   readonly onGivenUp: (progress: Progress) => void;
   /** Gives a node the keys of the lock that was acquired, if they are free there. */

@@ -279,6 +279,7 @@ export class Waiter implements QueueListener {
   }
 
   onNotified(node: Node): void {
+    this.#wait.onNotified(node);
     this.#notifiedBy.add(node);
     this.#splitMs = 0;
     const { nodes, pace } = this.#shared;

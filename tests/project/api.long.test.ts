@@ -15,6 +15,7 @@ const recorded = join(root, "docs", "api");
 const UNNAMED = {
   index: ["RedlockEmitter", "Routine", "Subscriber"],
   nestjs: ["Takes"],
+  opentelemetry: [],
   testing: [],
 };
 const entries = Object.keys(UNNAMED) as (keyof typeof UNNAMED)[];

@@ -12,7 +12,7 @@ describe("the packed package", () => {
     const { out } = await run("tar", ["-tzf", packed.tarball], consumers);
     const builds = ["cjs", "js"].flatMap((format) => {
       const types = format.replace("js", "ts");
-      const entries = ["index", "nestjs", "testing"].flatMap((name) => [
+      const entries = ["index", "nestjs", "opentelemetry", "testing"].flatMap((name) => [
         `${name}.${format}`,
         `${name}.d.${types}`,
       ]);
@@ -39,6 +39,18 @@ describe("the packed package", () => {
     expect(importing.sort()).toEqual(["nestjs.cjs", "nestjs.d.cts"]);
     const alsoImporting = files.filter((_, index) => /["']\.\/nestjs/.test(texts[index] ?? ""));
     expect(alsoImporting.sort()).toEqual(["nestjs.d.ts", "nestjs.js"]);
+  });
+
+  test("imports OpenTelemetry in its entry for OpenTelemetry only, which loads nothing else", async () => {
+    const dist = join(packed.directory, "node_modules", "redlock-quorum", "dist");
+    const files = (await readdir(dist)).filter((name) => /\.[cm]?[jt]s$/.test(name));
+    const texts = await Promise.all(files.map((name) => readFile(join(dist, name), "utf8")));
+    const importing = files.filter((_, index) => texts[index]?.includes("@opentelemetry/"));
+    expect(importing.sort()).toEqual(["opentelemetry.cjs", "opentelemetry.d.cts"]);
+    const code = texts[files.indexOf("opentelemetry.cjs")] ?? "";
+    const required = [...code.matchAll(/require\(['"]([^'"]+)['"]\)/g)].map(([, name]) => name);
+    const builtin = ["async_hooks", "diagnostics_channel", "util"];
+    expect(required.sort()).toEqual(["@opentelemetry/api", ...builtin]);
   });
 
   test("is one and the same, imported and required", async () => {

@@ -82,7 +82,10 @@ describe("the events of a lock", () => {
     await lock.release();
     expect(lock.signal.reason).toBeInstanceOf(LockLostError);
     expect(heard.map(([name]) => name)).toEqual(["acquired", "lost"]);
-    expect(heard[1]).toEqual(["lost", { lock, error: lock.signal.reason as unknown }]);
+    expect(heard[1]).toEqual([
+      "lost",
+      { lock, error: lock.signal.reason as unknown, isPassedOn: false },
+    ]);
   });
 
   test("tell once of a call that waits, and then for how long it did", async () => {

@@ -13,7 +13,7 @@ const ABOUT = `Packs the package, and writes the declarations of each entry's ty
 A test compares them, so that nothing becomes public, or changes, unnoticed.`;
 
 /** The entries of the package. Their types are `dist/<name>.d.cts`. */
-const ENTRIES = ["index", "nestjs", "testing"] as const;
+const ENTRIES = ["index", "nestjs", "opentelemetry", "testing"] as const;
 
 const COMPILER_OPTIONS = {
   target: "ES2023",

@@ -32,6 +32,11 @@ export interface Layer {
 /** From top to bottom: a file may import from its own layer and from those below it. */
 export const LAYERS: readonly Layer[] = [
   {
+    name: "opentelemetry",
+    purpose: ["an entry of its own:", "spans and metrics"],
+    color: "#4f46e5",
+  },
+  {
     name: "nestjs",
     purpose: ["redlock-quorum/nestjs:", "a module, @Locked"],
     color: "#e0234e",
@@ -97,8 +102,8 @@ export const LAYERS: readonly Layer[] = [
 /** At the side: any file may import these. */
 export const SHARED: Layer = {
   name: "shared",
-  files: ["errors.ts", "events.ts", "settings.ts", "input.ts", "lock.ts"],
-  purpose: ["errors", "events", "settings", "input", "lock"],
+  files: ["errors.ts", "events.ts", "channels.ts", "settings.ts", "input.ts", "lock.ts"],
+  purpose: ["errors", "events", "channels", "settings", "input", "lock"],
   color: "#111827",
 };
 

@@ -1,0 +1,3 @@
+/** @module redlock-quorum/opentelemetry */
+
+export { observeRedlock, type ObserveOptions } from "./observe.js";
