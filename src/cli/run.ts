@@ -40,8 +40,9 @@ While there is none yet, the first four end the waiting.
 Without --wait, redlock waits without limit while somebody holds the lock, and
 10 s for a quorum of the nodes, or 60 s if they just do not reply.
 
-For a job that several machines start at the same time: put the day into the name
-and --keep the lock, or a machine whose clock is late runs a short job again.
+For a job that several machines start at the same time: put the day into the
+name and --keep the lock, or a machine whose clock is late runs a short job
+again.
 ${NODES_HELP}
 
 Environment of COMMAND:

@@ -193,7 +193,8 @@ describe("the documents' code blocks", () => {
   );
 });
 
-const { scripts, name } = JSON.parse(read("package.json")) as {
+const { scripts, name, peerDependencies } = JSON.parse(read("package.json")) as {
+  peerDependencies: Record<string, string>;
   name: string;
   scripts: Record<string, string>;
 };
@@ -207,7 +208,9 @@ async function flawOf(command: string): Promise<string | undefined> {
     case "npm test":
       return scripts["test"] === undefined ? "there is no script test" : undefined;
     case "npm install":
-      return args.join(" ") === name ? undefined : "that is another package";
+      return [name, ...Object.keys(peerDependencies)].includes(args.join(" "))
+        ? undefined
+        : "that is another package";
     case "npm run":
       return flawOfScript(args);
     case "redlock run":

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { ExecutionError, Redlock, type Settings } from "../../src/index.js";
 import { defined, fresh, occupy, rejection } from "../support/nodes.js";
-import { until } from "../support/servers.js";
+import { slowness, until } from "../support/servers.js";
 import { useServersAndClients } from "../support/use-servers.js";
 
 const root = join(import.meta.dirname, "..", "..");
@@ -17,6 +17,9 @@ const IMPATIENT_MS = 500;
 const OWNER = "api-7/4211";
 const HELD_VALUE = `0123456789abcdef0123456789abcdef ${OWNER}`;
 
+/** A busy machine needs longer for as many attempts as tell why one fails. */
+const ACQUIRE_TIMEOUT_MS = Math.ceil(1000 * slowness());
+
 /** How callers wait; each situation is tried with each of them in turn. */
 const WAYS: readonly Settings[] = [
   { retryCount: 0 },
@@ -25,8 +28,8 @@ const WAYS: readonly Settings[] = [
   { retryCount: 2, retryDelay: 20, retryJitter: 10, queue: false },
   { acquireTimeout: 0 },
   { acquireTimeout: 0, queue: false },
-  { acquireTimeout: 1000 },
-  { acquireTimeout: 1000, queue: false },
+  { acquireTimeout: ACQUIRE_TIMEOUT_MS },
+  { acquireTimeout: ACQUIRE_TIMEOUT_MS, queue: false },
 ];
 
 interface Situation {

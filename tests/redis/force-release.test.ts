@@ -87,7 +87,7 @@ describe("forceRelease", () => {
     const { message } = signal.reason as LockLostError;
     expect(message).toContain(resource);
     expect(message).toContain("holds this lock no longer");
-    expect(lost).toEqual([{ lock, error: signal.reason as unknown }]);
+    expect(lost).toEqual([{ lock, error: signal.reason as unknown, isPassedOn: false }]);
     expect(await valuesOn(servers, resource)).toEqual(Array(5).fill(null));
   });
 

@@ -53,7 +53,7 @@ export async function until(
  * Sends one command on a connection of its own, without any client library, and gives the reply (a
  * status, a number or a string). Rejects where the reply is an error, or not there in `timeoutMs`.
  */
-export function ask(port: number, command: readonly string[], timeoutMs = 1_000): Promise<string> {
+export function ask(port: number, command: readonly string[], timeoutMs = 10_000): Promise<string> {
   return new Promise((resolve, reject) => {
     const name = command.join(" ");
     let received = Buffer.alloc(0);
