@@ -61,6 +61,8 @@ interface Ballot {
   readonly kind: "acquire" | "confirm" | "extend" | "release";
   readonly host: Host;
   readonly node: SimulatedNode;
+  /** Whether the connection that it was sent on is still open. */
+  readonly isConnected: () => boolean;
   readonly ttlMs: number;
   /** What was left of the lock's validity; 0 where it was not held. */
   readonly leftMs: number;
@@ -422,14 +424,17 @@ export class Checker implements LinkObserver {
     // What else was a vote against may have decided before, when the others had not refused yet.
     if (new Set(inRound.map(({ node }) => node)).size < this.#nodeCount) return;
     const answered = inRound.filter(({ answeredMs }) => answeredMs !== undefined);
+    // A node that did not know the script was asked again, within the time of the first question.
+    const startMs = Math.min(...inRound.map(({ sentMonotonicMs }) => sentMonotonicMs));
+    const leftMs = Math.min(...inRound.map((ballot) => ballot.leftMs));
+    const timeMs = Math.min(surelyMs, leftMs / 3) - TIMER_SLACK_MS;
     const isPlain = answered.every(
-      ({ reply, yes, sameEpoch, restedMs, sentMonotonicMs, leftMs }) =>
-        sameEpoch &&
-        (yes || reply === "0") &&
-        restedMs - sentMonotonicMs < Math.min(surelyMs, leftMs / 3) - TIMER_SLACK_MS,
+      ({ reply, yes, sameEpoch, answeredMs = Infinity }) =>
+        sameEpoch && (yes || reply === "0") && answeredMs - startMs < timeMs,
     );
     const refusals = answered.filter(({ yes }) => !yes);
-    if (isPlain && refusals.length > this.#nodeCount - this.#quorum) {
+    const isWhole = inRound.every(({ isConnected }) => isConnected());
+    if (isPlain && isWhole && refusals.length > this.#nodeCount - this.#quorum) {
       throw new Violation(
         "told at the next extension",
         `${host.name} still holds ${name(tracked)}, which ${refusals.map(({ node }) => node.name).join(", ")} held no longer`,
@@ -584,14 +589,14 @@ export class Checker implements LinkObserver {
   }
 
   onSend(
-    { host, node }: Link,
+    link: Link,
     command: string,
     args: readonly string[],
   ): ((reply: unknown, sameEpoch: boolean) => void) | undefined {
     const questions = questionsIn(command, args, this.#library);
     if (questions.length === 0) return undefined;
     if (questions.length > 1) this.onBatch?.();
-    const told = questions.map((question) => this.#onQuestion(host, node, command, question));
+    const told = questions.map((question) => this.#onQuestion(link, command, question));
     return (reply, sameEpoch) => {
       const replies = repliesIn(reply, questions.length);
       for (const [index, tell] of told.entries()) tell?.(replies[index] ?? reply, sameEpoch);
@@ -599,12 +604,12 @@ export class Checker implements LinkObserver {
   }
 
   #onQuestion(
-    host: Host,
-    node: SimulatedNode,
+    link: Link,
     command: string,
     { kind, value, keys, fenceKeys, token, ttlMs }: Question,
   ): ((reply: unknown, sameEpoch: boolean) => void) | undefined {
     if (kind === "inspect" || kind === "line" || kind === "force") return undefined;
+    const { host, node, epoch } = link;
     // Thrown here, it would be one more answer to the library.
     try {
       if (kind === "acquire" && command !== "eval") this.#checkAsked(host, node, value);
@@ -626,6 +631,7 @@ export class Checker implements LinkObserver {
       kind,
       host,
       node,
+      isConnected: () => link.state === "ready" && link.epoch === epoch,
       ttlMs,
       leftMs: (holder?.monotonicEndMs ?? 0) - host.monotonicAt(host.timeMs),
       sentMonotonicMs: host.monotonicAt(host.timeMs),

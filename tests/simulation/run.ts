@@ -76,6 +76,8 @@ interface Client {
   closings: number;
   /** By the host's monotonic clock: until then what is held may stay, unless something else closes the Redlock. */
   drainUntilMs: number;
+  /** What it held when it began to close. */
+  heldAtClosing: ReadonlySet<Tracked>;
   /** For each node: when a fault last reset the connection to it, in true time. */
   readonly resetMs: Map<number, number>;
 }
@@ -239,6 +241,7 @@ class Simulation {
       closedTurn: undefined,
       closings: 0,
       drainUntilMs: 0,
+      heldAtClosing: new Set(),
       resetMs: new Map(),
     };
   }
@@ -582,9 +585,13 @@ class Simulation {
         (each) => each.host === host && !each.handedOver && each.monotonicEndMs !== 0,
       );
     const before = new Set(held());
+    client.heldAtClosing = before;
     const lookAtNodes = this.#drainedNodes(client);
     const budget = (): number => {
-      const endsMs = held().map(
+      const passedOn = this.#checker.tracked.filter(
+        (each) => each.host === host && each.handedOver,
+      );
+      const endsMs = [...held(), ...passedOn].map(
         ({ endedMs = Infinity, monotonicEndMs }) => Math.min(endedMs, monotonicEndMs) - startMs,
       );
       return NODE_TIMEOUT_WITHOUT_TTL_MS + Math.min(drainMs, Math.max(0, ...endsMs));
@@ -650,7 +657,9 @@ class Simulation {
   }
 
   /** While a drain lasts, what is held may be extended and released. */
-  #checkLets({ host, closings, drainUntilMs }: Client, tracked: Tracked, outcome: unknown): void {
+  #checkLets(client: Client, tracked: Tracked, outcome: unknown): void {
+    const { host, closings, drainUntilMs, heldAtClosing } = client;
+    if (!heldAtClosing.has(tracked)) return;
     if ((outcome as { code?: unknown } | null)?.code !== "ERR_REDLOCK_CLOSED") return;
     this.#checker.refresh(tracked);
     const isHeld = tracked.monotonicEndMs !== 0 && !tracked.ended;
@@ -836,6 +845,7 @@ class Simulation {
     const target = this.#clients[step.to];
     if (target === undefined || target.host === host) return;
     tracked.handedOver = true;
+    tracked.endedMs ??= host.monotonicAt(host.timeMs);
     this.#shared.add(lock.value);
     this.#count("hand over");
     const text = JSON.stringify(lock);
