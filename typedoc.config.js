@@ -34,7 +34,10 @@ export default {
   navigation: { includeGroups: true },
   groupOrder: ["Guides", "For contributors", "Classes", "Interfaces", "Type Aliases"],
   sort: ["kind", "instance-first", "alphabetical-ignoring-documents"],
-  highlightLanguages: ["typescript", "javascript", "shellscript", "text", "lua", "sql", "json"],
+  highlightLanguages: [
+    ...["typescript", "javascript", "shellscript", "console"],
+    ...["text", "lua", "sql", "json", "ini"],
+  ],
   markdownItLoader: keepCodeInHeadings,
   customCss: "docs/site/style.css",
 };

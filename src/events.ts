@@ -149,6 +149,7 @@ export type VoteKind = "held" | "timeout" | "down" | "held-back" | "refused";
 export interface VoteMessage {
   /** host:port */
   readonly node: string;
+  /** How the node failed to vote for. */
   readonly kind: VoteKind;
   /** The vote, as the event `error` has it. */
   readonly reason: Error;
@@ -169,21 +170,43 @@ export interface HandOverMessage {
  * does not count its votes for acquisitions (`held-back`). Each is published once, when a call finds it so.
  */
 export type NodeMessage =
-  | { readonly node: string; readonly state: "down" | "held-back"; readonly reason: NodeError }
-  | { readonly node: string; readonly state: "up"; readonly downMs: number };
+  | {
+      /** host:port */
+      readonly node: string;
+      /** What the node is now. */
+      readonly state: "down" | "held-back";
+      /** What happened. */
+      readonly reason: NodeError;
+    }
+  | {
+      /** host:port */
+      readonly node: string;
+      /** What the node is now. */
+      readonly state: "up";
+      /** Ms since it was found down. */
+      readonly downMs: number;
+    };
 
 /** The tracing channels of node:diagnostics_channel, each with its message. */
 export interface RedlockTraces {
+  /** A call of `acquire` or `tryAcquire`, or the acquisition of a `using`. */
   "redlock-quorum:acquire": AcquireTrace;
+  /** An extension, by a call or by the library. */
   "redlock-quorum:extend": ExtendTrace;
+  /** A release. */
   "redlock-quorum:release": ReleaseTrace;
+  /** A call of `using`, from the acquisition to the release. */
   "redlock-quorum:using": UsingTrace;
 }
 
 /** The other channels of node:diagnostics_channel, each with its message. */
 export interface RedlockMessages {
+  /** A lock was lost. */
   "redlock-quorum:lost": LostMessage;
+  /** A node voted against. */
   "redlock-quorum:vote": VoteMessage;
+  /** A node told a waiter that it is next. */
   "redlock-quorum:hand-over": HandOverMessage;
+  /** A node went down or came back, or is held back. */
   "redlock-quorum:node": NodeMessage;
 }
