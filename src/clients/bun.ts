@@ -3,7 +3,12 @@ import { asError, invalidType, inWords } from "../errors.js";
 import type { Argument } from "../operations/operation.js";
 import type { Environment, Timer } from "../runtime/environment.js";
 import type { BunRedisClient } from "./client.js";
-import type { ChannelListener, Connection, Subscription } from "./connection.js";
+import {
+  type ChannelListener,
+  type Connection,
+  replyError,
+  type Subscription,
+} from "./connection.js";
 import { Opening } from "./opening.js";
 
 /** A connection that is not ready after this time counts as down: Bun's client says nothing of a refused attempt. */
@@ -260,7 +265,8 @@ function subscribe(
   };
   const begin = (): void => {
     open().catch((error: unknown) => {
-      if (!isClosed) listener.onLoss(isErrorReply(error) ? named(error) : asError(error));
+      if (!isClosed)
+        listener.onLoss(isErrorReply(error) ? replyError(error.message) : asError(error));
     });
   };
   const end = (): void => {
@@ -285,11 +291,7 @@ function inResp2(reply: unknown): unknown {
 
 /** Gives an error reply the name by which the library knows it. */
 function rethrow(error: unknown): never {
-  throw isErrorReply(error) ? named(error) : error;
-}
-
-function named({ message }: Error): Error {
-  return Object.assign(new Error(message), { name: "ReplyError" });
+  throw isErrorReply(error) ? replyError(error.message) : error;
 }
 
 function isErrorReply(error: unknown): error is Error {

@@ -55,6 +55,11 @@ export interface Subscription {
   close(): void;
 }
 
+/** Makes the error of a server's reply, by which `isReply` knows it. */
+export function replyError(message: string): Error {
+  return Object.assign(new Error(message), { name: "ReplyError" });
+}
+
 /** Returns whether the server replied with this error, as opposed to a lost connection. */
 export function isReply(error: unknown): error is Error {
   return types.isNativeError(error) && error.name === "ReplyError";

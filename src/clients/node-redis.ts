@@ -3,7 +3,12 @@ import type { Environment, Timer } from "../runtime/environment.js";
 import { asError, invalidType } from "../errors.js";
 import type { Argument } from "../operations/operation.js";
 import type { NodeRedisClient } from "./client.js";
-import type { ChannelListener, Connection, Subscription } from "./connection.js";
+import {
+  type ChannelListener,
+  type Connection,
+  replyError,
+  type Subscription,
+} from "./connection.js";
 import { kindOfClient, type NodeRedisKind } from "./node-redis-kinds.js";
 import { Opening } from "./opening.js";
 
@@ -154,8 +159,7 @@ class NodeRedisConnection implements Connection {
 
 /** Gives an error reply the name by which the library knows it. node-redis marks it by its class alone. */
 function rethrow(error: unknown): never {
-  if (!isErrorReply(error)) throw error;
-  throw Object.assign(new Error(error.message), { name: "ReplyError" });
+  throw isErrorReply(error) ? replyError(error.message) : error;
 }
 
 function isErrorReply(error: unknown): error is Error {

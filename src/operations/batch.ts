@@ -1,3 +1,4 @@
+import { replyError } from "../clients/connection.js";
 import { acquireFencedScript } from "./acquire-fenced.js";
 import { acquireScript } from "./acquire.js";
 import { confirmFenceScript } from "./confirm-fence.js";
@@ -86,7 +87,7 @@ export function repliesOf(batchReply: unknown): unknown[] {
   if (!Array.isArray(replies)) throw strangeReply(batchReply, "a string");
   return replies.map((reply: unknown) =>
     typeof reply === "object" && reply !== null && "err" in reply
-      ? Object.assign(new Error(String(reply.err)), { name: "ReplyError" })
+      ? replyError(String(reply.err))
       : reply,
   );
 }
