@@ -205,6 +205,11 @@ export function inList(names: readonly string[]): string {
   return rest > 0 ? `${shown.join(", ")} and ${rest} more` : shown.join(", ");
 }
 
+/** Says for a person how long a lock is held from now on: `for another 6.2 s`, `without an expiry`. */
+export function remainingInWords(remainingMs: number): string {
+  return remainingMs === Infinity ? "without an expiry" : `for another ${inWords(remainingMs)}`;
+}
+
 /** Describes a wrong value. The text is shown only for numbers, since a string may be a secret. */
 export function kindOf(value: unknown): string {
   if (value === null) return "null";

@@ -26,7 +26,8 @@ import type { ExecutionResult } from "./quorum/results.js";
 import { type ForcedRelease, forceRelease } from "./reports/force-release.js";
 import { type NodeHealth, nodesHealth } from "./reports/health.js";
 import { type Holder, holder } from "./reports/holder.js";
-import { inspect, type NodeInspection, type Query } from "./reports/inspect.js";
+import { inspect, type NodeInspection } from "./reports/inspect.js";
+import type { Query } from "./reports/query.js";
 import {
   type RedlockSettings,
   type ResolvedSettings,

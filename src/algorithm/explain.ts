@@ -1,25 +1,24 @@
 import {
-  Abstention,
   type ErrorCode,
   ExecutionError,
   type FailureReason,
   inList,
   inShort,
   inWords,
-  isHeld,
+  remainingInWords,
   ResourceLockedError,
 } from "../errors.js";
-import { askOutsideVote } from "../nodes/ask-outside-vote.js";
 import type { Node } from "../nodes/node.js";
-import { type FoundKey, foundIn, inspectOperation } from "../operations/inspect.js";
+import type { FoundKey } from "../operations/inspect.js";
 import { ownerOf } from "../operations/lock-value.js";
-import { type Agreement, agreedValue } from "../quorum/agreement.js";
-import { isRefusal, type Vote } from "../quorum/ballot.js";
+import { agreedValue } from "../quorum/agreement.js";
+import type { Vote } from "../quorum/ballot.js";
 import type { History } from "../quorum/history.js";
-import { quorumOf, type Round } from "../quorum/round.js";
-import { afterPoll, type Timer } from "../runtime/environment.js";
-import type { Progress } from "../waiting/wait.js";
+import { quorumOf } from "../quorum/round.js";
+import { afterPoll } from "../runtime/environment.js";
 import type { Acquisition, Call } from "./call.js";
+import { keysInTheWay, untilTold } from "./look.js";
+import { reasonFor } from "./reason.js";
 
 const OPENINGS: Partial<Record<ErrorCode, string>> = {
   ERR_REDLOCK_VALIDITY:
@@ -65,8 +64,7 @@ export function executionError(
 function lastVotes(history: History, refusalInWords: (node: Node) => string): string {
   const round = history.last;
   if (round === undefined) return "no node was asked";
-  if (isGrantOfOther(history, round))
-    return "the last was that of another call, which got the lock";
+  if (history.isGrantOfOther(round)) return "the last was that of another call, which got the lock";
   const { ballots } = round;
   const inFavour = ballots.filter(({ vote }) => vote === "for").length;
   // A node that has not voted is listed only if the votes alone did not decide the round.
@@ -81,68 +79,6 @@ function lastVotes(history: History, refusalInWords: (node: Node) => string): st
 export function voteInWords(vote: Exclude<Vote, "for">, refusal: () => string): string {
   if (vote === undefined) return "had not answered yet";
   return vote instanceof ResourceLockedError ? refusal() : inShort(vote);
-}
-
-/** Whether a round granted the lock to another call of this Redlock. */
-function isGrantOfOther(history: History, round: Round): boolean {
-  if (!history.isOfOther(round)) return false;
-  const inFavour = round.ballots.filter(({ vote }) => vote === "for").length;
-  return inFavour >= quorumOf(round.ballots.length);
-}
-
-/**
- * Returns `held` if a quorum answered, and somebody else has a resource; `unavailable` if too few nodes answered. Says so
- * of the last attempt that tells: one that was decided or ended early may not.
- */
-function reasonIn(history: History): FailureReason | undefined {
-  for (const round of history.rounds.toReversed()) {
-    if (isGrantOfOther(history, round)) return "held";
-    const { ballots } = round;
-    const quorum = quorumOf(ballots.length);
-    const { answered, held, unknown } = tally(ballots);
-    if (answered >= quorum) return held > 0 ? "held" : "unavailable";
-    if (answered + unknown.length < quorum) return "unavailable";
-  }
-  return undefined;
-}
-
-function tally(ballots: Round["ballots"]): { answered: number; held: number; unknown: Node[] } {
-  const held = ballots.filter(({ vote }) => isRefusal(vote) && isHeld(vote)).length;
-  const answered = held + ballots.filter(({ vote }) => vote === "for").length;
-  const unknown = ballots.flatMap(({ node, vote }) =>
-    vote === undefined || vote instanceof Abstention ? [node] : [],
-  );
-  return { answered, held, unknown };
-}
-
-/**
- * Returns the reason of a failed call. If no attempt tells, as when dead nodes decided it before others had voted, inspects
- * those others, and waits for them only as long as they can change the answer.
- */
-async function reasonFor(call: Acquisition): Promise<FailureReason> {
-  const { history, found } = call;
-  const { last } = history;
-  const told = reasonIn(history);
-  // All time is up for a round that was cut: a node that has not answered by now did not answer in time.
-  if (told !== undefined || last === undefined || last.wasCut) return told ?? "unavailable";
-  const { ballots } = last;
-  const quorum = quorumOf(ballots.length);
-  let { answered, held } = tally(ballots);
-  const { unknown } = tally(ballots);
-  let open = unknown.length;
-  return new Promise((resolve) => {
-    for (const node of unknown) {
-      const inspected = found.get(node) ?? keysOn(node, call);
-      found.set(node, inspected);
-      void inspected.then((keys) => {
-        open -= 1;
-        if (keys.length > 0) answered += 1;
-        if (keys.some(({ type }) => type !== "none")) held += 1;
-        if (answered >= quorum && held > 0) resolve("held");
-        else if (open === 0 || answered + open < quorum) resolve("unavailable");
-      });
-    }
-  });
 }
 
 /**
@@ -179,40 +115,26 @@ export async function whyNotAcquired(
 /** Says who holds a resource. Waits for the nodes that were inspected only until a quorum agrees. */
 async function whoHolds({ resources, found, instance: { nodes } }: Acquisition): Promise<string> {
   const rows: (readonly FoundKey[])[] = [];
-  const holder = (): string | undefined => {
+  const holder = (keys: readonly FoundKey[]): string | undefined => {
+    rows.push(keys);
     for (const [index, resource] of resources.entries()) {
       const agreed = agreedValue(
-        rows.flatMap((keys) => keys.slice(index, index + 1)),
+        rows.flatMap((row) => row.slice(index, index + 1)),
         nodes.length,
       );
-      if (agreed !== undefined) return holderInWords(resource, agreed);
+      if (agreed === undefined) continue;
+      const owner = ownerOf(agreed.value) ?? "another lock";
+      return `${inList([resource])} is held by ${owner} ${remainingInWords(agreed.remainingMs)}.`;
     }
     return undefined;
   };
-  return new Promise((resolve) => {
-    for (const inspected of found.values()) {
-      void inspected.then((keys) => {
-        rows.push(keys);
-        const words = holder();
-        if (words !== undefined) resolve(words);
-        else if (rows.length === found.size) resolve(`Others have ${inList(resources)}.`);
-      });
-    }
-    if (found.size === 0) resolve(`Others have ${inList(resources)}.`);
-  });
-}
-
-function holderInWords(resource: string, { value, remainingMs }: Agreement): string {
-  const owner = ownerOf(value) ?? "another lock";
-  const left =
-    remainingMs === Infinity ? "without an expiry" : `for another ${inWords(remainingMs)}`;
-  return `${inList([resource])} is held by ${owner} ${left}.`;
+  return (await untilTold([...found.values()], holder)) ?? `Others have ${inList(resources)}.`;
 }
 
 /** Says how far a waiter came in the queue, and what would have been enough. */
 function adviceFor({ progress, elapsedMs, settings }: Acquisition): string {
   if (progress === undefined) return "";
-  const { ahead, aheadThen }: Progress = progress;
+  const { ahead, aheadThen } = progress;
   if (ahead === 0) return ` It waited ${inWords(elapsedMs)} and was next in the queue.`;
   const perSecond = ((aheadThen - ahead) * 1000) / elapsedMs;
   const waited = ` It waited ${inWords(elapsedMs)} and was ${ordinal(ahead + 1)} in the queue, which`;
@@ -242,49 +164,6 @@ export async function inTurn(
   const hasReply = history.last?.ballots.some(({ reply }) => reply !== undefined);
   if (hasReply !== true) await afterPoll(instance.environment);
   return error;
-}
-
-/**
- * Starts a timer that inspects the keys shortly before `acquireTimeout` ends, while the call still waits: inspecting
- * them afterwards would take longer than the caller allowed.
- */
-export function lookBeforeEnd(call: Acquisition): Timer | undefined {
-  const leftMs = call.budgetLeftMs;
-  if (leftMs === Infinity) return undefined;
-  const look = (): void => void keysInTheWay(call);
-  const delayMs = Math.max(leftMs / 2, leftMs - call.longestNodeTimeoutMs);
-  return call.instance.environment.setTimer(look, delayMs);
-}
-
-/**
- * Returns what the nodes that refused the lock store under its keys: SET NX only says that a key exists. Inspects each
- * node once that refused the lock, granted it to another call or has not voted yet, but waits only for those that voted.
- */
-async function keysInTheWay(call: Acquisition): Promise<Map<Node, readonly FoundKey[]>> {
-  const { history, found } = call;
-  const inTheWay = new Map<Node, readonly FoundKey[]>();
-  for (;;) {
-    const refusing: Node[] = [];
-    const { last } = history;
-    const isGrant = last !== undefined && isGrantOfOther(history, last);
-    for (const { node, vote } of last?.ballots ?? []) {
-      if ((vote === "for" && !isGrant) || (isRefusal(vote) && !isHeld(vote))) continue;
-      if (!found.has(node)) found.set(node, keysOn(node, call));
-      if (vote !== undefined && !inTheWay.has(node)) refusing.push(node);
-    }
-    if (refusing.length === 0) return inTheWay;
-    for (const node of refusing) inTheWay.set(node, (await found.get(node)) ?? []);
-  }
-}
-
-/** Reads what a node stores under the keys; nothing if it does not reply in time. */
-async function keysOn(node: Node, call: Acquisition): Promise<readonly FoundKey[]> {
-  const { keys, settings, instance } = call;
-  const timeoutMs = Math.min(call.nodeTimeoutMs(node), call.callLeftMs);
-  if (timeoutMs <= 0) return [];
-  const ask = () => node.perform(inspectOperation(keys), () => true);
-  const reply = askOutsideVote(node, ask, timeoutMs, instance.environment, settings.signal);
-  return foundIn(await reply.catch(() => undefined));
 }
 
 /** Describes the key that holds other data than a lock, if there is one. */

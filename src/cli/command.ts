@@ -1,7 +1,8 @@
 import { Command, CommanderError, Help } from "commander";
 import { complain, EXIT } from "./failure.js";
 
-const WIDTH = 80;
+/** Of a terminal, in columns. */
+export const WIDTH = 80;
 
 /** Makes a command whose help fits a terminal, and that answers a wrong call with one line and status 64. */
 export function makeCommand(name: string, summary: string): Command {
@@ -21,7 +22,9 @@ export function makeCommand(name: string, summary: string): Command {
     .configureOutput({
       outputError: (text) => {
         const called = name === "redlock" ? name : `redlock ${name}`;
-        complain(`${inOneLine(text)} Run ${called} --help for the options.`);
+        const line = inOneLine(text);
+        const sentence = line.charAt(0).toUpperCase() + line.slice(1);
+        complain(`${sentence} Run ${called} --help for the options.`);
       },
     })
     .exitOverride(({ exitCode }) => {
@@ -37,12 +40,11 @@ export class HelpShown extends CommanderError {
 }
 
 /** An error of commander, as one sentence, with its suggestion as a second one. */
-function inOneLine(text: string): string {
+export function inOneLine(text: string): string {
   const line = text
     .replace(/^error: /, "")
     .trim()
     .replace(/\s*\n\s*\((.*)\)$/, ". $1")
     .replace(/\s*\n\s*/g, " ");
-  const sentence = line.charAt(0).toUpperCase() + line.slice(1);
-  return /[.?]$/.test(sentence) ? sentence : `${sentence}.`;
+  return /[.?]$/.test(line) ? line : `${line}.`;
 }

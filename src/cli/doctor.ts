@@ -1,7 +1,8 @@
 import type { Command } from "commander";
 import { inWords } from "../errors.js";
 import type { NodeHealth } from "../index.js";
-import { makeCommand } from "./command.js";
+import { quorumOf } from "../quorum/round.js";
+import { makeCommand, WIDTH } from "./command.js";
 import { EXIT } from "./failure.js";
 import { type NodeOptions, NODES_HELP, readConfig, withNodeOptions } from "./nodes.js";
 import {
@@ -10,12 +11,9 @@ import {
   printable,
   printJson,
   problemInWords,
-  quorumOf,
   table,
   withNodes,
 } from "./report.js";
-
-const WIDTH = 80;
 
 interface DoctorOptions extends NodeOptions {
   readonly json?: boolean;

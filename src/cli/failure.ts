@@ -38,7 +38,11 @@ export function asFailure(thrown: unknown): Failure {
   if (codeOf(thrown) === "ERR_REDLOCK_INVALID_ARGUMENT") return wrongCall(messageOf(thrown));
   if (reasonOf(thrown) === "held") return new Failure(EXIT.held, messageOf(thrown));
   if (reasonOf(thrown) === undefined) throw thrown;
-  const what = messageOf(thrown).replace(OPENING, "");
+  return unavailable(messageOf(thrown).replace(OPENING, ""));
+}
+
+/** Makes the failure for too few nodes. */
+export function unavailable(what: string): Failure {
   return new Failure(EXIT.unavailable, `${what} See what is wrong with the nodes: redlock doctor.`);
 }
 

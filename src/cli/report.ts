@@ -50,11 +50,6 @@ export function leftInWords(remainingMs: number | null): string {
   return remainingMs === null || remainingMs === Infinity ? "no expiry" : inWords(remainingMs);
 }
 
-/** Returns how many nodes are a quorum. */
-export function quorumOf(nodeCount: number): number {
-  return Math.floor(nodeCount / 2) + 1;
-}
-
 /** Describes why a node could not be read: its code, such as ECONNREFUSED, or its message. */
 export function problemInWords(error: Error | undefined): string {
   if (error === undefined) return "did not reply";

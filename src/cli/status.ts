@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
+import { remainingInWords } from "../errors.js";
 import type { Holder, NodeInspection, Redlock } from "../index.js";
+import { quorumOf } from "../quorum/round.js";
 import { makeCommand } from "./command.js";
 import { duration } from "./duration.js";
 import { EXIT } from "./failure.js";
@@ -12,7 +14,6 @@ import {
   printable,
   printJson,
   problemInWords,
-  quorumOf,
   table,
   withNodes,
 } from "./report.js";
@@ -171,8 +172,7 @@ function headline({ resource, state, owner, remainingMs, fence, waiters, nodes }
     return `${name}: free${remnant}${queue}`;
   }
   const token = fence === null ? "" : `, fence ${fence}`;
-  const left =
-    remainingMs === null ? "without an expiry" : `for another ${leftInWords(remainingMs)}`;
+  const left = remainingInWords(remainingMs ?? Infinity);
   return `${name}: held by ${owner ?? "a lock without an owner"} ${left}${token}${queue}`;
 }
 

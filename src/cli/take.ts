@@ -1,6 +1,7 @@
-import { inWords } from "../errors.js";
+import { inWords, remainingInWords } from "../errors.js";
 import type { Holder, Lock, Redlock } from "../index.js";
-import { asFailure, EXIT, Failure, reasonOf } from "./failure.js";
+import { asFailure, Failure, reasonOf, unavailable } from "./failure.js";
+import { quorumOf } from "../quorum/round.js";
 import { problemInWords } from "./report.js";
 import type { Signals } from "./signals.js";
 
@@ -59,9 +60,7 @@ async function whoHolds(redlock: Redlock, names: readonly string[], waitMs: numb
 function inWordsOf(holder: Holder | null): string {
   if (holder === null) return "held by others";
   const { owner = "another lock", remainingMs } = holder;
-  const left =
-    remainingMs === Infinity ? "without an expiry" : `for another ${inWords(remainingMs)}`;
-  return `held by ${owner} ${left}`;
+  return `held by ${owner} ${remainingInWords(remainingMs)}`;
 }
 
 /** Ends a waiting without limit if no quorum of nodes could grant a lock for too long. */
@@ -96,7 +95,8 @@ class Lookout {
     const problems = await this.#problems();
     this.#failures.clear();
     const nowMs = performance.now();
-    const most = Math.floor((this.#redlock.clients.size - 1) / 2);
+    const { size } = this.#redlock.clients;
+    const most = size - quorumOf(size);
     if (problems.size <= most) {
       this.#sinceMs = nowMs;
       return;
@@ -106,8 +106,7 @@ class Lookout {
     if (nowMs - this.#sinceMs < limitMs) return;
     const nodes = Array.from(problems, ([node, why]) => `${node} ${why}`).join(", ");
     const what = `No quorum of the nodes has granted ${this.#name} for ${inWords(nowMs - this.#sinceMs)}: ${nodes}.`;
-    const advice = "See what is wrong with the nodes: redlock doctor.";
-    this.#signals.giveUp(new Failure(EXIT.unavailable, `${what} ${advice}`));
+    this.#signals.giveUp(unavailable(what));
   }
 
   /** Returns why each node cannot grant a lock. */

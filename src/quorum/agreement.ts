@@ -7,8 +7,6 @@ export interface Agreement {
   readonly value: string;
   /** Ms until fewer than a quorum hold it; Infinity without an expiry. */
   readonly remainingMs: number;
-  /** How many nodes hold it. */
-  readonly count: number;
 }
 
 /**
@@ -26,7 +24,7 @@ export function agreedValue(found: readonly FoundKey[], nodeCount: number): Agre
   }
   for (const [value, all] of remainingMs) {
     const last = all.sort((a, b) => b - a)[quorum - 1];
-    if (last !== undefined) return { value, remainingMs: last, count: all.length };
+    if (last !== undefined) return { value, remainingMs: last };
   }
   return undefined;
 }

@@ -1,4 +1,4 @@
-import type { Round } from "./round.js";
+import { quorumOf, type Round } from "./round.js";
 import type { ExecutionResult, ExecutionStats } from "./results.js";
 
 /** Statistics are kept for this many attempts. Older ones are only counted. */
@@ -31,9 +31,11 @@ export class History implements ExecutionResult {
     this.add(round);
   }
 
-  /** Whether a round was an attempt of another call. Its votes for were not for this call. */
-  isOfOther(round: Round): boolean {
-    return this.#roundsOfOthers?.has(round) === true;
+  /** Whether a round granted the lock to another call: its votes for were not for this one. */
+  isGrantOfOther(round: Round): boolean {
+    if (this.#roundsOfOthers?.has(round) !== true) return false;
+    const { ballots } = round;
+    return ballots.filter(({ vote }) => vote === "for").length >= quorumOf(ballots.length);
   }
 
   /** Replaces the round of the last attempt by its second round, which says more about it. */

@@ -1,11 +1,9 @@
-import { asError, ExecutionError, inList, inShort } from "../errors.js";
-import { askOutsideVote } from "../nodes/ask-outside-vote.js";
+import { inList } from "../errors.js";
 import type { Node } from "../nodes/node.js";
 import { forceReleaseScript } from "../operations/force-release.js";
 import { ownerOf } from "../operations/lock-value.js";
-import { quorumOf } from "../quorum/round.js";
 import { queueKeysOf } from "../waiting/queue-keys.js";
-import type { Query } from "./inspect.js";
+import { askQuorum, type Query } from "./query.js";
 
 /** A lock that `forceRelease` ended. */
 export interface ForcedRelease {
@@ -20,41 +18,18 @@ export interface ForcedRelease {
 }
 
 /** Ends whatever locks the nodes hold on the resources. Throws an ExecutionError if no quorum of nodes did so. */
-export async function forceRelease({
-  nodes,
-  names,
-  keys,
-  timeoutMs,
-  environment,
-}: Query): Promise<ForcedRelease[]> {
-  const replies = await Promise.all(
-    nodes.map(async (node) => {
-      const ask = () => Promise.all(keys.map((key) => forceReleaseOn(node, key)));
-      try {
-        return { node, values: await askOutsideVote(node, ask, timeoutMs, environment) };
-      } catch (error) {
-        return { node, error: asError(error) };
-      }
-    }),
+export async function forceRelease(query: Query): Promise<ForcedRelease[]> {
+  const { names, keys } = query;
+  const replies = await askQuorum(
+    query,
+    (node) => Promise.all(keys.map((key) => forceReleaseOn(node, key))),
+    (answered) => `The locks on ${inList(names)} were ended on ${answered}`,
+    "Try again when the others can be reached, or wait until the locks' ttl has passed.",
   );
-  const failed = replies.flatMap(({ node, error }) =>
-    error === undefined ? [] : [`${node.name} ${inShort(error)}`],
-  );
-  const done = nodes.length - failed.length;
-  if (done < quorumOf(nodes.length)) {
-    throw new ExecutionError(
-      `The locks on ${inList(names)} were ended on ${done} of ${nodes.length} nodes, ${quorumOf(nodes.length)} needed: ` +
-        `${failed.join(", ")}. Try again when the others can be reached, or wait until the locks' ttl has passed.`,
-      [],
-      "ERR_REDLOCK_QUORUM",
-      "unavailable",
-      names,
-    );
-  }
   return names.flatMap((resource, index) => {
     const holders = new Map<string, string[]>();
-    for (const { node, values } of replies) {
-      const value = values?.[index] ?? "";
+    for (const { node, answer } of replies) {
+      const value = answer[index] ?? "";
       if (value !== "") holders.set(value, [...(holders.get(value) ?? []), node.name]);
     }
     return [...holders].map(([value, on]) => ({

@@ -1,12 +1,11 @@
-import { asError, ExecutionError, inShort } from "../errors.js";
-import { askOutsideVote } from "../nodes/ask-outside-vote.js";
 import type { Node } from "../nodes/node.js";
 import { companionKey } from "../operations/companion-key.js";
 import { type FoundKey, foundIn, inspectOperation } from "../operations/inspect.js";
 import { ownerOf } from "../operations/lock-value.js";
 import { agreedValue } from "../quorum/agreement.js";
 import { quorumOf } from "../quorum/round.js";
-import { type Query, queuesOn } from "./inspect.js";
+import { queuesOn } from "./inspect.js";
+import { askQuorum, type Query } from "./query.js";
 
 /** Who holds a resource, as a quorum of nodes says. */
 export interface Holder {
@@ -31,43 +30,24 @@ interface Answer {
 }
 
 /** Asks every node who holds a resource. Returns null if nobody does. Throws an ExecutionError if no quorum answers. */
-export async function holder({
-  nodes,
-  names: [resource = ""],
-  keys: [key = ""],
-  timeoutMs,
-  environment,
-}: Query): Promise<Holder | null> {
-  const failures: string[] = [];
-  const replies = await Promise.all(
-    nodes.map((node) =>
-      askOutsideVote(node, () => answerOf(node, key), timeoutMs, environment).catch(
-        (error: unknown) => {
-          failures.push(`${node.name} ${inShort(asError(error))}`);
-          return undefined;
-        },
-      ),
-    ),
+export async function holder(query: Query): Promise<Holder | null> {
+  const { nodes, names, keys } = query;
+  const [resource = ""] = names;
+  const [key = ""] = keys;
+  const replies = await askQuorum(
+    query,
+    (node) => answerOf(node, key),
+    (answered) => `holder() cannot tell who holds ${resource}: ${answered} answered`,
+    "Try again, or read each node with inspect().",
   );
-  const answers = replies.filter((answer) => answer !== undefined);
-  const quorum = quorumOf(nodes.length);
-  if (answers.length < quorum) {
-    throw new ExecutionError(
-      `holder() cannot tell who holds ${resource}: ${answers.length} of ${nodes.length} nodes answered, ${quorum} needed: ` +
-        `${failures.join(", ")}. Try again, or read each node with inspect().`,
-      [],
-      "ERR_REDLOCK_QUORUM",
-      "unavailable",
-      [resource],
-    );
-  }
+  const answers = replies.map(({ answer }) => answer);
   const agreed = agreedValue(
     answers.flatMap(({ found }) => found ?? []),
     nodes.length,
   );
   if (agreed === undefined) return null;
   const { value, remainingMs } = agreed;
-  const fence = fenceOf(value, answers, quorum);
+  const fence = fenceOf(value, answers, quorumOf(nodes.length));
   return {
     owner: ownerOf(value),
     value,

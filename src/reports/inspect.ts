@@ -1,12 +1,11 @@
-import type { Environment } from "../runtime/environment.js";
-import { asError } from "../errors.js";
 import type { Node } from "../nodes/node.js";
 import { type FoundKey, foundIn, inspectOperation } from "../operations/inspect.js";
 import { lookOperation } from "../operations/look.js";
-import { holdOf, askOutsideVote } from "../nodes/ask-outside-vote.js";
+import { holdOf } from "../nodes/ask-outside-vote.js";
 import { ownerOf } from "../operations/lock-value.js";
 import { reservedFor } from "../operations/queue.js";
 import { queueKeysOf } from "../waiting/queue-keys.js";
+import { askEach, type Query } from "./query.js";
 
 /** A waiter in the queue of a resource. */
 export interface WaiterInspection {
@@ -50,37 +49,24 @@ export interface NodeInspection {
   readonly resources: readonly ResourceInspection[];
 }
 
-/** A question about resources, to every node and outside any vote. */
-export interface Query {
-  readonly nodes: readonly Node[];
-  readonly names: readonly string[];
-  /** The resources' keys, in their order. */
-  readonly keys: readonly string[];
-  readonly timeoutMs: number;
-  readonly environment: Environment;
-}
-
 /** Reads what each node stores for the resources. Never rejects because of a node. */
-export function inspect(query: Query): Promise<NodeInspection[]> {
-  return Promise.all(query.nodes.map((node) => inspectNode(node, query)));
-}
-
-async function inspectNode(
-  node: Node,
-  { names, keys, timeoutMs, environment }: Query,
-): Promise<NodeInspection> {
-  try {
-    const ask = () =>
-      Promise.all([node.perform(inspectOperation(keys), () => true), queuesOn(node, keys)]);
-    const [found, queues] = await askOutsideVote(node, ask, timeoutMs, environment);
+export async function inspect(query: Query): Promise<NodeInspection[]> {
+  const { names, keys } = query;
+  const replies = await askEach(query, (node) =>
+    Promise.all([node.perform(inspectOperation(keys), () => true), queuesOn(node, keys)]),
+  );
+  return replies.map((reply) => {
+    const { node } = reply;
+    if ("error" in reply) {
+      return { node: node.name, ok: false, error: reply.error, ...holdOf(node), resources: [] };
+    }
+    const [found, queues] = reply.answer;
     const rows = foundIn(found);
     const resources = keys.map((key, index) =>
       inspectionOf(names[index] ?? key, key, rows[index] ?? NOTHING, queues.get(key) ?? []),
     );
     return { node: node.name, ok: true, ...holdOf(node), resources };
-  } catch (error) {
-    return { node: node.name, ok: false, error: asError(error), ...holdOf(node), resources: [] };
-  }
+  });
 }
 
 /** Reads the waiters for each key that can have a queue; none if the node does not reply. */

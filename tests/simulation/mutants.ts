@@ -460,7 +460,7 @@ export const FOUND: readonly Mutant[] = [
   ),
   m(
     "an abort does not end the look at the keys",
-    "algorithm/explain.ts",
+    "algorithm/look.ts",
     "instance.environment, settings.signal)",
     "instance.environment)",
   ),

@@ -441,7 +441,7 @@ class Simulation {
     this.#checker.checkTold(tracked);
     if (signal.aborted) this.#count("lock.signal: loss told");
     this.#checkKept(client, tracked, ttlMs, settings);
-    // A release without end would have no budget.
+    // A release that retries without end could take any time.
     const releaseSettings = { ...settings, retryCount: Math.max(0, settings.retryCount) };
     if (!isLeft) await this.#release(client, tracked, releaseSettings);
     return tracked;

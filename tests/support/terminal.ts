@@ -2,6 +2,7 @@
 
 import { styleText } from "node:util";
 import { Command, Help, InvalidArgumentError } from "commander";
+import { inOneLine } from "../../src/cli/command.js";
 
 /** The exit code of a call with wrong arguments. */
 export const WRONG_CALL = 2;
@@ -29,15 +30,6 @@ export function npmScript(script: string, description: string): Command {
       },
     })
     .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : WRONG_CALL));
-}
-
-function inOneLine(text: string): string {
-  const line = text
-    .replace(/^error: /, "")
-    .trim()
-    .replace(/\s*\n\s*\((.*)\)$/, ". $1")
-    .replace(/\s*\n\s*/g, " ");
-  return /[.?]$/.test(line) ? line : `${line}.`;
 }
 
 /** Returns a parser of whole numbers, for an option of a command. */

@@ -1,0 +1,63 @@
+import { asError, ExecutionError, inShort } from "../errors.js";
+import { askOutsideVote } from "../nodes/ask-outside-vote.js";
+import type { Node } from "../nodes/node.js";
+import { quorumOf } from "../quorum/round.js";
+import type { Environment } from "../runtime/environment.js";
+
+/** A question about resources, to every node and outside any vote. */
+export interface Query {
+  readonly nodes: readonly Node[];
+  readonly names: readonly string[];
+  /** The resources' keys, in their order. */
+  readonly keys: readonly string[];
+  readonly timeoutMs: number;
+  readonly environment: Environment;
+}
+
+/** What a node answered, or why it did not. */
+export type Reply<T> =
+  { readonly node: Node; readonly answer: T } | { readonly node: Node; readonly error: Error };
+
+/** Asks every node. Never rejects because of a node. */
+export function askEach<T>(
+  { nodes, timeoutMs, environment }: Query,
+  ask: (node: Node) => Promise<T>,
+): Promise<Reply<T>[]> {
+  return Promise.all(
+    nodes.map((node) =>
+      askOutsideVote(node, () => ask(node), timeoutMs, environment).then(
+        (answer) => ({ node, answer }),
+        (error: unknown) => ({ node, error: asError(error) }),
+      ),
+    ),
+  );
+}
+
+/**
+ * Asks every node, and returns the answers. Throws an ExecutionError if no quorum answers.
+ *
+ * @param failure begins the message: says what failed, with how many nodes answered, such as "2 of 5 nodes"
+ * @param advice ends the message
+ */
+export async function askQuorum<T>(
+  query: Query,
+  ask: (node: Node) => Promise<T>,
+  failure: (answered: string) => string,
+  advice: string,
+): Promise<{ readonly node: Node; readonly answer: T }[]> {
+  const replies = await askEach(query, ask);
+  const answers = replies.filter((reply) => "answer" in reply);
+  const { length } = query.nodes;
+  const quorum = quorumOf(length);
+  if (answers.length >= quorum) return answers;
+  const failures = replies.flatMap((reply) =>
+    "error" in reply ? [`${reply.node.name} ${inShort(reply.error)}`] : [],
+  );
+  throw new ExecutionError(
+    `${failure(`${answers.length} of ${length} nodes`)}, ${quorum} needed: ${failures.join(", ")}. ${advice}`,
+    [],
+    "ERR_REDLOCK_QUORUM",
+    "unavailable",
+    query.names,
+  );
+}
