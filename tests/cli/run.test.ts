@@ -1,12 +1,11 @@
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Redlock } from "../../src/index.js";
 import { Cli } from "../support/cli.js";
-import { fresh, untilFree, valuesOn } from "../support/nodes.js";
-import { ask, until } from "../support/servers.js";
+import { defined, fresh, untilFree, valuesOn } from "../support/nodes.js";
+import { ask, type RedisServer, until } from "../support/servers.js";
 import { useServers } from "../support/use-servers.js";
 
 let redlock: Redlock;
@@ -31,6 +30,12 @@ afterAll(() => rm(directory, { recursive: true, force: true }));
 
 function run(...args: string[]) {
   return cli.call(["run", ...args]);
+}
+
+/** How many PUBLISH a server has run. */
+async function probesOn(server: RedisServer | undefined): Promise<number> {
+  const stats = await ask(defined(server).port, ["INFO", "commandstats"]);
+  return Number(/^cmdstat_publish:calls=(\d+)/m.exec(stats)?.[1] ?? 0);
 }
 
 /** A program of Node for the command. */
@@ -272,8 +277,10 @@ describe("while redlock waits for the lock", () => {
     await until(async () => (await redlock.holder(name))?.waiters === 1, BUSY_MS, call.err);
     call.child.kill("SIGUSR1");
     call.child.kill("SIGUSR2");
-    // On a busy machine, redlock reads a signal later than a message that was sent after it.
-    await sleep(2000);
+    // Redlock publishes a probe each second while it waits. Between two of them it has read its signals.
+    const probes = await probesOn(servers[0]);
+    const read = async (): Promise<boolean> => (await probesOn(servers[0])) >= probes + 2;
+    await until(read, BUSY_MS, call.err);
     expect(call.out()).toBe("");
     await lock.release();
     expect(await call.ended).toEqual({ status: 0, out: "ran\n", err: "" });

@@ -19,7 +19,7 @@ describe("takes a lock on real servers", () => {
     expect(outcome.err).not.toContain("Warning");
     expect(outcome.code).toBe(0);
     const values = (await packed.valuesOf("free")).filter((value) =>
-      /^[0-9a-f]{32} \S+$/.test(value),
+      /^[0-9a-f]{32} \S+\/\d+$/.test(value),
     );
     expect(values.length).toBeGreaterThanOrEqual(2);
   });

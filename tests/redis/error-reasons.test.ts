@@ -91,9 +91,7 @@ describe.each(SITUATIONS)("the reason while $name", ({ reason, held, hung = [], 
   });
 
   test(`is "${reason}" in ${TRIALS} of ${TRIALS}, for each way to wait`, async () => {
-    const reasons: string[] = [];
-    const batches = TRIALS / 20;
-    for (let batch = 0; batch < batches; batch++) {
+    const batches = Array.from({ length: TRIALS / 20 }, async (_, batch) => {
       // Every other one has just been made: its connections are still opening.
       const isNew = batch % 2 === 1;
       const nodes = isNew ? servers.map(({ url }) => url) : clients;
@@ -105,9 +103,11 @@ describe.each(SITUATIONS)("the reason while $name", ({ reason, held, hung = [], 
         if (index % 10 === 1) return redlock.using(resource, TTL_MS, way ?? {}, () => "ran");
         return redlock.acquire(resource, TTL_MS, way);
       });
-      reasons.push(...(await Promise.all(calls.map(reasonOf))));
+      const reasons = await Promise.all(calls.map(reasonOf));
       if (isNew) await redlock.quit();
-    }
+      return reasons;
+    });
+    const reasons = (await Promise.all(batches)).flat();
     expect(reasons).toEqual(Array(TRIALS).fill(reason));
   });
 });

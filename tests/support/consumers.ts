@@ -61,7 +61,7 @@ export class Consumers {
     const outcome = await run(process.execPath, [file, ...this.urls], directory);
     expectSilence({ ...outcome, out: "" });
     const printed = JSON.parse(outcome.out) as Record<string, unknown>;
-    expect(printed["value"]).toMatch(/^[0-9a-f]{32} \S+$/);
+    expect(printed["value"]).toMatch(/^[0-9a-f]{32} \S+\/\d+$/);
     const holding = (await this.valuesOf("free")).filter((value) => value === printed["value"]);
     expect(holding.length).toBeGreaterThanOrEqual(2);
     return printed;

@@ -2,49 +2,31 @@ import { execFile } from "node:child_process";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { afterEach, describe, expect, test } from "@jest/globals";
 import {
   type Lock,
   NodeError,
-  Redlock,
   type RedlockMessages,
-  type RedlockSettings,
   type RedlockTraces,
   ResourceLockedError,
 } from "../../src/index.js";
-import { memoryNodes } from "../../src/testing/index.js";
 import { rejection } from "../support/nodes.js";
 import { until } from "../support/servers.js";
+import { useMemoryNodes } from "../support/use-memory-nodes.js";
 
 const root = join(import.meta.dirname, "..", "..");
 const TTL_MS = 60_000;
 const VERBS = ["acquire", "extend", "release", "using"] as const;
 const EVENTS = ["start", "end", "asyncStart", "asyncEnd", "error"] as const;
 
-let nodes: ReturnType<typeof memoryNodes<5>>;
-let opened: Redlock[] = [];
 let ends: (() => void)[] = [];
 
-beforeEach(() => {
-  nodes = memoryNodes(5);
-});
-
-afterEach(async () => {
+afterEach(() => {
   for (const end of ends) end();
   ends = [];
-  for (const node of nodes) await node.thaw();
-  await Promise.all(opened.map((one) => one.quit()));
-  opened = [];
 });
 
-function client(settings?: RedlockSettings): Redlock {
-  const made = new Redlock(
-    nodes.map((node) => node.duplicate()),
-    settings,
-  );
-  opened.push(made);
-  return made;
-}
+const { nodes, client } = useMemoryNodes();
 
 /** Collects what is published on a plain channel until the test ends. */
 function collect<Name extends keyof RedlockMessages>(name: Name): RedlockMessages[Name][] {

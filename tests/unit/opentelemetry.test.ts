@@ -15,38 +15,21 @@ import {
   SimpleSpanProcessor,
 } from "@opentelemetry/sdk-trace-base";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
-import { Redlock, type RedlockSettings } from "../../src/index.js";
 import { observeRedlock, type ObserveOptions } from "../../src/opentelemetry/index.js";
-import { memoryNodes } from "../../src/testing/index.js";
 import { rejection } from "../support/nodes.js";
 import { until } from "../support/servers.js";
+import { useMemoryNodes } from "../support/use-memory-nodes.js";
 
 const TTL_MS = 60_000;
 
-let nodes: ReturnType<typeof memoryNodes<5>>;
-let opened: Redlock[] = [];
 let stop: (() => void) | undefined;
 
-beforeEach(() => {
-  nodes = memoryNodes(5);
-});
-
-afterEach(async () => {
+afterEach(() => {
   stop?.();
   stop = undefined;
-  for (const node of nodes) await node.thaw();
-  await Promise.all(opened.map((one) => one.quit()));
-  opened = [];
 });
 
-function client(settings?: RedlockSettings): Redlock {
-  const made = new Redlock(
-    nodes.map((node) => node.duplicate()),
-    settings,
-  );
-  opened.push(made);
-  return made;
-}
+const { nodes, client } = useMemoryNodes();
 
 /** The real SDK, whose reader collects when the test asks. */
 class Meters {

@@ -82,7 +82,7 @@ async function waitersOf(resource) {
 const steps = {
   "acquire takes the lock on every node": async () => {
     const lock = await redlock.acquire("one", TTL_MS);
-    assert.match(lock.value, /^[0-9a-f]{32} \S+$/);
+    assert.match(lock.value, /^[0-9a-f]{32} \S+\/\d+$/);
     await until(async () => (await held("one")).every((value) => value === lock.value));
     await lock.release();
     await until(async () => (await held("one")).every((value) => value === null));

@@ -74,6 +74,23 @@ describe("a lease that is held", () => {
   );
 
   it(
+    "tells its loss also to one who begins to listen after it",
+    played(async (stage) => {
+      const machine = stage.machine();
+      const lease = Lease.held(machine.internals.environment, termFrom(machine, 1010));
+      lease.lose();
+      let told = 0;
+      lease.listen(
+        listener(() => {
+          told += 1;
+        }),
+      );
+      expect(told).toBe(1);
+      await stage.sleep(1);
+    }),
+  );
+
+  it(
     "that was released is over, and is no loss",
     played(async (stage) => {
       const machine = stage.machine();

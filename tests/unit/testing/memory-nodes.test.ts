@@ -1,35 +1,18 @@
-import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
-import { type NodeEntry, Redlock, type RedlockSettings } from "../../../src/index.js";
+import { beforeEach, describe, expect, test } from "@jest/globals";
+import { type NodeEntry, Redlock } from "../../../src/index.js";
 import { type MemoryNode, memoryNodes } from "../../../src/testing/index.js";
 import { rejection } from "../../support/nodes.js";
 import { until } from "../../support/servers.js";
+import { useMemoryNodes } from "../../support/use-memory-nodes.js";
 
 const TTL_MS = 60_000;
 
-let nodes: ReturnType<typeof memoryNodes<5>>;
 let redlock: Redlock;
-let opened: Redlock[] = [];
+const { nodes, client, opened } = useMemoryNodes();
 
 beforeEach(() => {
-  nodes = memoryNodes(5);
   redlock = client();
 });
-
-afterEach(async () => {
-  for (const node of nodes) await node.thaw();
-  await Promise.all(opened.map((one) => one.quit()));
-  opened = [];
-});
-
-/** Another process on the same nodes. */
-function client(settings?: RedlockSettings): Redlock {
-  const made = new Redlock(
-    nodes.map((node) => node.duplicate()),
-    settings,
-  );
-  opened.push(made);
-  return made;
-}
 
 async function valuesOf(resource: string): Promise<(string | null | undefined)[]> {
   const found = await redlock.inspect(resource);
