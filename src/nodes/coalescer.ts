@@ -11,7 +11,7 @@ export interface Inquiry {
   readonly operation: Operation;
   /** Whether it is dropped if it is decided before the end of the turn. */
   readonly lapses?: true;
-  /** Whether a reply can still change the outcome. */
+  /** Whether a reply can still change the outcome, or the command is wanted all the same. */
   isUndecided(): boolean;
   onReply(reply: unknown): void;
   onError(error: Error): void;

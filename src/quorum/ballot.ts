@@ -18,6 +18,11 @@ export interface Question {
   readonly limitMs?: number | undefined;
   /** Returns why a node votes against without being asked, if it does. */
   readonly refusal?: ((node: Node) => Error | undefined) | undefined;
+  /**
+   * Returns whether a node that could not run the command yet gets it although the round is decided: a node that connects
+   * late, or had not cached the script. By default it does not.
+   */
+  readonly isWantedLate?: () => boolean;
   /** Called for each vote against, as it is counted. */
   readonly onRefusal?: (error: Error, node: Node) => void;
 }
@@ -108,7 +113,7 @@ export class Ballot implements Inquiry {
   }
 
   isUndecided(): boolean {
-    return this.#poll.isUndecided();
+    return this.#poll.isUndecided() || this.#poll.question.isWantedLate?.() === true;
   }
 
   onReply(reply: unknown): void {

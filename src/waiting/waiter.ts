@@ -177,6 +177,7 @@ export class Waiter implements QueueListener {
     const { environment, onRefusal } = this.#shared;
     const { queueKeys, nodeTimeoutMs } = this.#wait;
     const askedMs = environment.monotonicMs();
+    const lastRound = this.#lastRound;
     const round = new Round(
       {
         nodes,
@@ -188,6 +189,9 @@ export class Waiter implements QueueListener {
         },
         nodeTimeoutMs,
         onRefusal,
+        // Not after a later attempt, nor after it has left: it would join for nothing.
+        isWantedLate: () =>
+          this.#is("queued") && !this.#isAttempting && this.#lastRound === lastRound,
       },
       environment,
     );

@@ -22,7 +22,6 @@ import {
   until,
 } from "../support/servers.js";
 import { type NodeEntry, Redlock } from "../../src/index.js";
-import { joinScript } from "../../src/operations/join.js";
 import { certificateIn } from "../support/certificate.js";
 import { untilWaiting } from "../support/line.js";
 import { startProxy } from "../support/proxy.js";
@@ -336,8 +335,6 @@ describe("a lock that is stuck", () => {
   beforeEach(async () => {
     servers = await startServers(3);
     admins = servers.map(({ port }) => new Redis(port, "127.0.0.1"));
-    // As on servers in use: a waiter that joins a node without this script may be missing there until its next attempt.
-    for (const admin of admins) await admin.script("LOAD", joinScript.text);
     redlock = redlockOf("api-7/4211");
     resource = fresh();
   });

@@ -9,7 +9,7 @@ import { takeScript } from "../../src/operations/take.js";
 import { queueKeysOf } from "../../src/waiting/queue-keys.js";
 import { defined } from "./nodes.js";
 
-/** A node that does not know a script when the others have decided is left out, this once. */
+/** A node that does not know the script of an attempt when the others have decided is left out, this once. */
 export async function cacheQueueScripts(servers: readonly RedisServer[]): Promise<void> {
   for (const { text } of [batchScript, joinScript, takeScript, handOverScript, leaveScript]) {
     await Promise.all(servers.map(({ port }) => ask(port, ["SCRIPT", "LOAD", text])));
