@@ -90,7 +90,7 @@ class BunConnection implements Connection {
     const client = this.#client;
     if (client === undefined) return Promise.reject(new Error("Connection is closed."));
     try {
-      return client.send(command, args.map(String)).then(inResp2, rethrow);
+      return client.send(command, args.map(String)).catch(rethrow);
     } catch (error) {
       return Promise.reject(asError(error));
     }
@@ -281,12 +281,6 @@ function subscribe(
       end();
     },
   };
-}
-
-/** Gives a reply the form that RESP2 has, which the library reads: Bun speaks RESP3, and makes an object of a map. */
-function inResp2(reply: unknown): unknown {
-  if (typeof reply !== "object" || reply === null || Array.isArray(reply)) return reply;
-  return Object.entries(reply).flat();
 }
 
 /** Gives an error reply the name by which the library knows it. */

@@ -128,16 +128,32 @@ describe.each(versions)("clients of node-redis $version", ({ version, library })
     expect(clients.map(({ isOpen }) => isOpen)).toEqual([false, false, false]);
   });
 
-  test("may change the types of replies, for others", async () => {
-    const options = { commandOptions: { typeMapping: { 36: Buffer, 43: Buffer } } };
-    const redlock = new Redlock(await connected(options), SETTINGS);
-    await redlock.using(fresh(), 60_000, { fencing: true }, (_, lock) => lock.extend(60_000));
-    expect((await redlock.health()).map(({ role }) => role)).toEqual([
-      "master",
-      "master",
-      "master",
-    ]);
-  });
+  const typeMapping = { 36: Buffer, 43: Buffer, 58: String } as const;
+  const mappings: { which: string; options: object; of: (client: Client) => Client }[] = [
+    { which: "for all", options: { typeMapping }, of: (client) => client },
+    {
+      which: "for some",
+      options: {},
+      of: (client) => client.withTypeMapping(typeMapping) as unknown as Client,
+    },
+    {
+      which: "for all but some",
+      options: { typeMapping },
+      of: (client) => client.withCommandOptions({}),
+    },
+  ];
+  // Version 4 has none of these options, and no methods for them.
+  test.each(mappings.slice(0, version === 4 ? 1 : undefined))(
+    "may change the types of replies, $which",
+    async ({ options, of }) => {
+      const clients = await connected({ commandOptions: options });
+      const redlock = new Redlock(clients.map(of), SETTINGS);
+      await redlock.using(fresh(), 60_000, { fencing: true }, (_, lock) => lock.extend(60_000));
+      for (const { role, persistence } of await redlock.health()) {
+        expect([role, persistence]).toEqual(["master", "none"]);
+      }
+    },
+  );
 
   test("reach the database that they select", async () => {
     const clients = await connected({ database: 3 });
