@@ -1,4 +1,4 @@
-// What no lock library over ioredis can be faster than: the same commands, sent to every node at
+// What no lock library over a client can be faster than: the same commands, sent to every node at
 // once, done when a majority of them has answered with yes.
 
 import { randomBytes } from "node:crypto";
@@ -15,10 +15,24 @@ export async function loadScripts(clients: readonly Redis[]): Promise<void> {
   }
 }
 
-export function floorOf(clients: readonly Redis[]): Locker["acquire"] {
+/** What the floor needs of a client library. */
+export interface BareClient {
+  set(key: string, value: string, ttlMs: number): Promise<unknown>;
+  /** Runs a script that the server has cached. */
+  run(sha1: string, key: string, ...args: (string | number)[]): Promise<unknown>;
+}
+
+export function bareIoredis(client: Redis): BareClient {
+  return {
+    set: (key, value, ttlMs) => client.set(key, value, "PX", ttlMs, "NX"),
+    run: (sha1, key, ...args) => client.evalsha(sha1, 1, key, ...args),
+  };
+}
+
+export function floorOf(clients: readonly BareClient[]): Locker["acquire"] {
   const quorum = Math.floor(clients.length / 2) + 1;
 
-  function ask(yes: unknown, send: (client: Redis) => Promise<unknown>): Promise<void> {
+  function ask(yes: unknown, send: (client: BareClient) => Promise<unknown>): Promise<void> {
     return new Promise((resolve, reject) => {
       let votesFor = 0;
       let votesAgainst = 0;
@@ -36,13 +50,13 @@ export function floorOf(clients: readonly Redis[]): Locker["acquire"] {
 
   return async ([key = ""], ttlMs) => {
     const value = randomBytes(16).toString("hex");
-    await ask("OK", (client) => client.set(key, value, "PX", ttlMs, "NX"));
+    await ask("OK", (client) => client.set(key, value, ttlMs));
     const lock: HeldLock = {
       extend: async (newTtlMs) => {
-        await ask(1, (client) => client.evalsha(extendScript.sha1, 1, key, value, newTtlMs));
+        await ask(1, (client) => client.run(extendScript.sha1, key, value, newTtlMs));
         return lock;
       },
-      release: () => ask(1, (client) => client.evalsha(releaseScript.sha1, 1, key, value)),
+      release: () => ask(1, (client) => client.run(releaseScript.sha1, key, value)),
     };
     return lock;
   };

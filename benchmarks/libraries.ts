@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { Redis } from "ioredis";
 import { until } from "../tests/support/servers.js";
-import { floorOf, loadScripts } from "./floor.js";
+import { bareIoredis, floorOf, loadScripts } from "./floor.js";
 import type { HeldLock, Locker } from "./locker.js";
 import { loadPackage } from "./package-under-test.js";
 
@@ -84,14 +84,14 @@ function floor(name: string, enableAutoPipelining: boolean): Library {
   return {
     name,
     role: "floor",
-    version: versionOf(join(import.meta.dirname, "..", "node_modules", "ioredis")),
+    version: versionOf("ioredis"),
     extends: true,
     locksSeveral: false,
     open: async (urls) => {
       const { clients, close } = connect(urls, enableAutoPipelining);
       const reachAll = (): Promise<void> => loadScripts(clients);
       await reachAll();
-      return { acquire: floorOf(clients), reachAll, close };
+      return { acquire: floorOf(clients.map(bareIoredis)), reachAll, close };
     },
   };
 }
@@ -110,7 +110,7 @@ const require = createRequire(import.meta.url);
 
 function installed(peer: Peer): Library[] {
   const { name, packageName, extends: extendable, locksSeveral } = peer;
-  const version = versionOf(join(import.meta.dirname, "node_modules", packageName));
+  const version = versionIn(join(import.meta.dirname, "node_modules", packageName));
   if (version === "") return [];
   const open = async (urls: readonly string[], retries: Retries): Promise<Locker> => {
     const connected = connect(urls);
@@ -120,8 +120,13 @@ function installed(peer: Peer): Library[] {
   return [{ name, role: "peer", version, extends: extendable, locksSeveral, open }];
 }
 
+/** Of a dependency of the project itself. */
+export function versionOf(packageName: string): string {
+  return versionIn(join(import.meta.dirname, "..", "node_modules", packageName));
+}
+
 /** Empty where nothing is installed there. */
-function versionOf(directory: string): string {
+function versionIn(directory: string): string {
   try {
     const text = readFileSync(join(directory, "package.json"), "utf8");
     return (JSON.parse(text) as { readonly version: string }).version.replace(/^v/, "");

@@ -27,6 +27,7 @@ import { fenced } from "./scenarios/fenced.js";
 import { heldLocks } from "./scenarios/held-locks.js";
 import { leaks } from "./scenarios/leaks.js";
 import { line } from "./scenarios/line.js";
+import { nodeRedis } from "./scenarios/node-redis.js";
 import { nodes } from "./scenarios/nodes.js";
 import { oneUser } from "./scenarios/one-user.js";
 import { resources } from "./scenarios/resources.js";
@@ -35,6 +36,7 @@ import { users } from "./scenarios/users.js";
 
 const SCENARIOS: readonly Scenario[] = [
   oneUser,
+  nodeRedis,
   users,
   nodes,
   resources,

@@ -45,7 +45,7 @@ export async function useAlone(
 }
 
 /** On names of this process's own: others may warm up at the same time. */
-export async function warmUp(locker: Locker, extend: boolean): Promise<void> {
+export async function warmUp(locker: Pick<Locker, "acquire">, extend: boolean): Promise<void> {
   const resources = (index: number): string[] => [`warm-up:${process.pid}:${index}`];
   await useAlone(locker, { locks: WARM_UP_PAIRS, extend, resources });
 }
