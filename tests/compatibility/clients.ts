@@ -21,7 +21,7 @@ const USES_THE_CLIENTS = /\b(?:connectAll|makeClient|useServersAndClients)\(/;
  * The first two compare with other libraries, which take clients of ioredis only. Fake timers stop node-redis itself,
  * which writes its commands in a `setImmediate`.
  */
-const OF_IOREDIS = ["migrating.test.ts", "node-redlock.test.ts", "fake-timers.test.ts"];
+const OF_IOREDIS = ["migrating.long.test.ts", "node-redlock.test.ts", "fake-timers.test.ts"];
 
 const ABOUT = `Runs the tests against real servers with the clients of one library after the
 other: those tests that take the clients that they are given. Each version of a
