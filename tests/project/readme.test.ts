@@ -231,9 +231,9 @@ async function flawOfScript([script = "", dashes, ...args]: string[]): Promise<s
   if (runner !== "tsx" || !existsSync(join(root, file))) return `there is no script ${script}`;
   if (dashes === undefined) return undefined;
   const { code, out } = await runTool("tsx/dist/cli.mjs", [file, "--help"], root);
-  const usage = out.split(/[^\w-]+/);
+  const usage = out.split(/[^\w.-]+/).map((word) => word.replace(/\.$/, ""));
   // A URL or a path is the reader's own.
-  const words = args.filter((arg) => !arg.includes("/"));
+  const words = args.filter((arg) => !arg.includes("/")).flatMap((arg) => arg.split(","));
   return code === 0 && out.startsWith("Usage") && words.every((word) => usage.includes(word))
     ? undefined
     : `its help is: ${out}`;
