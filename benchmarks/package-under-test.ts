@@ -4,15 +4,34 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { build } from "tsup";
+import { build, type Options } from "tsup";
 import type * as Source from "../src/index.js";
 
 export type Package = typeof Source;
 
 const root = join(import.meta.dirname, "..");
 
+type Plugin = NonNullable<Options["esbuildPlugins"]>[number];
+
+/** Leaves the diagnostics channels out, to see what the library costs without them. */
+const withoutChannels: Plugin = {
+  name: "without-channels",
+  setup: (under) => {
+    under.onResolve({ filter: /\/tracing\.js$/ }, () => ({
+      path: join(import.meta.dirname, "without-channels.ts"),
+    }));
+  },
+};
+
+/** The entries of a build. All but the first are of the scenario `telemetry` alone. */
+const ENTRIES = {
+  index: join(root, "src", "index.ts"),
+  opentelemetry: join(root, "src", "opentelemetry", "index.ts"),
+  tracing: join(root, "src", "algorithm", "tracing.ts"),
+};
+
 /** Builds `src` anew and gives the module's URL. What was built goes when this process ends. */
-export async function buildPackage(): Promise<string> {
+export async function buildPackage({ hasChannels = true } = {}): Promise<string> {
   // Below the project, so that the built module finds its dependencies.
   const cache = join(root, "node_modules", ".cache");
   mkdirSync(cache, { recursive: true });
@@ -23,12 +42,18 @@ export async function buildPackage(): Promise<string> {
   await build({
     config: false,
     silent: true,
-    entry: [join(root, "src", "index.ts")],
+    entry: hasChannels ? ENTRIES : { index: ENTRIES.index },
     format: ["esm"],
     target: "node20",
+    esbuildPlugins: hasChannels ? [] : [withoutChannels],
     outDir,
   });
-  return pathToFileURL(join(outDir, "index.js")).href;
+  return urlOfEntry(pathToFileURL(`${outDir}/`).href, "index");
+}
+
+/** The URL of another entry of the same build, or of the same published package. */
+export function urlOfEntry(packageUrl: string, name: string): string {
+  return new URL(`./${name}.js`, packageUrl).href;
 }
 
 export async function loadPackage(url: string): Promise<Package> {

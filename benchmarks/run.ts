@@ -21,6 +21,7 @@ import {
   writeDocs,
 } from "./report.js";
 import type { Goal, Scenario } from "./scenario.js";
+import { capacity } from "./scenarios/capacity.js";
 import { contention } from "./scenarios/contention.js";
 import { faults } from "./scenarios/faults.js";
 import { fenced } from "./scenarios/fenced.js";
@@ -32,6 +33,7 @@ import { nodes } from "./scenarios/nodes.js";
 import { oneUser } from "./scenarios/one-user.js";
 import { resources } from "./scenarios/resources.js";
 import { slowNode } from "./scenarios/slow-node.js";
+import { telemetry } from "./scenarios/telemetry.js";
 import { users } from "./scenarios/users.js";
 
 const SCENARIOS: readonly Scenario[] = [
@@ -46,6 +48,8 @@ const SCENARIOS: readonly Scenario[] = [
   contention,
   line,
   heldLocks,
+  telemetry,
+  capacity,
   leaks,
 ];
 const NODES = 5;

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 
 export interface Worker<Report> {
-  /** Lets the prepared work begin, and gives what came of it. */
+  /** Lets the prepared work begin, and gives what came of it. May be called again afterwards. */
   go(limitMs: number): Promise<Report>;
   end(): void;
 }
@@ -54,6 +54,6 @@ export async function serve(
 ): Promise<void> {
   process.once("disconnect", () => process.exit());
   const work = await prepare(JSON.parse(process.argv[2] ?? ""));
-  process.once("message", () => void work().then((report) => process.send?.(report)));
+  process.on("message", () => void work().then((report) => process.send?.(report)));
   process.send?.("prepared");
 }

@@ -96,9 +96,20 @@ export interface CrowdPlan {
 export async function useTogether(
   locker: Locker,
   servers: readonly RedisServer[],
-  { users, forMs, keyPrefix }: CrowdPlan,
+  plan: CrowdPlan,
 ): Promise<Cost> {
   const serversBefore = await cpuOfServersUs(servers);
+  const { pairs, ...cost } = await usePairs(locker, plan);
+  const serverCpuUs = (await cpuOfServersUs(servers)) - serversBefore;
+  return { ...cost, serverCpuUs: serverCpuUs / pairs };
+}
+
+/** The same, without a look at the servers. @param atEnd what the process does before its CPU time is read */
+export async function usePairs(
+  locker: Pick<Locker, "acquire">,
+  { users, forMs, keyPrefix }: CrowdPlan,
+  atEnd: () => Promise<unknown> = () => Promise.resolve(),
+): Promise<Omit<Cost, "serverCpuUs"> & { readonly pairs: number }> {
   const before = process.cpuUsage();
   const startMs = performance.now();
   const endMs = startMs + forMs;
@@ -112,12 +123,12 @@ export async function useTogether(
   };
   await Promise.all(Array.from({ length: users }, (_, index) => user(index)));
   const tookMs = performance.now() - startMs;
+  await atEnd();
   const cpu = process.cpuUsage(before);
-  const serverCpuUs = (await cpuOfServersUs(servers)) - serversBefore;
   return {
+    pairs,
     pairsPerSecond: (pairs / tookMs) * 1_000,
     clientCpuUs: (cpu.user + cpu.system) / pairs,
-    serverCpuUs: serverCpuUs / pairs,
   };
 }
 

@@ -10,11 +10,11 @@ import type { RedlockMessages, RedlockTraces } from "./events.js";
 // Messages are published synchronously, before the caller learns of what they say. A subscriber that throws cannot
 // disturb a call: Node reports its error as an uncaught exception, in a turn of its own.
 
-/** What a traced call needs of a tracing channel. Not every runtime says whether one has subscribers. */
+/** The channels of a tracing channel. */
 export type Traces<Message extends object> = Pick<
   TracingChannel<unknown, Message>,
-  "tracePromise"
-> & { readonly hasSubscribers?: boolean };
+  "start" | "end" | "asyncStart" | "asyncEnd" | "error"
+>;
 
 function traces<Name extends keyof RedlockTraces>(name: Name): Traces<RedlockTraces[Name]> {
   return tracingChannel(name);
@@ -33,5 +33,6 @@ export const usingTraces = traces("redlock-quorum:using");
 
 export const lostChannel = messages("redlock-quorum:lost");
 export const voteChannel = messages("redlock-quorum:vote");
+export const waitingChannel = messages("redlock-quorum:waiting");
 export const handOverChannel = messages("redlock-quorum:hand-over");
 export const nodeChannel = messages("redlock-quorum:node");

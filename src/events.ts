@@ -155,6 +155,9 @@ export interface VoteMessage {
   readonly reason: Error;
 }
 
+/** The message of `redlock-quorum:waiting`: a call did not get its lock at the first attempt, and waits for it. */
+export type WaitingMessage = Omit<AcquireTrace, "result" | "error">;
+
 /** The message of `redlock-quorum:hand-over`: a node told a waiter of this process that it is next. */
 export interface HandOverMessage {
   /** host:port */
@@ -205,6 +208,8 @@ export interface RedlockMessages {
   "redlock-quorum:lost": LostMessage;
   /** A node voted against. */
   "redlock-quorum:vote": VoteMessage;
+  /** A call begins to wait. */
+  "redlock-quorum:waiting": WaitingMessage;
   /** A node told a waiter that it is next. */
   "redlock-quorum:hand-over": HandOverMessage;
   /** A node went down or came back, or is held back. */

@@ -28,6 +28,7 @@ export type {
   VoteKind,
   VoteMessage,
   WaitingEvent,
+  WaitingMessage,
 } from "./events.js";
 export type { ForcedRelease } from "./reports/force-release.js";
 export type { Holder } from "./reports/holder.js";

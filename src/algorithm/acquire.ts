@@ -18,7 +18,7 @@ import { Handle } from "./handle.js";
 import { keep } from "./keep.js";
 import { lookBeforeEnd } from "./look.js";
 import { releaseFailedAttempt } from "./release.js";
-import { publishHandOver } from "./tracing.js";
+import { publishHandOver, publishWaiting } from "./tracing.js";
 import { validityMs } from "./validity.js";
 
 /** Acquires: attempts once, then waits as the settings say. Throws an ExecutionError that says why it failed. */
@@ -155,6 +155,7 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
   const timeLeftMs = (): number => call.budgetLeftMs;
   const look = lookBeforeEnd(call);
   call.isWaiting = true;
+  publishWaiting(call);
   try {
     if (queueKeys === undefined) {
       return await call.attemptAgain(() => attempt(call), retries, signals, timeLeftMs);

@@ -1,6 +1,7 @@
 import type { Attributes, Meter } from "@opentelemetry/api";
-import type { AcquireTrace } from "../events.js";
+import type { WaitingMessage } from "../events.js";
 import type { Lock } from "../lock.js";
+import { HistogramBuffer, VoteBuffer } from "./buffers.js";
 import { acquireOutcome, extendOutcome, type ResourceOf, resourceAttribute } from "./outcome.js";
 import { Subscriber } from "./subscribe.js";
 
@@ -13,51 +14,51 @@ const HOLD_BOUNDS_S = [0.001, 0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 
 /** A lock that is held, as far as this process knows. */
 interface Holding {
   readonly sinceMs: number;
-  readonly attributes: Attributes;
+  readonly resource: Attributes;
 }
+
+/** The attributes of a call where no attribute of the resource is asked for: one object for all calls. */
+const NO_RESOURCE: Attributes = {};
 
 /** Reports the metrics until it is stopped. Returns what stops it. */
 export function observeMetrics(meter: Meter, resourceOf: ResourceOf): () => void {
   const instruments = makeInstruments(meter);
   const channels = new Subscriber();
+  const acquired = new HistogramBuffer(instruments.acquire);
+  const hold = new HistogramBuffer(instruments.hold);
+  const votes = new VoteBuffer(instruments.votes);
   const holdings = new Map<Lock, Holding>();
-  const calls = new Map<AcquireTrace, Attributes>();
-  const attributesOf = (message: { readonly resources: readonly string[] }): Attributes =>
-    resourceAttribute(resourceOf, message);
+  const waiters = new Waiters();
+  const resource = (message: { readonly resources: readonly string[] }): Attributes =>
+    resourceOf === undefined ? NO_RESOURCE : resourceAttribute(resourceOf, message);
 
-  const held = (lock: Lock, attributes: Attributes): void => {
-    if (!holdings.has(lock)) holdings.set(lock, { sinceMs: performance.now(), attributes });
+  const held = (lock: Lock, of: Attributes): void => {
+    holdings.set(lock, { sinceMs: performance.now(), resource: of });
   };
   const ended = (lock: Lock, outcome: string): void => {
     const holding = holdings.get(lock);
     if (holding === undefined) return;
     holdings.delete(lock);
     const seconds = (performance.now() - holding.sinceMs) / 1000;
-    instruments.hold.record(seconds, { ...holding.attributes, "redlock.outcome": outcome });
+    hold.record(seconds, withOutcome(holding.resource, outcome));
   };
 
-  channels.trace("redlock-quorum:acquire", "start", (message) => {
-    calls.set(message, attributesOf(message));
-  });
   channels.trace("redlock-quorum:acquire", "asyncEnd", (message) => {
-    const attributes = calls.get(message);
-    // It began before this was observed.
-    if (attributes === undefined) return;
-    calls.delete(message);
-    const outcome = acquireOutcome(message);
-    instruments.acquire.record(message.elapsedMs / 1000, {
-      ...attributes,
-      "redlock.outcome": outcome,
-    });
-    if (message.result) held(message.result, attributes);
+    const of = resource(message);
+    acquired.record(message.elapsedMs / 1000, withOutcome(of, acquireOutcome(message)));
+    if (message.result) held(message.result, of);
+  });
+  channels.on("redlock-quorum:waiting", (message) => {
+    waiters.add(message);
   });
   channels.trace("redlock-quorum:extend", "asyncEnd", (message) => {
     const outcome = extendOutcome(message);
     if (outcome === undefined) return;
-    const attributes = attributesOf(message);
-    instruments.extensions.add(1, { ...attributes, "redlock.outcome": outcome });
+    const of = resource(message);
+    instruments.extensions.add(1, withOutcome(of, outcome));
     // An adopted lock is held from its first extension on.
-    if (message.error === undefined && message.lock.valid) held(message.lock, attributes);
+    if (message.error === undefined && message.lock.valid && !holdings.has(message.lock))
+      held(message.lock, of);
   });
   channels.trace("redlock-quorum:release", "end", ({ lock }) => {
     // A release of a closed Redlock releases nothing.
@@ -67,17 +68,39 @@ export function observeMetrics(meter: Meter, resourceOf: ResourceOf): () => void
     const { lock, reason, isPassedOn } = message;
     ended(lock, isPassedOn ? "passed-on" : reason);
     if (isPassedOn) return;
-    instruments.lost.add(1, { ...attributesOf(message), "redlock.reason": reason });
+    instruments.lost.add(1, { ...resource(message), "redlock.reason": reason });
   });
   channels.on("redlock-quorum:vote", ({ node, kind }) => {
-    instruments.votes.add(1, { "redlock.node": node, "redlock.vote": kind });
+    votes.count(node, kind);
   });
 
-  const stopCounting = countWhenRead(meter, instruments, holdings, calls);
+  const report = (): void => {
+    for (const buffer of [acquired, hold, votes]) buffer.report();
+  };
+  const stopCounting = countWhenRead(meter, instruments, {
+    // Asking a lock whether it is valid is what notices its end, so that the buffers come after it.
+    held: () => [...holdings].flatMap(([lock, holding]) => (lock.valid ? [holding.resource] : [])),
+    waiting: () => waiters.now().map(resource),
+    report,
+  });
   return () => {
     channels.stop();
     stopCounting();
+    report();
   };
+}
+
+const outcomes = new Map<string, Attributes>();
+
+/** The attributes of a call, with its outcome. */
+function withOutcome(resource: Attributes, outcome: string): Attributes {
+  if (resource !== NO_RESOURCE) return { ...resource, "redlock.outcome": outcome };
+  let attributes = outcomes.get(outcome);
+  if (attributes === undefined) {
+    attributes = { "redlock.outcome": outcome };
+    outcomes.set(outcome, attributes);
+  }
+  return attributes;
 }
 
 type Instruments = ReturnType<typeof makeInstruments>;
@@ -117,29 +140,51 @@ function makeInstruments(meter: Meter) {
   };
 }
 
+/** What happens when a reader asks. */
+interface Reading {
+  /** Returns the attributes of each lock that is held. */
+  readonly held: () => readonly Attributes[];
+  /** Returns the attributes of each call that waits. */
+  readonly waiting: () => readonly Attributes[];
+  /** Records what the buffers keep. */
+  readonly report: () => void;
+}
+
 /**
  * Counts what is held and what waits when a reader asks, not up and down: a lock that nobody releases ends without a call,
- * and a sum of ups and downs would never forget it. Asking a lock whether it is valid is what notices its end.
+ * and a sum of ups and downs would never forget it.
  */
-function countWhenRead(
-  meter: Meter,
-  instruments: Instruments,
-  holdings: ReadonlyMap<Lock, Holding>,
-  calls: ReadonlyMap<AcquireTrace, Attributes>,
-): () => void {
+function countWhenRead(meter: Meter, instruments: Instruments, reading: Reading): () => void {
   const { held, waiting } = instruments;
   const count: Parameters<Meter["addBatchObservableCallback"]>[0] = (result) => {
-    const valid = [...holdings]
-      .filter(([lock]) => lock.valid)
-      .map(([, holding]) => holding.attributes);
-    for (const [n, attributes] of tally(valid)) result.observe(held, n, attributes);
-    const waits = [...calls].filter(([call]) => call.isWaiting).map(([, attributes]) => attributes);
-    for (const [n, attributes] of tally(waits)) result.observe(waiting, n, attributes);
+    for (const [n, attributes] of tally(reading.held())) result.observe(held, n, attributes);
+    for (const [n, attributes] of tally(reading.waiting())) result.observe(waiting, n, attributes);
+    reading.report();
   };
   meter.addBatchObservableCallback(count, [held, waiting]);
   return () => {
     meter.removeBatchObservableCallback(count, [held, waiting]);
   };
+}
+
+const FEWEST_WAITERS_TO_SORT_OUT = 64;
+
+/** The calls that wait. Whether one still does, it says itself: so the calls that need not wait cost nothing. */
+class Waiters {
+  #calls: WaitingMessage[] = [];
+  #sortOutAt = FEWEST_WAITERS_TO_SORT_OUT;
+
+  add(call: WaitingMessage): void {
+    this.#calls.push(call);
+    if (this.#calls.length >= this.#sortOutAt) this.now();
+  }
+
+  /** Returns those that wait now, and forgets the others. */
+  now(): readonly WaitingMessage[] {
+    this.#calls = this.#calls.filter(({ isWaiting }) => isWaiting);
+    this.#sortOutAt = Math.max(FEWEST_WAITERS_TO_SORT_OUT, 2 * this.#calls.length);
+    return this.#calls;
+  }
 }
 
 /** Counts equal attributes. Without the attribute of the resource there is one count, which may be 0. */

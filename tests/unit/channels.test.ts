@@ -98,6 +98,24 @@ describe("the tracing channels", () => {
     ]);
   });
 
+  test.each(EVENTS)("tell of `%s` when nobody listens to the others", async (event) => {
+    const heard = VERBS.map((verb) => messagesOf(`redlock-quorum:${verb}`, event));
+    const lock = await client().acquire("a", TTL_MS);
+    await lock.extend(TTL_MS);
+    await lock.release();
+    const redlock = client();
+    await redlock.using("a", TTL_MS, () => undefined);
+    const failing = redlock.using("a", TTL_MS, () => {
+      throw new Error("it fails");
+    });
+    expect((await rejection(failing)).message).toBe("it fails");
+    const isOfFailures = event === "error";
+    expect(heard.map(({ length }) => length)).toEqual(isOfFailures ? [0, 0, 0, 1] : [3, 1, 3, 2]);
+    expect((heard[3]?.at(-1)?.error as Error | undefined)?.message).toBe(
+      ["error", "asyncStart", "asyncEnd"].includes(event) ? "it fails" : undefined,
+    );
+  });
+
   test("describe an acquisition, with the lock as its result", async () => {
     const redlock = client({ owner: "api-7" });
     const [began, ended] = [
@@ -350,6 +368,28 @@ describe("redlock-quorum:node", () => {
     expect(down?.state === "down" && down.reason instanceof NodeError).toBe(true);
     expect(up).toMatchObject({ state: "up", node: down?.node });
     expect(up?.state === "up" && up.downMs > 0).toBe(true);
+  });
+});
+
+describe("redlock-quorum:waiting", () => {
+  test("tells of a call that waits, and of no other, and its message is live", async () => {
+    const redlock = client({ owner: "api-7" });
+    const waiting = collect("redlock-quorum:waiting");
+    const lock = await redlock.acquire("a", TTL_MS);
+    expect(await redlock.tryAcquire("a", TTL_MS)).toBeNull();
+    expect(waiting).toEqual([]);
+    const call = redlock.acquire("a", TTL_MS);
+    await until(
+      () => waiting[0]?.position === 1,
+      5000,
+      () => JSON.stringify(waiting),
+    );
+    expect(waiting).toHaveLength(1);
+    expect(waiting[0]).toMatchObject({ resources: ["a"], ttl: TTL_MS, owner: "api-7" });
+    expect(waiting[0]).toMatchObject({ attempts: 1, isWaiting: true });
+    await lock.release();
+    await (await call).release();
+    expect(waiting[0]).toMatchObject({ isWaiting: false, position: undefined });
   });
 });
 

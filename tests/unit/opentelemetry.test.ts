@@ -186,13 +186,42 @@ describe("the metrics", () => {
     });
   });
 
-  test("end when they are stopped", async () => {
+  test("count every lock of many, and every call that waits of many", async () => {
     const meters = observeMeters();
     const redlock = client();
-    await redlock.using("a", TTL_MS, () => undefined);
+    const LOCKS = 600;
+    for (let index = 0; index < LOCKS; index++) {
+      await (await redlock.acquire(`${index}`, TTL_MS)).release();
+    }
+    expect(await meters.read("redlock.acquire.duration")).toEqual({ acquired: LOCKS });
+    expect(await meters.read("redlock.hold.duration")).toEqual({ released: LOCKS });
+    const points = await meters.points("redlock.hold.duration");
+    const { buckets, count } = points[0]?.value as Histogram;
+    expect(buckets.counts.reduce((total, n) => total + n, 0)).toBe(count);
+    const lock = await redlock.acquire("a", TTL_MS);
+    const calls = Array.from({ length: 200 }, () => redlock.using("a", TTL_MS, () => undefined));
+    await until(
+      async () => (await meters.read("redlock.waiting"))[""] === calls.length,
+      5000,
+      () => "they do not wait",
+    );
+    await lock.release();
+    await Promise.all(calls);
+    expect(await meters.read("redlock.waiting")).toEqual({ "": 0 });
+  });
+
+  test("end when they are stopped, and have what happened until then", async () => {
+    const meters = observeMeters();
+    const redlock = client();
+    const lock = await redlock.acquire("a", TTL_MS);
+    await redlock.tryAcquire("a", TTL_MS);
+    await lock.release();
     stop?.();
     await redlock.using("a", TTL_MS, () => undefined);
-    expect(await meters.read("redlock.acquire.duration")).toEqual({ acquired: 1 });
+    expect(await meters.read("redlock.acquire.duration")).toEqual({ acquired: 1, held: 1 });
+    expect(await meters.read("redlock.hold.duration")).toEqual({ released: 1 });
+    const votes = Object.values(await meters.read("redlock.votes"));
+    expect(votes.reduce((total, n) => total + n, 0)).toBeGreaterThanOrEqual(3);
   });
 });
 
