@@ -1,4 +1,4 @@
-import { ask, type RedisServer } from "../../tests/support/servers.js";
+import { ask, type RedisServer, until } from "../../tests/support/servers.js";
 import { libraryNamed, OURS } from "../libraries.js";
 import { median, spread } from "../measure.js";
 import { loadPackage } from "../package-under-test.js";
@@ -9,9 +9,8 @@ const USERS = 64;
 const TURN_MS = 1_000;
 const LOCKS = 5_000;
 const BATCH = 250;
-const WAITERS = 1_000;
 const TTL_MS = 600_000;
-const POLL_MS = 20;
+const LIMIT_MS = 60_000;
 
 export const capacity: Scenario = {
   name: "capacity",
@@ -19,8 +18,8 @@ export const capacity: Scenario = {
   about:
     `${USERS} users in one process acquire and release locks of their own for ${TURN_MS / 1_000} s a round. The CPU time of ` +
     "one node for that gives the number of locks that one core of a node can carry. Memory is the growth of `used_memory` " +
-    `on the node with the median: of ${LOCKS} locks, of ${LOCKS} locks with a fencing token, of ${WAITERS} calls of one process ` +
-    "that wait for one lock. Connections are those of one process to one node.",
+    `on the node with the median: of ${LOCKS} locks, and of ${LOCKS} locks with a fencing token. ` +
+    "Connections are those of one process to one node.",
   rounds: { usual: 5, short: 1 },
   run,
 };
@@ -31,10 +30,6 @@ function infoOf(servers: readonly RedisServer[], section: string, name: string):
   return Promise.all(
     servers.map(async ({ port }) => Number(line.exec(await ask(port, ["INFO", section]))?.[1])),
   );
-}
-
-async function until(isSo: () => Promise<boolean>): Promise<void> {
-  while (!(await isSo())) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
 }
 
 async function run({ servers, libraries, packageUrl, rounds }: Stage): Promise<Outcome> {
@@ -54,7 +49,7 @@ async function run({ servers, libraries, packageUrl, rounds }: Stage): Promise<O
     locker.close();
   }
   const sizes = await measureSizes(servers, packageUrl);
-  const { lock, fenced, waiter, idleConnections, waitingConnections } = sizes;
+  const { lock, fenced, idleConnections, waitingConnections } = sizes;
   const rows: readonly [string, Outcome["tables"][number]["rows"][number]["figures"]][] = [
     ["CPU of one node, µs an acquire and release", [spread(nodeCpuUs)]],
     ["acquire and release pairs per second of one node’s core", [1e6 / median(nodeCpuUs)]],
@@ -62,7 +57,6 @@ async function run({ servers, libraries, packageUrl, rounds }: Stage): Promise<O
     ["pairs per second of one client’s core", [1e6 / median(clientCpuUs)]],
     ["bytes of a lock on each node", [lock]],
     ["bytes of a lock with a fencing token on each node", [fenced]],
-    ["bytes of a waiting call on each node", [waiter]],
     ["connections of a process to each node, until a call has waited", [idleConnections]],
     ["connections of a process to each node, from then on", [waitingConnections]],
   ];
@@ -97,36 +91,36 @@ async function measureSizes(servers: readonly RedisServer[], packageUrl: string)
       return median(after.map((bytes, index) => (bytes - (before[index] ?? NaN)) / count));
     };
     const take = async (name: string, fencing: boolean, keysEach: number): Promise<void> => {
-      const atStart = Math.min(...(await keys()));
+      const atStart = median(await keys());
       for (let next = 0; next < LOCKS; next += BATCH) {
         const names = Array.from({ length: BATCH }, (_, index) => `${name}:${next + index}`);
         await Promise.all(names.map((one) => redlock.acquire(one, TTL_MS, { fencing })));
       }
       // The nodes that did not vote in time get the locks afterwards.
-      await until(async () => Math.min(...(await keys())) >= atStart + LOCKS * keysEach);
+      await until(
+        async () => median(await keys()) >= atStart + LOCKS * keysEach,
+        LIMIT_MS,
+        () => "the nodes do not have all the locks",
+      );
     };
     const lock = await grown(LOCKS, () => take("invoice", false, 1));
     const fenced = await grown(LOCKS, () => take("fenced", true, 2));
     const ending = new AbortController();
     const settings = { retryCount: -1, signal: ending.signal };
-    const waiting: Promise<unknown>[] = [];
-    const waiter = await grown(WAITERS, async () => {
-      for (let count = 0; count < WAITERS; count++) {
-        const call = redlock.acquire("capacity:first", TTL_MS, settings);
-        waiting.push(call.catch(() => undefined));
-      }
-      const inQueue = async (): Promise<number> =>
-        (await redlock.holder("capacity:first"))?.waiters ?? 0;
-      await until(async () => (await inQueue()) >= WAITERS);
-    });
+    const waiting = redlock.acquire("capacity:first", TTL_MS, settings).catch(() => undefined);
+    await until(
+      async () => (await redlock.holder("capacity:first"))?.waiters === 1,
+      LIMIT_MS,
+      () => "the call does not wait",
+    );
     const whileWaiting = await connections();
     ending.abort();
-    await Promise.all(waiting);
+    await waiting;
     await first.release();
     const more = (now: readonly number[]): number =>
       median(now.map((count, index) => count - (others[index] ?? NaN)));
     const [idleConnections, waitingConnections] = [more(idle), more(whileWaiting)];
-    return { lock, fenced, waiter, idleConnections, waitingConnections };
+    return { lock, fenced, idleConnections, waitingConnections };
   } finally {
     await redlock.quit();
   }

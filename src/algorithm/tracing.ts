@@ -59,8 +59,8 @@ interface Outcome {
 }
 
 /**
- * Does what `tracePromise` of Node does, without what nobody listens to: metrics need one message of an acquisition and one
- * of a release, and with `tracePromise` all the others cost them a third more.
+ * Does what `tracePromise` of Node does, without what nobody listens to. Metrics need one message of an acquisition and one
+ * of a release; with `tracePromise`, the others and their closures take a third of a µs.
  */
 function traced<C extends Call, Message extends CallTrace, T>(
   channel: Traces<Message>,

@@ -3,10 +3,10 @@ import type { Attributes, Counter, Histogram } from "@opentelemetry/api";
 // The SDK makes a text of the attributes of each value that it records, which is most of what metrics cost. It asks its
 // observers before it reads the instruments, so that what is kept here until then is never missing.
 
-/** Two arrays of this size stay in the cache of the processor. */
+/** What waits here is not in the histogram yet, if somebody looks at it without a reader: so it is not much. */
 const CAPACITY = 256;
 
-/** Keeps values for a histogram, and records them together: one after the other takes two thirds of the time. */
+/** Keeps values for a histogram, and records them one right after the other: that takes a fifth less of the time. */
 export class HistogramBuffer {
   readonly #histogram: Histogram;
   readonly #values = new Float64Array(CAPACITY);

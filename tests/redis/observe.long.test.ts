@@ -54,6 +54,10 @@ whenThere("the alert rules", () => {
     expect((await promtool("check", "rules", "alerts.yml")).stdout).toContain("SUCCESS: 5 rules");
   });
 
+  test("belong to a configuration that Prometheus accepts", async () => {
+    expect((await promtool("check", "config", "prometheus.yml")).stdout).toContain("SUCCESS");
+  });
+
   test("alert when they should, and not otherwise", async () => {
     expect((await promtool("test", "rules", "alerts.test.yml")).stdout).toContain("SUCCESS");
   });
