@@ -6,7 +6,7 @@ import type { Attributes, Counter, Histogram } from "@opentelemetry/api";
 /** What waits here is not in the histogram yet, if somebody looks at it without a reader: so it is not much. */
 const CAPACITY = 256;
 
-/** Keeps values for a histogram, and records them one right after the other: that takes a fifth less of the time. */
+/** Keeps values for a histogram, and records them one right after the other, which takes less time. */
 export class HistogramBuffer {
   readonly #histogram: Histogram;
   readonly #values = new Float64Array(CAPACITY);
