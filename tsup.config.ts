@@ -32,6 +32,20 @@ const dts: Options["dts"] = {
   },
 };
 
+/**
+ * Turns the `createRequire` of `src/clients/load-ioredis.ts` into the `require` that a CommonJS module has, which bundlers
+ * follow.
+ */
+const plainRequire: NonNullable<Options["plugins"]>[number] = {
+  name: "plain-require",
+  renderChunk: (code) => ({
+    code: code
+      .replace(/^import \{ createRequire \} from "(?:node:)?module";$/m, "")
+      .replace(/^(?:var|const) load = createRequire\(import\.meta\.url\);$/m, "")
+      .replace('load("ioredis")', 'require("ioredis")'),
+  }),
+};
+
 /** They are ES modules only: bundled, `require()` works, also under Jest. */
 const BUNDLED = ["p-retry", "p-timeout", "is-network-error"];
 
@@ -43,6 +57,7 @@ const shared: Options = {
   // The code in `dist` is readable as it is, and the maps were two thirds of the package.
   sourcemap: false,
   esbuildPlugins: [withoutComments],
+  plugins: [plainRequire],
   dts,
   // tsup splits CommonJS by sucrase, which turns each `?.` and `??` into a call of a function. Rollup leaves them.
   treeshake: true,

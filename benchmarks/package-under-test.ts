@@ -32,13 +32,7 @@ const ENTRIES = {
 
 /** Builds `src` anew and gives the module's URL. What was built goes when this process ends. */
 export async function buildPackage({ hasChannels = true } = {}): Promise<string> {
-  // Below the project, so that the built module finds its dependencies.
-  const cache = join(root, "node_modules", ".cache");
-  mkdirSync(cache, { recursive: true });
-  const outDir = mkdtempSync(join(cache, "redlock-quorum-"));
-  process.once("exit", () => {
-    rmSync(outDir, { recursive: true, force: true });
-  });
+  const outDir = makeFolder();
   await build({
     config: false,
     silent: true,
@@ -54,6 +48,25 @@ export async function buildPackage({ hasChannels = true } = {}): Promise<string>
 /** The URL of another entry of the same build, or of the same published package. */
 export function urlOfEntry(packageUrl: string, name: string): string {
   return new URL(`./${name}.js`, packageUrl).href;
+}
+
+/** Builds everything as it is published, but for the types. Gives the folder, which goes when this process ends. */
+export async function buildPublished(): Promise<string> {
+  const outDir = makeFolder();
+  const own = { outDir, dts: false, silent: true, onSuccess: () => Promise.resolve() };
+  await build({ config: join(root, "tsup.config.ts"), ...own });
+  return outDir;
+}
+
+/** Below the project, so that what is built finds its dependencies. */
+function makeFolder(): string {
+  const cache = join(root, "node_modules", ".cache");
+  mkdirSync(cache, { recursive: true });
+  const folder = mkdtempSync(join(cache, "redlock-quorum-"));
+  process.once("exit", () => {
+    rmSync(folder, { recursive: true, force: true });
+  });
+  return folder;
 }
 
 export async function loadPackage(url: string): Promise<Package> {

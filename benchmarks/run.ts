@@ -33,6 +33,7 @@ import { nodes } from "./scenarios/nodes.js";
 import { oneUser } from "./scenarios/one-user.js";
 import { resources } from "./scenarios/resources.js";
 import { slowNode } from "./scenarios/slow-node.js";
+import { startUp } from "./scenarios/start-up.js";
 import { telemetry } from "./scenarios/telemetry.js";
 import { users } from "./scenarios/users.js";
 
@@ -51,6 +52,7 @@ const SCENARIOS: readonly Scenario[] = [
   telemetry,
   capacity,
   leaks,
+  startUp,
 ];
 const NODES = 5;
 const OWN_SERVERS_ROUNDS = 20;

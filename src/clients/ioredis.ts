@@ -1,9 +1,9 @@
-import { Redis } from "ioredis";
 import type { Environment } from "../runtime/environment.js";
 import { asError, invalidType } from "../errors.js";
 import type { Argument } from "../operations/operation.js";
 import type { RedisClient, Subscriber } from "./client.js";
 import type { ChannelListener, Connection, Subscription } from "./connection.js";
+import { loadIoredis } from "./load-ioredis.js";
 import { Opening } from "./opening.js";
 
 const METHODS = ["call", "connect", "quit", "disconnect", "on"] as const;
@@ -22,6 +22,7 @@ export function isRedisClient(entry: unknown): entry is RedisClient {
  * sends a command twice.
  */
 export function connectTo(url: string, environment: Environment): Connection {
+  const { Redis } = loadIoredis();
   const client = new Redis(url, {
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,

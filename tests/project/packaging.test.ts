@@ -1,5 +1,6 @@
-import { readdir, readFile, stat } from "node:fs/promises";
+import { copyFile, mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
 import { builtinModules } from "node:module";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "@jest/globals";
 import { Consumers, consumers } from "../support/consumers.js";
@@ -87,6 +88,48 @@ describe("the packed package", () => {
     const args = ["--input-type=module", "--eval", program];
     const { out } = await run(process.execPath, args, packed.directory);
     expect(JSON.parse(out)).toEqual([false, true, true, ["memoryNodes"]]);
+  });
+
+  test.each([
+    ["imported", 'const { Redlock } = await import("redlock-quorum");'],
+    ["required", 'const { Redlock } = require("redlock-quorum");'],
+  ])("loads ioredis when the first URL is given, not before: %s", async (_, load) => {
+    const program = `
+      import { createRequire } from "node:module";
+      const require = createRequire(import.meta.url);
+      const isLoaded = () => Object.keys(require.cache).some((path) => path.includes("/ioredis/"));
+      ${load}
+      const { memoryNodes } = require("redlock-quorum/testing");
+      const redlock = new Redlock(memoryNodes(3));
+      const lock = await redlock.acquire("free", 10_000);
+      const before = isLoaded();
+      await redlock.quit();
+      const other = new Redlock(["redis://127.0.0.1:1"]);
+      console.log(JSON.stringify([lock.valid, before, isLoaded()]));
+      await other.quit();
+    `;
+    const args = ["--input-type=module", "--eval", program];
+    const { out, err } = await run(process.execPath, args, packed.directory);
+    expect({ out: JSON.parse(out) as unknown, err }).toEqual({ out: [true, false, true], err: "" });
+  });
+
+  test("can be bundled with ioredis into one file, which needs no package", async () => {
+    const directory = await packed.install("esm", "bundled");
+    const outfile = join(directory, "bundle", "main.mjs");
+    const options = ["--bundle", "--platform=node", "--format=esm", `--outfile=${outfile}`];
+    // What esbuild documents for CommonJS in an ES module.
+    const banner =
+      "--banner:js=import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);";
+    const esbuild = join(consumers, "..", "..", "node_modules", ".bin", "esbuild");
+    const built = await run(esbuild, ["main.js", ...options, banner], directory);
+    expect({ ...built, err: "" }).toEqual({ code: 0, out: "", err: "" });
+    const elsewhere = await mkdtemp(join(tmpdir(), "redlock-quorum-bundle-"));
+    try {
+      await copyFile(outfile, join(elsewhere, "main.mjs"));
+      expect(await packed.runProgram("main.mjs", elsewhere)).toMatchObject({ taken: null });
+    } finally {
+      await rm(elsewhere, { recursive: true });
+    }
   });
 
   test("publint --strict reports nothing", async () => {
