@@ -1,11 +1,11 @@
 import type { Command } from "commander";
-import { inWords } from "../errors.js";
 import type { NodeHealth } from "../index.js";
 import { quorumOf } from "../quorum/round.js";
 import { makeCommand, WIDTH } from "./command.js";
 import { EXIT } from "./failure.js";
 import { type NodeOptions, NODES_HELP, readConfig, withNodeOptions } from "./nodes.js";
 import {
+  inMs,
   JSON_OPTION,
   print,
   printable,
@@ -87,10 +87,6 @@ function inText(health: readonly NodeHealth[]): string {
     ...problems,
     verdict(health),
   ].join("\n\n");
-}
-
-function inMs(latencyMs: number): string {
-  return latencyMs < 10 ? `${latencyMs.toFixed(1)} ms` : inWords(latencyMs);
 }
 
 function verdict(health: readonly NodeHealth[]): string {

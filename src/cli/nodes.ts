@@ -102,7 +102,7 @@ function checkConfig(json: unknown, path: string): Config {
 }
 
 /** The URLs of the nodes, in the order of their precedence: option, file, environment. */
-function urlsOf(options: NodeOptions, config: Config): string[] {
+export function urlsOf(options: NodeOptions, config: Config): string[] {
   const text = options.nodes ?? config.nodes?.join(",") ?? process.env["REDLOCK_NODES"] ?? "";
   const urls = text.split(/[\s,]+/).filter((url) => url !== "");
   if (urls.length === 0) {

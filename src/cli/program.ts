@@ -1,9 +1,12 @@
 import type { Command } from "commander";
+import { benchCommand } from "./bench.js";
 import { HelpShown, makeCommand } from "./command.js";
+import { completionCommand } from "./completion.js";
 import { asFailure, complain, EXIT, messageOf } from "./failure.js";
 import { doctorCommand } from "./doctor.js";
 import { runCommand } from "./run.js";
 import { statusCommand } from "./status.js";
+import { topCommand } from "./top.js";
 import { unlockCommand } from "./unlock.js";
 
 /** Replaced by the build. */
@@ -31,7 +34,15 @@ function program(command: readonly string[]): Command {
     .usage("COMMAND [options]")
     .version(REDLOCK_QUORUM_VERSION, "-V, --version", "show the version")
     .addHelpText("after", HELP);
-  const commands = [runCommand(command), statusCommand(), unlockCommand(), doctorCommand()];
+  const commands = [
+    runCommand(command),
+    statusCommand(),
+    topCommand(),
+    unlockCommand(),
+    doctorCommand(),
+    benchCommand(),
+    completionCommand(),
+  ];
   for (const each of commands) redlock.addCommand(each);
   return redlock;
 }

@@ -1,5 +1,5 @@
 import { inWords } from "../errors.js";
-import type { Redlock } from "../index.js";
+import type { Redlock, RedlockSettings } from "../index.js";
 import { type Config, connect, type NodeOptions } from "./nodes.js";
 
 /** The connections are new, so that a node has longer than the library's default for a report. */
@@ -7,14 +7,20 @@ const NODE_TIMEOUT_MS = 1000;
 
 export const JSON_OPTION = ["--json", "print JSON, for programs"] as const;
 
+/** How long a node may take to reply to a report, in ms. */
+export function timeoutOf(options: NodeOptions, config: Config): number {
+  return options.nodeTimeout ?? config.nodeTimeout ?? NODE_TIMEOUT_MS;
+}
+
 /** Connects for a report, and closes the connections at its end. */
 export async function withNodes<T>(
   options: NodeOptions,
   config: Config,
   report: (redlock: Redlock) => Promise<T>,
+  settings: RedlockSettings = {},
 ): Promise<T> {
-  const nodeTimeout = options.nodeTimeout ?? config.nodeTimeout ?? NODE_TIMEOUT_MS;
-  const redlock = await connect(options, config, { nodeTimeout });
+  const nodeTimeout = timeoutOf(options, config);
+  const redlock = await connect(options, config, { nodeTimeout, ...settings });
   try {
     return await report(redlock);
   } finally {
@@ -48,6 +54,11 @@ export function table(rows: readonly (readonly string[])[]): string {
 /** Formats what is left of a lock. */
 export function leftInWords(remainingMs: number | null): string {
   return remainingMs === null || remainingMs === Infinity ? "no expiry" : inWords(remainingMs);
+}
+
+/** Formats a latency. */
+export function inMs(latencyMs: number): string {
+  return latencyMs < 10 ? `${latencyMs.toFixed(1)} ms` : inWords(latencyMs);
 }
 
 /** Describes why a node could not be read: its code, such as ECONNREFUSED, or its message. */

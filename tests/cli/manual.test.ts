@@ -11,7 +11,7 @@ import { useServers } from "../support/use-servers.js";
 const servers = useServers(3);
 const cli = new Cli(servers);
 const root = join(import.meta.dirname, "..", "..");
-const COMMANDS = ["run", "status", "unlock", "doctor"];
+const COMMANDS = ["run", "status", "top", "unlock", "doctor", "bench", "completion"];
 
 const page = await readFile(join(root, "docs", "command-line.md"), "utf8");
 const readme = await readFile(join(root, "README.md"), "utf8");

@@ -241,34 +241,3 @@ describe("redlock doctor", () => {
     }
   });
 });
-
-describe("each command", () => {
-  test.each(["", "run", "status", "unlock", "doctor"])(
-    "redlock %s --help is a manual that fits 80 columns",
-    async (name) => {
-      const { status, out, err } = await cli.call([...(name === "" ? [] : [name]), "--help"]);
-      expect({ status, err }).toEqual({ status: 0, err: "" });
-      expect(out).toMatch(/^Exit status: /m);
-      if (name !== "") expect(out).toMatch(/^Examples?:$/m);
-      expect(out.split("\n").filter((line) => line.length > 80)).toEqual([]);
-    },
-  );
-
-  test.each<[string[], RegExp]>([
-    [["stat", "a"], /Unknown command 'stat'\. Did you mean status\? Run redlock --help/],
-    [["status"], /Missing required argument 'name'\. Run redlock status --help/],
-    [["status", "--interval", "1", "a"], /such as 500ms, 30s, 5m or 1h/],
-    [
-      ["status", "--nodes", "http://:secret@h", "a"],
-      /Node number 1 is not a URL of the form redis:/,
-    ],
-    [["unlock", "--froce", "a"], /Did you mean --force\?/],
-    [["doctor", "a"], /Too many arguments/],
-  ])("answers %j with one line that says what to do, and status 64", async (args, what) => {
-    const { status, out, err } = await cli.call(args);
-    expect({ status, out }).toEqual({ status: 64, out: "" });
-    expect(err).toMatch(/^redlock: .*\.\n$/);
-    expect(err).toMatch(what);
-    expect(err).not.toContain("secret");
-  });
-});

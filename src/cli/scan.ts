@@ -1,0 +1,118 @@
+import type { Redis } from "ioredis";
+import { isCompanionKey } from "../operations/companion-key.js";
+
+/** For each look and node: at most so many commands, each for about so many keys. */
+const SCANS_PER_LOOK = 10;
+const KEYS_PER_SCAN = 500;
+/** What a lock of this library holds, or of node-redlock: random digits, and perhaps its owner. */
+const LOCK_VALUE = /^[0-9a-f]{32,40}(?: [!-~]{1,200})?$/;
+const LONGEST_VALUE = 241;
+
+/** The part of a node's keys that was read. */
+interface Pass {
+  readonly client: Redis;
+  cursor: string;
+  /** What this pass has found so far, and what the one before found. */
+  found: Set<string>;
+  before: Set<string>;
+  /** Whether there is nothing more to read: all its keys were read, or it cannot be read. */
+  isDone: boolean;
+  /** Why the node refused to be read. */
+  refusal: string | null;
+}
+
+/** Finds the locks whose names begin with a prefix, by SCAN: a bounded part of each node's keys at each look. */
+export class LockScan {
+  readonly #keyPrefix: string;
+  readonly #prefix: string;
+  readonly #passes: readonly Pass[];
+
+  private constructor(keyPrefix: string, prefix: string, clients: readonly Redis[]) {
+    this.#keyPrefix = keyPrefix;
+    this.#prefix = prefix;
+    this.#passes = clients.map((client) => ({
+      client,
+      cursor: "0",
+      found: new Set(),
+      before: new Set(),
+      isDone: false,
+      refusal: null,
+    }));
+  }
+
+  /** Connects to the nodes: the library has no call that reads keys which it does not know. */
+  static async open(
+    urls: readonly string[],
+    keyPrefix: string,
+    prefix: string,
+    timeoutMs: number,
+  ): Promise<LockScan> {
+    const { Redis } = await import("ioredis");
+    const clients = urls.map((url) => {
+      const own = { maxRetriesPerRequest: 0, connectTimeout: 1000, commandTimeout: timeoutMs };
+      const client = new Redis(url, { ...own, retryStrategy: () => 500 });
+      return client.on("error", () => undefined);
+    });
+    return new LockScan(keyPrefix, prefix, clients);
+  }
+
+  /** Reads on, on every node. */
+  async look(): Promise<void> {
+    await Promise.all(this.#passes.map((pass) => this.#continue(pass)));
+  }
+
+  /** The names of the locks that were found, in the order of the alphabet. */
+  get names(): string[] {
+    const all = new Set(this.#passes.flatMap(({ found, before }) => [...found, ...before]));
+    return [...all].sort();
+  }
+
+  /** How far it is, for a reader. */
+  get state(): {
+    readonly prefix: string;
+    readonly complete: boolean;
+    readonly error: string | null;
+  } {
+    const refused = this.#passes.find(({ refusal }) => refusal !== null);
+    const complete = this.#passes.every(({ isDone }) => isDone);
+    return { prefix: this.#prefix, complete, error: refused?.refusal ?? null };
+  }
+
+  close(): void {
+    for (const { client } of this.#passes) client.disconnect();
+  }
+
+  async #continue(pass: Pass): Promise<void> {
+    try {
+      for (let count = 0; count < SCANS_PER_LOOK; count++) {
+        await this.#scan(pass);
+        if (pass.cursor === "0") break;
+      }
+      pass.refusal = null;
+    } catch (error) {
+      pass.isDone = true;
+      if (error instanceof Error && error.name === "ReplyError") pass.refusal = error.message;
+      // Commands must not pile up for a node that does not reply. Why it does not stands in the list of the nodes.
+      else pass.client.disconnect(true);
+    }
+  }
+
+  async #scan(pass: Pass): Promise<void> {
+    const { client } = pass;
+    const pattern = `${(this.#keyPrefix + this.#prefix).replace(/[\\*?[\]^]/g, "\\$&")}*`;
+    const [cursor, keys] = await client.scan(pass.cursor, "MATCH", pattern, "COUNT", KEYS_PER_SCAN);
+    const own = keys.filter((key) => !isCompanionKey(key) && key.length > this.#keyPrefix.length);
+    // Of other data, which may be long, only the beginning.
+    const reading = client.pipeline(own.map((key) => ["getrange", key, 0, LONGEST_VALUE]));
+    const values = (own.length === 0 ? null : await reading.exec()) ?? [];
+    for (const [index, [, value]] of values.entries()) {
+      if (typeof value !== "string" || !LOCK_VALUE.test(value)) continue;
+      pass.found.add((own[index] ?? "").slice(this.#keyPrefix.length));
+    }
+    pass.cursor = cursor;
+    if (cursor !== "0") return;
+    pass.before = pass.found;
+    pass.found = new Set();
+    pass.isDone = true;
+  }
+}
