@@ -69,10 +69,11 @@ export class TerminalScreen {
 
   /** The lines on the screen, without the empty ones at its end. */
   get lines(): string[] {
-    const { active } = this.#terminal.buffer;
-    const lines = Array.from({ length: this.#terminal.rows }, (_, row) =>
-      (active.getLine(active.viewportY + row)?.translateToString(true) ?? "").trimEnd(),
-    );
+    const { cols, rows, buffer } = this.#terminal;
+    // After the terminal has become narrower, its lines also have what was right of its new edge.
+    const lineAt = (row: number): string =>
+      buffer.active.getLine(buffer.active.viewportY + row)?.translateToString(true, 0, cols) ?? "";
+    const lines = Array.from({ length: rows }, (_, row) => lineAt(row).trimEnd());
     return lines.join("\n").trimEnd().split("\n");
   }
 
