@@ -142,7 +142,7 @@ async function measure(
   await Promise.all(Array.from({ length: userCount }, user));
   const tookMs = performance.now() - beganMs;
   signal.throwIfAborted();
-  if (failure !== undefined) throw failure;
+  if (failure !== undefined) throw asFailure(failure);
   const locks = times.release.length;
   return {
     users: userCount,
