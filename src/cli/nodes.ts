@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import type { Redlock, RedlockSettings } from "../index.js";
 import { duration, durationMs } from "./duration.js";
+import { isCompanionKey } from "../operations/companion-key.js";
 import { codeOf, messageOf, wrongCall } from "./failure.js";
 
 /** The options of every command that asks the nodes. */
@@ -119,12 +120,15 @@ export async function connect(
   options: NodeOptions,
   config: Config,
   settings: RedlockSettings = {},
+  names: readonly string[] = [],
 ): Promise<Redlock<readonly string[]>> {
   const urls = urlsOf(options, config);
+  const keyPrefix = options.keyPrefix ?? config.keyPrefix;
+  for (const name of names) checkName(name, keyPrefix);
   const { Redlock } = await import("../index.js");
   try {
     return new Redlock(urls, {
-      keyPrefix: options.keyPrefix ?? config.keyPrefix,
+      keyPrefix,
       nodeTimeout: options.nodeTimeout ?? config.nodeTimeout,
       owner: config.owner,
       ...withoutUndefined(settings),
@@ -134,6 +138,14 @@ export async function connect(
     const inWords = (_: string, index: string) => `Node number ${Number(index) + 1}`;
     const message = messageOf(error).replace(/nodes\[(\d+)\]/g, inWords);
     throw wrongCall(message.replace(", or a client of ioredis or node-redis", ""));
+  }
+}
+
+/** Refuses what the library would refuse, too, but only after it has connected to the nodes. */
+function checkName(name: string, keyPrefix = ""): void {
+  if (name === "") throw wrongCall("A name is empty. Give each lock a name.");
+  if (isCompanionKey(keyPrefix + name)) {
+    throw wrongCall(`Redlock uses the name ${name} itself. Give the lock another name.`);
   }
 }
 

@@ -17,10 +17,11 @@ export async function withNodes<T>(
   options: NodeOptions,
   config: Config,
   report: (redlock: Redlock) => Promise<T>,
+  names: readonly string[] = [],
   settings: RedlockSettings = {},
 ): Promise<T> {
   const nodeTimeout = timeoutOf(options, config);
-  const redlock = await connect(options, config, { nodeTimeout, ...settings });
+  const redlock = await connect(options, config, { nodeTimeout, ...settings }, names);
   try {
     return await report(redlock);
   } finally {

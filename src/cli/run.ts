@@ -121,7 +121,7 @@ async function run(
   const { wait, fencing = false, keep = false, owner } = options;
   const { conflictExitCode: heldStatus = EXIT.held } = options;
   const nodeTimeout = options.nodeTimeout ?? config.nodeTimeout ?? usualNodeTimeoutMs(ttlMs);
-  const redlock = await connect(options, config, { fencing, owner, nodeTimeout });
+  const redlock = await connect(options, config, { fencing, owner, nodeTimeout }, names);
   let isKept = false;
   try {
     const waitMs = wait === false ? 0 : typeof wait === "number" ? wait : undefined;

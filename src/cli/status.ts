@@ -80,9 +80,8 @@ export function statusCommand(): Command {
   return withNodeOptions(command)
     .addHelpText("after", HELP)
     .action(async (names: string[], options: StatusOptions) => {
-      process.exitCode = await withNodes(options, readConfig(options), (redlock) =>
-        showStatus(redlock, names, options),
-      );
+      const show = (redlock: Redlock): Promise<number> => showStatus(redlock, names, options);
+      process.exitCode = await withNodes(options, readConfig(options), show, names);
     });
 }
 

@@ -108,7 +108,7 @@ async function top(names: readonly string[], options: TopOptions): Promise<numbe
     }
   };
   // Without the queue, a look at the health opens no subscription.
-  return withNodes(options, config, report, { queue: false });
+  return withNodes(options, config, report, names, { queue: false });
 }
 
 async function printLooks(look: () => Promise<Snapshot>, options: TopOptions): Promise<number> {

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { ForcedRelease } from "../index.js";
+import type { ForcedRelease, Redlock } from "../index.js";
 import { makeCommand } from "./command.js";
 import { EXIT, wrongCall } from "./failure.js";
 import { type NodeOptions, NODES_HELP, readConfig, withNodeOptions } from "./nodes.js";
@@ -42,9 +42,8 @@ export function unlockCommand(): Command {
           "This ends a lock whose holder may be working. Look with redlock status, then add --force.",
         );
       }
-      const ended = await withNodes(options, readConfig(options), (redlock) =>
-        redlock.forceRelease(names),
-      );
+      const end = (redlock: Redlock): Promise<ForcedRelease[]> => redlock.forceRelease(names);
+      const ended = await withNodes(options, readConfig(options), end, names);
       if (options.json === true) printJson(ended.map(asJson));
       else print([...new Set(names)].map((name) => inText(name, ended)).join("\n"));
       process.exitCode = EXIT.ok;
