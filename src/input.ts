@@ -88,7 +88,7 @@ export function checkTtl(ttl: unknown, call: string, driftFactor: number): asser
 export function checkSingle(resource: unknown, call: string): void {
   if (typeof resource === "string") return;
   throw invalidType(
-    `${call}() asks about one resource, whose name is a string, but got ${kindOf(resource)}. Call it once for each.`,
+    `${call}() is about one resource, whose name is a string, but got ${kindOf(resource)}. Call it once for each.`,
   );
 }
 

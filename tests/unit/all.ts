@@ -7,6 +7,7 @@ import "./algorithm/full-quorum.test.js";
 import "./clients/bun.test.js";
 import "./nodes/restart-guard.test.js";
 import "./algorithm/keeper.test.js";
+import "./algorithm/lead.test.js";
 import "./algorithm/lease.test.js";
 import "./lock.test.js";
 import "./nodes/node.test.js";
