@@ -415,6 +415,57 @@ export const MUTANTS: readonly Mutant[] = [
     "else this.#shared.environment.afterPoll(queue.joinFirst);",
     "",
   ),
+  m(
+    "a resignation does not tell the routine",
+    "algorithm/lead.ts",
+    "this.#end(signal?.reason);",
+    "",
+  ),
+  m(
+    "a resigned leader keeps the lock until its routine has ended",
+    "algorithm/lead.ts",
+    "void this.release();",
+    "",
+  ),
+  m("a leader is not told of its loss", "algorithm/lead.ts", "[lost, onLost],", ""),
+  m("a leader is not told that it drains", "algorithm/lead.ts", "[draining, onDrain],", ""),
+  m(
+    "a leader campaigns while its routine still runs",
+    "algorithm/lead.ts",
+    "await routine(signal, lock);",
+    `await Promise.race([
+      routine(signal, lock),
+      new Promise<never>((_, reject) => {
+        signal.addEventListener("abort", () => { reject(signal.reason); });
+      }),
+    ]);`,
+  ),
+  m(
+    "the value of a lost term counts",
+    "algorithm/lead.ts",
+    "if (term.loss === undefined) return value;",
+    "return value;",
+  ),
+  m("a resignation is an error", "algorithm/lead.ts", "if (hasResigned()) return undefined;", ""),
+  m(
+    "a routine runs after the resignation",
+    "algorithm/lead.ts",
+    "if (each.aborted) callback();",
+    "",
+  ),
+  m(
+    "maxHold does not end a term",
+    "algorithm/lead.ts",
+    "this.#lose(this.#afterMaxHold(maxHold));",
+    "",
+  ),
+  m("a term is not released", "algorithm/lead.ts", "await term.release();", ""),
+  m(
+    "a routine that throws its signal's reason failed",
+    "algorithm/lead.ts",
+    "if (cause === reason || cause === told) return true;",
+    "",
+  ),
 ];
 
 /**

@@ -56,6 +56,18 @@ export type Step = { readonly afterMs: number } & (
       readonly holdMs: number;
     }
   | { readonly kind: "forceRelease"; readonly resources: readonly string[] }
+  | ({
+      readonly kind: "lead";
+      /** It resigns so late, unless its routine ends a term by itself before, `holdMs` after it was elected. */
+      readonly resignAfterMs: number;
+      readonly holdMs: number;
+      readonly heedsSignal: boolean;
+      /** So long its routine works on after it has noticed that it was told. */
+      readonly lateMs: number;
+      /** Whether the routine throws the signal's reason where it was told. */
+      readonly throws: boolean;
+      readonly maxHoldMs?: number;
+    } & Taking)
   | {
       readonly kind: "close";
       readonly how: "quit" | "dispose";
@@ -236,7 +248,46 @@ class PlanMaker {
       random.chance(0.7) ? this.#queueKeys(rest, faults) : { ...rest, faults },
     );
     const fenced = { ...plan, fencing: random.chance(0.4) };
-    return random.chance(0.5) ? this.#withHandles(fenced) : fenced;
+    const handled = random.chance(0.5) ? this.#withHandles(fenced) : fenced;
+    return random.chance(0.25) ? this.#withLeaders(handled) : handled;
+  }
+
+  /** Lets some of the clients lead, among all else that they do. */
+  #withLeaders(plan: Omit<Plan, "seed">): Omit<Plan, "seed"> {
+    const random = this.#random;
+    const clients = plan.clients.map((client) => ({
+      ...client,
+      programs: client.programs.map((program) => [...program]),
+    }));
+    const name = random.pick(this.#resources);
+    do {
+      this.#insert(
+        clients,
+        this.#leadStep(random.chance(0.8) ? name : random.pick(this.#resources)),
+      );
+    } while (random.chance(0.7));
+    return { ...plan, clients };
+  }
+
+  #leadStep(name: string): Step {
+    const random = this.#random;
+    const { retryDelay, retryJitter, ...rest } = this.#settings();
+    const nodeTimeout = "nodeTimeout" in rest ? { nodeTimeout: rest.nodeTimeout } : {};
+    return {
+      kind: "lead",
+      afterMs: random.chance(0.5) ? 0 : random.between(0, 0.7 * this.#scaleMs),
+      resources: [name],
+      ttlMs: this.#ttlMs(),
+      settings: { retryCount: -1, retryDelay, retryJitter, ...nodeTimeout },
+      resignAfterMs: random.between(0, 8 * this.#scaleMs),
+      holdMs: random.between(0, (random.chance(0.5) ? 8 : 3) * this.#scaleMs),
+      heedsSignal: random.chance(0.8),
+      lateMs: random.chance(0.5) ? 0 : random.between(0, this.#scaleMs),
+      throws: random.chance(0.5),
+      ...(random.chance(0.4)
+        ? { maxHoldMs: Math.max(1, Math.round(this.#scaleMs * random.between(0.1, 3))) }
+        : {}),
+    };
   }
 
   /** Lets the clients have owners, keep locks by autoExtend, read their signals, force releases and drain. */
