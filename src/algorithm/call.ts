@@ -9,6 +9,7 @@ import { isRefusal, type Question } from "../quorum/ballot.js";
 import { quorumOf, Round } from "../quorum/round.js";
 import { offAbort, onAbort } from "../runtime/aborts.js";
 import { type Instant, sleep } from "../runtime/environment.js";
+import { Link } from "../runtime/link.js";
 import {
   extensionThresholdMs,
   type ResolvedSettings,
@@ -112,12 +113,13 @@ export class Call {
     const cut = (): void => {
       round.cut();
     };
-    undecided.add(round);
+    const link = new Link(round);
+    link.goBehind(undecided.before);
     if (signal !== undefined) onAbort(signal, cut);
     if (signal?.aborted === true || end.aborted) cut();
     const granted = await round.decided();
     if (signal !== undefined) offAbort(signal, cut);
-    undecided.delete(round);
+    link.leave();
     return granted;
   }
 

@@ -14,6 +14,7 @@ import "./nodes/node.test.js";
 import "./nodes/pending-releases.test.js";
 import "./quorum/round.test.js";
 import "./algorithm/release.test.js";
+import "./runtime/alarms.test.js";
 import "./runtime/sleep.test.js";
 import "./algorithm/using.test.js";
 import "./algorithm/validity.test.js";
