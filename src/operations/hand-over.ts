@@ -15,7 +15,12 @@ local function handOver(keys, first, last, value)
   local released, failure = 0, nil
   for i = first, last, 3 do
     if valueOf(keys[i]) == value then
-      failure = passOn(keys[i], keys[i + 1], keys[i + 2], '') or failure
+      -- Mostly nobody waits. An error here means that the queue must be looked at with care.
+      if redis.pcall('EXISTS', keys[i + 1]) == 0 then
+        redis.call('DEL', keys[i])
+      else
+        failure = passOn(keys[i], keys[i + 1], keys[i + 2], '') or failure
+      end
       released = released + 1
     end
   end

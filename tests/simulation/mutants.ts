@@ -212,8 +212,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a batch takes the first operation's keys for all",
     "operations/batch.ts",
-    "first, at = last + 1, next",
-    "first, at = 1, next",
+    "operation(KEYS, ownFirst, first - 1, ",
+    "operation(KEYS, 1, keyCount, ",
   ),
   m(
     "the replies of a batch in another order",
