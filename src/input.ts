@@ -34,7 +34,7 @@ export function checkResources(resources: unknown, call: string, keyPrefix: stri
       `Each resource of ${call}() must be a non-empty string, but number ${index + 1} is ${kindOf(name)}.`,
     );
   });
-  const names = [...new Set(given)];
+  const names = given.length === 1 ? given : [...new Set(given)];
   checkSize(names, call, keyPrefix);
   for (const name of names) {
     const key = keyPrefix + name;

@@ -138,12 +138,12 @@ function lockOf(call: Acquisition, value: string, lease: Lease, fence: Fence | u
  * Attempts without the queue, so that a free lock never touches it. If other callers of this process already wait
  * for the same keys, their last attempt counts as this call's first: the nodes would refuse it in the same way.
  */
-async function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
+function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
   const { keys, settings, history, instance } = call;
   const others = settings.queue && call.retries > 0 ? instance.queues.lastAttempt(keys) : undefined;
   if (others === undefined) return attempt(call);
   history.addOfOther(others.round);
-  return undefined;
+  return Promise.resolve(undefined);
 }
 
 /** Waits after a refused attempt: in the queue or, if the keys can have no queue, by polling. */

@@ -167,7 +167,7 @@ export class Acquisition extends Call {
   /** The least token that the next attempt may propose. */
   leastToken = 0;
   /** For each node that was inspected: what it stores under the keys. */
-  readonly found = new Map<Node, Promise<readonly FoundKey[]>>();
+  found: Map<Node, Promise<readonly FoundKey[]>> | undefined;
   /** Up to how many ms the pause between attempts grows while too few nodes answer; 0 for always the same pause. */
   mostPauseMs = 0;
   /** Whether it waits, after a first attempt that failed. */

@@ -132,8 +132,17 @@ let last:
 function encoded(command: string, args: Arguments): Encoded {
   if (last?.of === args && last.command === command) return last.encoded;
   const texts = args.map(String);
-  let text = `*${texts.length + 1}\r\n$${command.length}\r\n${command}\r\n`;
-  for (const arg of texts) text += `$${Buffer.byteLength(arg)}\r\n${arg}\r\n`;
-  last = { command, of: args, encoded: { args: texts, bytes: Buffer.from(text) } };
+  const parts = [`*${texts.length + 1}`, lengthPart(command), command];
+  for (const text of texts) parts.push(lengthPart(text), text);
+  parts.push("\r\n");
+  last = { command, of: args, encoded: { args: texts, bytes: Buffer.from(parts.join("")) } };
   return last.encoded;
+}
+
+/** For each length up to that of usual keys and values: the text between one argument and the next. */
+const lengthParts = Array.from({ length: 256 }, (_, length) => `\r\n$${length}\r\n`);
+
+function lengthPart(text: string): string {
+  const length = Buffer.byteLength(text);
+  return lengthParts[length] ?? `\r\n$${length}\r\n`;
 }

@@ -182,8 +182,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a node has for ever to answer",
     "quorum/round.ts",
-    "      ballot.node.fellSilent();\n      this.#count(",
-    "      ballot.node.fellSilent();\n      if (ballot.asked) continue;\n      this.#count(",
+    "      ballot.node.fellSilent();\n      this.count(",
+    "      ballot.node.fellSilent();\n      if (ballot.asked) continue;\n      this.count(",
   ),
   m(
     "a vote counted twice",
