@@ -106,31 +106,31 @@ export class Call {
   }
 
   /** Resolves with whether a quorum voted for. The caller's signal, or closing the Redlock, ends an undecided round. */
-  async decided(round: Round): Promise<boolean> {
-    const { end } = this;
-    const { undecided } = this.instance;
+  decided(round: Round): Promise<boolean> {
     const { signal } = this.settings;
     const cut = (): void => {
       round.cut();
     };
     const link = new Link(round);
-    link.goBehind(undecided.before);
+    link.goBehind(this.instance.undecided.before);
     if (signal !== undefined) onAbort(signal, cut);
-    if (signal?.aborted === true || end.aborted) cut();
-    const granted = await round.decided();
-    if (signal !== undefined) offAbort(signal, cut);
-    link.leave();
-    return granted;
+    if (signal?.aborted === true || this.end.aborted) cut();
+    return round.decided().then((granted) => {
+      if (signal !== undefined) offAbort(signal, cut);
+      link.leave();
+      return granted;
+    });
   }
 
   /** Attempts once, then retries as the settings say. */
-  async untilGiven<T>(
+  untilGiven<T>(
     attempt: () => Promise<T | undefined>,
     timeLeftMs: () => number,
   ): Promise<T | undefined> {
-    const retries = timesOf(this.settings.retryCount);
-    const signals = [this.end];
-    return (await attempt()) ?? (await this.attemptAgain(attempt, retries, signals, timeLeftMs));
+    return attempt().then((given) => {
+      if (given !== undefined) return given;
+      return this.attemptAgain(attempt, timesOf(this.settings.retryCount), [this.end], timeLeftMs);
+    });
   }
 
   /**

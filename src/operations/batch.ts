@@ -79,8 +79,8 @@ export function batchOf(operations: readonly Operation[]): Command {
     }
     args[countAt] = Number(args[countAt]) + 1;
     if (operation.sets !== undefined) sets.push(operation.sets);
-    for (const key of operation.keys) keys.push(key);
-    for (const arg of operation.args) args.push(arg);
+    keys.push(...operation.keys);
+    args.push(...operation.args);
   }
   const command = {
     command: "evalsha",
