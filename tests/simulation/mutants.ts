@@ -218,8 +218,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "the replies of a batch in another order",
     "nodes/coalescer.ts",
-    "const reply = replies[index];",
-    "const reply = replies.at(-1 - index);",
+    "const reply = replies[index++];",
+    "const reply = replies.at(-1 - index++);",
   ),
   m(
     "a batch sent again after its operations were decided",
