@@ -14,6 +14,7 @@ export interface AdoptedJson {
   readonly expiration: number;
   readonly ttl: number;
   readonly fence: number | undefined;
+  readonly permit: number | undefined;
 }
 
 /** Returns the resources without repeats. Throws a TypeError that says which one is invalid. */
@@ -145,6 +146,7 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
     ttl,
     keyPrefix: prefix,
     fence,
+    permit,
   } = json as Record<string, unknown>;
   if (version !== 1) {
     throw invalidType(`adopt() reads version 1 of a lock's data, but this has ${kindOf(version)}.`);
@@ -167,6 +169,11 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
       `adopt() needs the lock's fence, a whole number from 1 to 2^53 − 1, or none, but has ${kindOf(fence)}.`,
     );
   }
+  if (permit !== undefined && !isPermit(permit)) {
+    throw invalidType(
+      `adopt() needs the number of the lock's permit, from 0 to 999, or none, but has ${kindOf(permit)}.`,
+    );
+  }
   checkTtl(ttl, "adopt", 0);
   return {
     resources: checkResources(resources, "adopt", keyPrefix),
@@ -174,7 +181,12 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
     expiration,
     ttl,
     fence,
+    permit,
   };
+}
+
+function isPermit(permit: unknown): permit is number {
+  return Number.isInteger(permit) && Number(permit) >= 0 && Number(permit) < 1000;
 }
 
 function isToken(fence: unknown): fence is number {

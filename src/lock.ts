@@ -30,6 +30,8 @@ export interface LockJson {
   readonly keyPrefix: string;
   /** The fencing token, if the lock has one. */
   readonly fence?: number;
+  /** The number of its permit, if it is one of several. */
+  readonly permit?: number;
 }
 
 /** Aborts when the lock is lost. `error` is then the same LockLostError as `reason`. */
@@ -53,6 +55,8 @@ export interface LockParts {
   readonly lease: Lease;
   readonly history: History;
   readonly fence?: Fence | undefined;
+  /** The number of its permit. */
+  readonly permit?: number | undefined;
   /** The expiration in the data of an adopted lock, in epoch ms. */
   readonly statedExpirationMs?: number | undefined;
 }
@@ -87,6 +91,8 @@ export class Lock {
    * guards, which must refuse a token smaller than one it has seen. Undefined without the setting `fencing`.
    */
   readonly fence: number | undefined;
+  /** Which of the `permits` this lock is, from 0. Undefined without that setting. */
+  readonly permit: number | undefined;
   readonly #lease: Lease;
   readonly #parts: LockInside;
 
@@ -106,6 +112,7 @@ export class Lock {
     this.resources = [...parts.resources];
     this.value = parts.value;
     this.fence = parts.fence?.token;
+    this.permit = parts.permit;
     this.#lease = parts.lease;
     this.#parts = parts;
   }
@@ -174,6 +181,7 @@ export class Lock {
       ttl: this.ttl,
       keyPrefix: this.#parts.keyPrefix,
       ...(this.fence === undefined ? {} : { fence: this.fence }),
+      ...(this.permit === undefined ? {} : { permit: this.permit }),
     };
   }
 

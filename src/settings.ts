@@ -40,6 +40,11 @@ export interface Settings {
   readonly queue?: boolean | undefined;
   /** Whether a lock has a fencing token, `lock.fence`, larger than that of all earlier locks. Default false. */
   readonly fencing?: boolean | undefined;
+  /**
+   * How many may hold the resource at once, 2 to 1000: each has one of so many permits, `lock.permit`. All processes must
+   * use the same number for a resource. Default: none, so that one holds it.
+   */
+  readonly permits?: number | undefined;
 }
 
 /** Settings of the constructor. */
@@ -85,6 +90,8 @@ export interface ResolvedSettings {
   readonly queue: boolean;
   /** See {@link Settings.fencing}. */
   readonly fencing: boolean;
+  /** See {@link Settings.permits}. */
+  readonly permits: number | undefined;
   /** See {@link RedlockSettings.keyPrefix}. */
   readonly keyPrefix: string;
   /** See {@link RedlockSettings.owner}. */
@@ -106,12 +113,16 @@ const DEFAULTS: ResolvedSettings = {
   automaticExtensionThreshold: undefined,
   queue: true,
   fencing: false,
+  permits: undefined,
   keyPrefix: "",
   owner: defaultOwner,
   restartGuard: undefined,
 };
 
 const CONSTRUCTOR_ONLY = new Set(["keyPrefix", "owner", "restartGuard"]);
+
+/** Each is a key of its own, and a waiter asks about all of them in one command. */
+const MOST_PERMITS = 1000;
 
 type Check = (value: unknown, name: string) => void;
 
@@ -138,6 +149,12 @@ const CHECKS: Record<keyof ResolvedSettings, Check> = {
   automaticExtensionThreshold: wholeNumber(1, "ms"),
   queue: assertBoolean,
   fencing: assertBoolean,
+  permits: (value, name) => {
+    wholeNumber(2, "permits; leave it out for a lock that one holds")(value, name);
+    if (Number(value) > MOST_PERMITS) {
+      throw outOfRange(`${name} must be at most ${MOST_PERMITS}, but is ${String(value)}.`);
+    }
+  },
   keyPrefix: (value, name) => {
     if (typeof value !== "string")
       throw invalidType(`${name} must be a string, but is ${kindOf(value)}.`);

@@ -3,19 +3,23 @@ import { Lock, partsOf } from "../lock.js";
 import type { Fence } from "../operations/accept-fence.js";
 import { acquireOperation } from "../operations/acquire-fenced.js";
 import { queueReplyIn } from "../operations/queue.js";
+import { joinPermitsOperation } from "../operations/join-permits.js";
 import { takeOperation } from "../operations/take-fenced.js";
+import { takePermitOperation } from "../operations/take-permit.js";
 import type { Question } from "../quorum/ballot.js";
 import type { Round } from "../quorum/round.js";
 import { endOfTurn } from "../runtime/environment.js";
-import type { QueuedAttempt } from "../waiting/wait.js";
+import { queueKeysOf } from "../waiting/queue-keys.js";
+import type { PermitWait, QueuedAttempt } from "../waiting/wait.js";
 import type { Acquisition } from "./call.js";
 import { whyNotAcquired } from "./explain.js";
 import { acceptedFence, proposedFence, setsLock } from "./fence.js";
-import { giveKeys, giveToRest } from "./give.js";
+import { giveKeys, giveToRest, type Holding } from "./give.js";
 import { grantsAll } from "./grants-all.js";
 import { Lease } from "./lease.js";
 import { Handle } from "./handle.js";
 import { keep } from "./keep.js";
+import { attemptSlots } from "./permits.js";
 import { lookBeforeEnd } from "./look.js";
 import { releaseFailedAttempt } from "./release.js";
 import { publishHandOver, publishWaiting } from "./tracing.js";
@@ -34,7 +38,7 @@ export async function acquire(call: Acquisition): Promise<Lock> {
 export async function tryAcquire(call: Acquisition): Promise<Lock | null> {
   const { settings, history } = call;
   settings.signal?.throwIfAborted();
-  const lock = await attempt(call);
+  const lock = await attemptSlots(call, () => attempt(call));
   if (lock !== undefined) return acquired(call, lock);
   const { last } = history;
   const isTaken =
@@ -66,9 +70,12 @@ async function attempt(
   queued?: QueuedAttempt,
   onRound?: (round: Round) => void,
 ): Promise<Lock | undefined> {
-  const { instance, keys, ttlMs, history } = call;
+  const { instance, ttlMs, history, permits } = call;
   const { environment } = instance;
   call.assertOpen();
+  // A permit is a lock on the key of its slot.
+  const permit = permits?.choose();
+  const keys = permit === undefined ? call.keys : call.keys.slice(permit, permit + 1);
   // Each attempt has its own value, so that a late reply or release of this attempt cannot touch the next one.
   const value = call.newValue();
   // Step 1: the current time.
@@ -79,7 +86,12 @@ async function attempt(
   const round = call.ask(
     queued === undefined
       ? () => plain
-      : (node) => takeOperation(queued.keys, value, ttlMs, queued.entryFor(node), proposed),
+      : (node) => {
+          const entry = queued.entryFor(node);
+          return permits === undefined || permit === undefined
+            ? takeOperation(queued.keys, value, ttlMs, entry, proposed)
+            : takePermitOperation(permits.slotKeys, permit, value, ttlMs, entry);
+        },
     passingOn(queued, proposed === undefined ? grantsAll(keys.length) : setsLock(keys.length)),
     call.budgetLeftMs,
   );
@@ -98,18 +110,21 @@ async function attempt(
   if (granted && isOpen && validityMs(term, environment.now()) > 0) {
     const lease = Lease.held(environment, term);
     giveToRest(round, { keys, value, lease, fence }, queued !== undefined);
-    return lockOf(call, value, lease, fence);
+    return lockOf(call, { keys, value, lease, fence, permit });
   }
   // Step 5: otherwise release the keys on every node that may have set them.
-  releaseFailedAttempt(call, round, value);
+  releaseFailedAttempt(call, keys, round, value);
   // The release is on its way before the caller learns of the failure.
   await endOfTurn(environment);
   call.failure = granted ? "ERR_REDLOCK_VALIDITY" : "ERR_REDLOCK_QUORUM";
   return undefined;
 }
 
-function lockOf(call: Acquisition, value: string, lease: Lease, fence: Fence | undefined): Lock {
-  const { instance, resources, keys, ttlMs, settings, history } = call;
+function lockOf(
+  call: Acquisition,
+  { keys, value, lease, fence, permit }: Holding & { readonly permit: number | undefined },
+): Lock {
+  const { instance, resources, ttlMs, settings, history } = call;
   const { issuer, nodes } = instance;
   const { keyPrefix, queue } = settings;
   const makeLock = (handle: Handle): Lock =>
@@ -127,6 +142,7 @@ function lockOf(call: Acquisition, value: string, lease: Lease, fence: Fence | u
       handle,
       history,
       fence,
+      permit,
       statedExpirationMs: undefined,
     });
   const handle = new Handle(instance, lease, makeLock);
@@ -141,7 +157,7 @@ function lockOf(call: Acquisition, value: string, lease: Lease, fence: Fence | u
 function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
   const { keys, settings, history, instance } = call;
   const others = settings.queue && call.retries > 0 ? instance.queues.lastAttempt(keys) : undefined;
-  if (others === undefined) return attempt(call);
+  if (others === undefined) return attemptSlots(call, () => attempt(call));
   history.addOfOther(others.round);
   return Promise.resolve(undefined);
 }
@@ -158,7 +174,8 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
   publishWaiting(call);
   try {
     if (queueKeys === undefined) {
-      return await call.attemptAgain(() => attempt(call), retries, signals, timeLeftMs);
+      const again = (): Promise<Lock | undefined> => attemptSlots(call, () => attempt(call));
+      return await call.attemptAgain(again, retries, signals, timeLeftMs);
     }
     return await instance.queues.wait({
       keys,
@@ -175,9 +192,11 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
       onQueued: (ahead) => {
         call.ahead = ahead;
       },
-      onNotified: (node) => {
+      onNotified: (node, key) => {
+        call.permits?.onNotified(key);
         publishHandOver(call, node);
       },
+      permits: permitWaitOf(call),
       onGivenUp: (progress) => {
         call.progress = progress;
       },
@@ -189,6 +208,16 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
     call.isWaiting = false;
     if (look !== undefined) instance.environment.clearTimer(look);
   }
+}
+
+/** How a call for a permit waits. */
+function permitWaitOf({ permits }: Acquisition): PermitWait | undefined {
+  if (permits === undefined) return undefined;
+  return {
+    join: (entry) => joinPermitsOperation(permits.slotKeys, entry),
+    narrow: (places, quorum) => permits.narrow(places, quorum),
+    queueKeysOf: (lock) => queueKeysOf(partsOf(lock, "acquire").keys),
+  };
 }
 
 /** Judges as `judge` does, and passes each refusing node's reply about the queue on to the waiter. */

@@ -7,13 +7,15 @@ import { fenceKeysOf } from "./fence.js";
 import { Handle } from "./handle.js";
 import type { Instance } from "./instance.js";
 import { Lease } from "./lease.js";
+import { slotKeysOf } from "./permits.js";
 
 /** Makes a lock from the data of another process. Throws a TypeError if the data is invalid. */
 export function adopt(instance: Instance, json: unknown): Lock {
   const { issuer, nodes, settings, environment, tokens } = instance;
   const { keyPrefix, queue } = settings;
-  const { resources, value, ttl, expiration, fence } = checkJson(json, keyPrefix);
-  const keys = keysOf(resources, keyPrefix);
+  const { resources, value, ttl, expiration, fence, permit } = checkJson(json, keyPrefix);
+  const named = keysOf(resources, keyPrefix);
+  const keys = permit === undefined ? named : slotKeysOf(named, permit + 1, "adopt").slice(permit);
   if (fence !== undefined) tokens.saw(fence, environment.now().wallMs);
   const fenced =
     fence === undefined ? undefined : { keys: fenceKeysOf(keys, "adopt"), token: fence };
@@ -32,6 +34,7 @@ export function adopt(instance: Instance, json: unknown): Lock {
       handle,
       history: new History(0),
       fence: fenced,
+      permit,
       statedExpirationMs: expiration,
     });
   return new Handle(instance, lease, makeLock).lock;

@@ -1,5 +1,5 @@
 import { setMaxListeners } from "node:events";
-import { type ErrorCode, isHeld } from "../errors.js";
+import { type ErrorCode, invalidType, isHeld } from "../errors.js";
 import { checkResources, checkTtl, keysOf } from "../input.js";
 import type { Node } from "../nodes/node.js";
 import type { FoundKey } from "../operations/inspect.js";
@@ -20,6 +20,7 @@ import { retry } from "../waiting/retry.js";
 import type { Progress } from "../waiting/wait.js";
 import { fenceKeysOf } from "./fence.js";
 import type { Instance } from "./instance.js";
+import { Permits, slotKeysOf } from "./permits.js";
 import { driftMs, type Term } from "./validity.js";
 
 /** The keys and the ttl that a call is about. */
@@ -166,6 +167,8 @@ export class Acquisition extends Call {
   readonly fenceKeys: readonly string[] | undefined;
   /** The least token that the next attempt may propose. */
   leastToken = 0;
+  /** The permits of which it takes one; undefined without `permits`. */
+  readonly permits: Permits | undefined;
   /** For each node that was inspected: what it stores under the keys. */
   found: Map<Node, Promise<readonly FoundKey[]>> | undefined;
   /** Up to how many ms the pause between attempts grows while too few nodes answer; 0 for always the same pause. */
@@ -185,6 +188,10 @@ export class Acquisition extends Call {
   ) {
     super(instance, subject, settings);
     this.fenceKeys = fenceKeys;
+    this.permits =
+      settings.permits === undefined
+        ? undefined
+        : new Permits(subject.keys, instance.lastSlots, () => instance.environment.random());
     // Many callers may share one signal, such as the one for the shutdown of the process.
     if (settings.signal instanceof EventTarget) setMaxListeners(0, settings.signal);
   }
@@ -261,7 +268,14 @@ export function acquisition(
   const resolved = own === undefined ? given : { ...given, ...own };
   checkTtl(ttl, name, resolved.driftFactor);
   if (resolved.autoExtend) extensionThresholdMs(ttl, resolved);
-  const keys = keysOf(names, keyPrefix);
+  const { permits, fencing } = resolved;
+  if (permits !== undefined && fencing) {
+    throw invalidType(
+      `${name}() takes no permits together with fencing: several hold the resource at once, so that no token could order their writes.`,
+    );
+  }
+  const named = keysOf(names, keyPrefix);
+  const keys = permits === undefined ? named : slotKeysOf(named, permits, name);
   const fenceKeys = resolved.fencing ? fenceKeysOf(keys, name) : undefined;
   return new Acquisition(instance, { resources: names, keys, ttlMs: ttl }, resolved, fenceKeys);
 }

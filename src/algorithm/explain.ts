@@ -113,7 +113,15 @@ export async function whyNotAcquired(
 }
 
 /** Says who holds a resource. Waits for the nodes that were inspected only until a quorum agrees. */
-async function whoHolds({ resources, found, instance: { nodes } }: Acquisition): Promise<string> {
+async function whoHolds({
+  resources,
+  found,
+  permits,
+  instance: { nodes },
+}: Acquisition): Promise<string> {
+  if (permits !== undefined) {
+    return `All ${permits.keys.length} permits of ${inList(resources)} are taken.`;
+  }
   const rows: (readonly FoundKey[])[] = [];
   const holder = (keys: readonly FoundKey[]): string | undefined => {
     rows.push(keys);

@@ -16,6 +16,7 @@ const ENDLESS: Partial<ResolvedSettings> = {
   autoExtend: true,
   acquireTimeout: undefined,
   retryCount: -1,
+  permits: undefined,
 };
 /** While too few nodes answer, the pause between attempts grows to this share of the ttl, but no further than this. */
 const MOST_PAUSE_OF_TTL = 1 / 3;
@@ -37,11 +38,13 @@ export function campaign(
 
 /** Throws a TypeError for settings that would end a campaign. Those of the constructor are for other calls. */
 function refuseLimits(settings: Settings | undefined): void {
-  for (const name of ["acquireTimeout", "retryCount"] as const) {
+  for (const name of ["acquireTimeout", "retryCount", "permits"] as const) {
     const value = settings?.[name];
     if (value === undefined || (name === "retryCount" && value === -1)) continue;
     throw invalidType(
-      `lead() takes no ${name}: it campaigns until it leads. To end the campaign, pass a signal, such as AbortSignal.timeout(5000).`,
+      name === "permits"
+        ? "lead() takes no permits: one leads at a time. Use acquire() or using() for several holders."
+        : `lead() takes no ${name}: it campaigns until it leads. To end the campaign, pass a signal, such as AbortSignal.timeout(5000).`,
     );
   }
 }

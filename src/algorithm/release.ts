@@ -41,6 +41,7 @@ export async function release(call: Release): Promise<ExecutionResult> {
   const wasOpen = lease.open;
   if (wasOpen) call.assertOpen();
   if (!lease.release()) return history;
+  if (parts.permit !== undefined) instance.lastSlots.push(parts.keys[0] ?? "", parts.permit);
 
   const attempt = (): Promise<true | undefined> => {
     const round = askRelease(call);
@@ -81,8 +82,13 @@ export function askRelease(call: Release): Round {
  * Releases a failed attempt on every node that may have set its keys. It deletes the keys and never reserves them for
  * the next waiter: attempts that each hold a minority would reserve keys for each other for ever.
  */
-export function releaseFailedAttempt(call: Acquisition, round: Round, value: string): void {
-  const { keys, ttlMs } = call;
+export function releaseFailedAttempt(
+  call: Acquisition,
+  keys: readonly string[],
+  round: Round,
+  value: string,
+): void {
+  const { ttlMs } = call;
   const asked = round.ballots.flatMap((ballot) => (ballot.asked ? [ballot.node] : []));
   releaseOn(asked, call, round, releaseOperation(keys, value), { keys, value, ttlMs });
 }

@@ -6,12 +6,14 @@ import { extendFencedScript } from "./extend-fenced.js";
 import { extendScript } from "./extend.js";
 import { handOverScript } from "./hand-over.js";
 import { inspectScript } from "./inspect.js";
+import { joinPermitsScript } from "./join-permits.js";
 import { joinScript } from "./join.js";
 import { leaveScript } from "./leave.js";
 import { lookScript } from "./look.js";
 import { releaseScript } from "./release.js";
 import { script } from "./script.js";
 import { takeFencedScript } from "./take-fenced.js";
+import { takePermitScript } from "./take-permit.js";
 import { takeScript } from "./take.js";
 import { type Argument, type Command, type Operation, strangeReply } from "./operation.js";
 
@@ -29,6 +31,8 @@ const scripts = [
   handOverScript,
   leaveScript,
   lookScript,
+  joinPermitsScript,
+  takePermitScript,
 ];
 /** Each definition once, even if several scripts use it. */
 const definitions = new Set(scripts.flatMap(({ definitions }) => definitions));

@@ -2,6 +2,8 @@
 const GRACE_MS = 50;
 const LEAST_GRACE_MS = 100;
 export const LONGEST_GRACE_MS = 1000;
+/** A key has expired once the node's clock, which has whole ms, has passed its expiry. */
+export const EXPIRY_MS = 2;
 /** A waiter that no quorum can notify polls at this interval at the least. */
 const LEAST_POLL_MS = 1;
 /**
@@ -19,6 +21,19 @@ export interface Place {
   readonly freeMs: number;
   /** How many waiters are before it. */
   readonly rank: number;
+  /** Of a waiter for a permit: when each slot should be free. */
+  readonly slotsFreeMs?: readonly number[] | undefined;
+}
+
+/** Returns when a slot should be free that a node says is free in `ms`: 0 if it is, -1 if that is unknown. */
+export function slotFreeMs(ms: number, nowMs: number): number {
+  if (ms < 0) return Infinity;
+  return ms === 0 ? nowMs : nowMs + ms + EXPIRY_MS;
+}
+
+/** Returns a waiter's places in the queue as a waiter for one slot. */
+export function placesOf(places: readonly Place[], slot: number): readonly Place[] {
+  return places.map(({ rank, slotsFreeMs }) => ({ rank, freeMs: slotsFreeMs?.[slot] ?? Infinity }));
 }
 
 /** The last poll of a waiter that no quorum can notify: its rank then, and the interval before it. */

@@ -1,11 +1,13 @@
 import type { Environment, Instant } from "../runtime/environment.js";
 import type { Lock } from "../lock.js";
 import type { Node } from "../nodes/node.js";
+import type { Operation } from "../operations/operation.js";
 import type { QueueKeys, QueueReply, QueueEntry } from "../operations/queue.js";
 import type { History } from "../quorum/history.js";
 import type { Round } from "../quorum/round.js";
 import type { NodeClocks } from "./node-clocks.js";
 import type { Pace } from "./pace.js";
+import type { Place } from "./schedule.js";
 import type { Subscriptions } from "./subscriptions.js";
 
 /** How far a waiter came in the queue that gave up. */
@@ -38,11 +40,22 @@ export interface Wait {
   /** Called when it is in the queue, with what tells how many waiters are before it. */
   readonly onQueued: (ahead: () => number) => void;
   /** Called for each node that notifies it. */
-  readonly onNotified: (node: Node) => void;
+  readonly onNotified: (node: Node, key: string | undefined) => void;
   /** Called when the time or the retries are used up. */
   readonly onGivenUp: (progress: Progress) => void;
+  /** How a waiter for a permit joins the queue, and for which slot it does. */
+  readonly permits?: PermitWait | undefined;
   /** Gives a node the keys of the lock that was acquired, if they are free there. */
   readonly give: (lock: Lock, node: Node) => void;
+}
+
+/** How waiting for one of several permits differs from waiting for all keys. */
+export interface PermitWait {
+  readonly join: (entry: QueueEntry) => Operation;
+  /** Chooses the slot of the next attempt. Returns the waiter's places for that slot. */
+  readonly narrow: (places: readonly Place[], quorum: number) => readonly Place[];
+  /** The keys of the slot that a lock has, and of the queue. */
+  readonly queueKeysOf: (lock: Lock) => QueueKeys | undefined;
 }
 
 /** How the attempt of a waiter in the queue differs from another. */

@@ -10,18 +10,17 @@ import { quorumOf, Round } from "../quorum/round.js";
 import type { LocalWaiters, Shared, QueuedAttempt, Wait } from "./wait.js";
 import {
   attemptAtMs,
+  EXPIRY_MS,
   graceMs,
   LONGEST_GRACE_MS,
   nextPoll,
   type Place,
   type Poll,
   rankIn,
+  slotFreeMs,
   splitPauseMs,
 } from "./schedule.js";
 import type { QueueListener } from "./subscriptions.js";
-
-/** A key has expired once the node's clock, which has whole ms, has passed its expiry. */
-const EXPIRY_MS = 2;
 
 /**
  * `local`: behind other waiters of its process. `joining`: subscribes, and reads the nodes' clocks. `queued`: has a
@@ -145,12 +144,15 @@ export class Waiter implements QueueListener {
       for (const node of this.#shared.nodes) node.tell(leave, () => true);
       return;
     }
-    const leaveForLock = leaveOperation(this.#wait.queueKeys, this.#id, true);
+    const ownKeys = this.#wait.permits?.queueKeysOf(lock);
+    const leaveForLock = leaveOperation(ownKeys ?? this.#wait.queueKeys, this.#id, true);
     void last.complete().then(() => {
       for (const { node, vote } of last.ballots) {
         if (vote === "for") continue;
         const isLate = isRefusal(vote) && isHeld(vote) && lock.valid;
         node.tell(isLate ? leaveForLock : leave, () => true);
+        // It passes on what the node reserved for it of other slots.
+        if (isLate && ownKeys !== undefined) node.tell(leave, () => true);
         if (isLate) this.#wait.give(lock, node);
       }
     });
@@ -175,13 +177,16 @@ export class Waiter implements QueueListener {
   /** Asks for a place in the queue; without an id, only reads the state of the nodes. */
   async #ask(id: string, nodes = this.#shared.nodes): Promise<void> {
     const { environment, onRefusal } = this.#shared;
-    const { queueKeys, nodeTimeoutMs } = this.#wait;
+    const { queueKeys, nodeTimeoutMs, permits } = this.#wait;
     const askedMs = environment.monotonicMs();
     const lastRound = this.#lastRound;
     const round = new Round(
       {
         nodes,
-        operation: (node) => joinOperation(queueKeys, { ...this.#entryFor(node), id }),
+        operation: (node) => {
+          const entry = { ...this.#entryFor(node), id };
+          return permits?.join(entry) ?? joinOperation(queueKeys, entry);
+        },
         judge: (reply, node) => {
           const queueReply = queueReplyIn(reply);
           if (queueReply !== undefined) this.#onQueueReply(node, queueReply, askedMs);
@@ -272,18 +277,23 @@ export class Waiter implements QueueListener {
 
   #onQueueReply(
     node: Node,
-    { isOpen, leftMs = Infinity, nodeMs, rank }: QueueReply,
+    { isOpen, leftMs = Infinity, nodeMs, rank, slots }: QueueReply,
     askedMs: number,
   ): void {
     const { clocks, environment } = this.#shared;
     const nowMs = environment.monotonicMs();
     clocks.note(node, nodeMs, (nowMs - askedMs) / 2);
     this.rank = rank;
-    this.#places.set(node, { freeMs: isOpen ? nowMs : nowMs + leftMs + EXPIRY_MS, rank });
+    const freeMs = isOpen ? nowMs : nowMs + leftMs + EXPIRY_MS;
+    this.#places.set(node, {
+      freeMs,
+      rank,
+      slotsFreeMs: slots?.map((ms) => slotFreeMs(ms, nowMs)),
+    });
   }
 
-  onNotified(node: Node): void {
-    this.#wait.onNotified(node);
+  onNotified(node: Node, key?: string): void {
+    this.#wait.onNotified(node, key);
     this.#notifiedBy.add(node);
     this.#splitMs = 0;
     const { nodes, pace } = this.#shared;
@@ -320,9 +330,10 @@ export class Waiter implements QueueListener {
    */
   #expect(pauseMs = 0): void {
     const { nodes, pace, subscriptions, environment } = this.#shared;
-    const places = [...this.#places.values()];
+    const all = [...this.#places.values()];
     const quorum = quorumOf(nodes.length);
-    if (places.length < quorum) return;
+    if (all.length < quorum) return;
+    const places = this.#wait.permits?.narrow(all, quorum) ?? all;
     const { slowestMs } = pace;
     const atMs = attemptAtMs(places, quorum, slowestMs, pauseMs);
     if (atMs < Infinity) this.#attemptWithin(atMs - environment.monotonicMs());

@@ -30,6 +30,9 @@ interface Meaning {
   readonly kind: Question["kind"];
   /** The keys are in threes: lock, order, alive. */
   readonly queueKeys?: true;
+  /** The keys are order, alive, and one for each slot. `slot`: the place of its number among the arguments. */
+  readonly slots?: true;
+  readonly slot?: number;
   /** The fences' keys follow, one for each lock. */
   readonly isFenced?: true;
   /** The place of the ticket's id among the arguments; its time is before it. Value and ttl are the first two. */
@@ -50,6 +53,8 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   join: { kind: "line", queueKeys: true, id: 1 },
   leave: { kind: "line", queueKeys: true, id: 0 },
   look: { kind: "line", queueKeys: true },
+  joinPermits: { kind: "line", slots: true, id: 1 },
+  takePermit: { kind: "acquire", slots: true, slot: 2, id: 4 },
 };
 
 /** The operations in a command, in their order; none in one that is about no lock. */
@@ -122,14 +127,18 @@ function question(
 ): Question {
   const meaning = MEANINGS[name];
   if (meaning === undefined) throw new Error(`nothing is known of the operation ${name}`);
-  const { kind, queueKeys, isFenced, id } = meaning;
+  const { kind, queueKeys, isFenced, id, slots, slot } = meaning;
   const keysPerLock = queueKeys === true ? 3 : 1;
   const lockCount = keys.length / (keysPerLock + (isFenced === true ? 1 : 0));
   const isAboutLock = kind !== "line" && kind !== "inspect";
+  const slotKeys = slot === undefined ? keys.slice(2) : [keys[2 + Number(args[slot])] ?? ""];
   return {
     kind,
-    keys: keys.slice(0, keysPerLock * lockCount).filter((_, index) => index % keysPerLock === 0),
-    fenceKeys: keys.slice(keysPerLock * lockCount),
+    keys:
+      slots === true
+        ? slotKeys
+        : keys.slice(0, keysPerLock * lockCount).filter((_, index) => index % keysPerLock === 0),
+    fenceKeys: slots === true ? [] : keys.slice(keysPerLock * lockCount),
     value: isAboutLock ? (args[0] ?? "") : "",
     ttlMs: isAboutLock ? Number(args[1]) : NaN,
     token: isFenced === true ? args[2] : undefined,
