@@ -1,6 +1,6 @@
 import { driftMs } from "./algorithm/validity.js";
 import { invalidType, kindOf, outOfRange } from "./errors.js";
-import { isCompanionKey } from "./operations/companion-key.js";
+import { isCompanionKey, permitKey } from "./operations/companion-key.js";
 
 /** Measured: a server takes 2 ms to lock this many resources, and 10 ms to put a waiter into their queues. */
 const MOST_RESOURCES = 1000;
@@ -129,6 +129,30 @@ export function checkDrain(options: unknown): number {
 /** Returns the keys of resources, in their order. */
 export function keysOf(resources: readonly string[], keyPrefix: string): string[] {
   return resources.map((resource) => keyPrefix + resource);
+}
+
+/** Returns the keys of a resource's slots. Throws a TypeError or RangeError for what can have no permits. */
+export function slotKeysOf(keys: readonly string[], count: number, call: string): string[] {
+  const [key = ""] = keys;
+  if (keys.length > 1) {
+    throw invalidType(
+      `${call}() takes permits of one resource, but got ${keys.length} resources. Acquire them one after the other, in the same order everywhere.`,
+    );
+  }
+  const first = permitKey(key, 0);
+  if (first === undefined) {
+    throw invalidType(
+      `${call}() cannot give permits for the key ${key}: no other key is sure to lie in the same slot of a Redis Cluster. ` +
+        "Name the resource without braces, or with a hash tag such as {order:7}:items.",
+    );
+  }
+  if ((first.length + 3) * count > MOST_CHARACTERS) {
+    throw outOfRange(
+      `${call}() needs ${count} keys for the permits of ${key.slice(0, 100)}, which have more than ${MOST_CHARACTERS} characters together. ` +
+        "Give the resource a shorter name.",
+    );
+  }
+  return Array.from({ length: count }, (_, slot) => permitKey(key, slot) ?? "");
 }
 
 /** Throws a TypeError if `json` is not what `lock.toJSON()` returns, or has another key prefix. */

@@ -93,7 +93,7 @@ async function attempt(
             : takePermitOperation(permits.slotKeys, permit, value, ttlMs, entry);
         },
     passingOn(queued, proposed === undefined ? grantsAll(keys.length) : setsLock(keys.length)),
-    call.budgetLeftMs,
+    call.attemptLeftMs,
   );
   history.add(round);
   onRound?.(round);

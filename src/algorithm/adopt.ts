@@ -2,12 +2,11 @@ import { invalidType } from "../errors.js";
 import { Lock, type LockInside, partsOf } from "../lock.js";
 import type { Node } from "../nodes/node.js";
 import { History } from "../quorum/history.js";
-import { checkJson, keysOf } from "../input.js";
+import { checkJson, keysOf, slotKeysOf } from "../input.js";
 import { fenceKeysOf } from "./fence.js";
 import { Handle } from "./handle.js";
 import type { Instance } from "./instance.js";
 import { Lease } from "./lease.js";
-import { slotKeysOf } from "./permits.js";
 
 /** Makes a lock from the data of another process. Throws a TypeError if the data is invalid. */
 export function adopt(instance: Instance, json: unknown): Lock {

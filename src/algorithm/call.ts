@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events";
 import { type ErrorCode, invalidType, isHeld } from "../errors.js";
-import { checkResources, checkTtl, keysOf } from "../input.js";
+import { checkResources, checkTtl, keysOf, slotKeysOf } from "../input.js";
 import type { Node } from "../nodes/node.js";
 import type { FoundKey } from "../operations/inspect.js";
 import { lockValue } from "../operations/lock-value.js";
@@ -20,7 +20,7 @@ import { retry } from "../waiting/retry.js";
 import type { Progress } from "../waiting/wait.js";
 import { fenceKeysOf } from "./fence.js";
 import type { Instance } from "./instance.js";
-import { Permits, slotKeysOf } from "./permits.js";
+import { Permits } from "./permits.js";
 import { driftMs, type Term } from "./validity.js";
 
 /** The keys and the ttl that a call is about. */
@@ -177,6 +177,8 @@ export class Acquisition extends Call {
   isWaiting = false;
   /** Returns how many waiters are before it, once it is in a queue. */
   ahead: (() => number) | undefined;
+  /** When its attempts of one free slot after the other end, by the monotonic clock. */
+  slotsEndMs = Infinity;
   /** How far it came in the queue, if it waited there until it gave up. */
   progress: Progress | undefined;
 
@@ -236,6 +238,19 @@ export class Acquisition extends Call {
     const { acquireTimeout } = this.settings;
     if (acquireTimeout === undefined || acquireTimeout === 0) return Infinity;
     return acquireTimeout - this.elapsedMs;
+  }
+
+  /** A node that was asked for several slots has its timeout once. */
+  override get nodeTimeoutMs(): (node: Node) => number {
+    const own = super.nodeTimeoutMs;
+    if (this.slotsEndMs === Infinity) return own;
+    const leftMs = Math.max(0, this.attemptLeftMs);
+    return (node) => Math.min(own(node), leftMs);
+  }
+
+  /** Milliseconds that an attempt may take: attempts of one slot after the other have the time of one. */
+  get attemptLeftMs(): number {
+    return Math.min(this.budgetLeftMs, this.slotsEndMs - this.instance.environment.monotonicMs());
   }
 
   /** Milliseconds left of the whole call, including the time it takes to find out why it failed. */

@@ -1,5 +1,3 @@
-import { invalidType, isHeld, outOfRange } from "../errors.js";
-import { permitKey } from "../operations/companion-key.js";
 import { surveyOperation } from "../operations/join-permits.js";
 import { queueReplyIn } from "../operations/queue.js";
 import type { SlotKeys } from "../operations/slots.js";
@@ -8,8 +6,6 @@ import { queueKeysOf } from "../waiting/queue-keys.js";
 import { placesOf, type Place } from "../waiting/schedule.js";
 import type { Acquisition } from "./call.js";
 
-/** In all keys of the slots together, as of the resources of one lock. */
-const MOST_CHARACTERS = 100_000;
 /** So many resources are remembered with the slots that this process had last. */
 const MOST_REMEMBERED = 1000;
 /** A call attempts so many free slots before it waits. */
@@ -101,26 +97,26 @@ export class Permits {
   }
 
   /** Asks which slots are free, and has the next attempt take one. Returns false if none is free on a quorum of nodes. */
-  async findFree({ instance, nodeTimeoutMs, budgetLeftMs }: Acquisition): Promise<boolean> {
-    const { nodes, environment } = instance;
+  async findFree(call: Acquisition): Promise<boolean> {
+    const { nodes, environment } = call.instance;
     const free = this.keys.map(() => 0);
-    const nobody = new Error("every slot is taken");
     const round = new Round(
       {
         nodes,
         operation: () => surveyOperation(this.slotKeys),
         judge: (reply) => {
           const states = queueReplyIn(reply)?.slots ?? [];
-          for (const [slot, ms] of states.entries())
+          for (const [slot, ms] of states.entries()) {
             if (ms === 0) free[slot] = (free[slot] ?? 0) + 1;
-          return states.includes(0) ? undefined : nobody;
+          }
+          return states.includes(0) ? undefined : taken;
         },
-        nodeTimeoutMs,
-        limitMs: budgetLeftMs,
+        nodeTimeoutMs: call.nodeTimeoutMs,
+        limitMs: call.attemptLeftMs,
       },
       environment,
     );
-    await round.quorumWith((error) => error === nobody || isHeld(error));
+    if (!(await call.decided(round))) return false;
     const quorum = quorumOf(nodes.length);
     const found = [...free.keys()].filter((slot) => (free[slot] ?? 0) >= quorum);
     if (found.length === 0) return false;
@@ -129,41 +125,23 @@ export class Permits {
   }
 }
 
+/** The vote of a node on which every slot is taken. It never leaves this file. */
+const taken = new Error("every slot is taken");
+
 /** Attempts once, for permits on one free slot after the other. */
 export async function attemptSlots<T>(
   call: Acquisition,
   attempt: () => Promise<T | undefined>,
 ): Promise<T | undefined> {
   const { permits, signals } = call;
+  if (permits === undefined) return attempt();
+  call.slotsEndMs = call.instance.environment.monotonicMs() + call.longestNodeTimeoutMs;
+  const isOver = (): boolean => call.attemptLeftMs <= 0 || signals.some(({ aborted }) => aborted);
   let lock = await attempt();
-  for (let tries = 1; lock === undefined && permits !== undefined && tries < MOST_TRIES; tries++) {
-    const isOver = (): boolean => call.budgetLeftMs <= 0 || signals.some(({ aborted }) => aborted);
+  for (let tries = 1; lock === undefined && tries < MOST_TRIES; tries++) {
     if (isOver() || !(await permits.findFree(call)) || isOver()) break;
     lock = await attempt();
   }
+  call.slotsEndMs = Infinity;
   return lock;
-}
-
-/** Returns the keys of a resource's slots. Throws a TypeError or RangeError for what can have no permits. */
-export function slotKeysOf(keys: readonly string[], count: number, call: string): string[] {
-  const [key = ""] = keys;
-  if (keys.length > 1) {
-    throw invalidType(
-      `${call}() takes permits of one resource, but got ${keys.length} resources. Acquire them one after the other, in the same order everywhere.`,
-    );
-  }
-  const first = permitKey(key, 0);
-  if (first === undefined) {
-    throw invalidType(
-      `${call}() cannot give permits for the key ${key}: no other key is sure to lie in the same slot of a Redis Cluster. ` +
-        "Name the resource without braces, or with a hash tag such as {order:7}:items.",
-    );
-  }
-  if ((first.length + 3) * count > MOST_CHARACTERS) {
-    throw outOfRange(
-      `${call}() needs ${count} keys for the permits of ${key.slice(0, 100)}, which have more than ${MOST_CHARACTERS} characters together. ` +
-        "Give the resource a shorter name.",
-    );
-  }
-  return Array.from({ length: count }, (_, slot) => permitKey(key, slot) ?? "");
 }

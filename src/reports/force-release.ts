@@ -1,6 +1,7 @@
 import { inList } from "../errors.js";
 import type { Node } from "../nodes/node.js";
 import { forceReleaseScript } from "../operations/force-release.js";
+import { permitOf } from "../operations/companion-key.js";
 import { ownerOf } from "../operations/lock-value.js";
 import { queueKeysOf } from "../waiting/queue-keys.js";
 import { askQuorum, type Query } from "./query.js";
@@ -9,6 +10,8 @@ import { askQuorum, type Query } from "./query.js";
 export interface ForcedRelease {
   /** The name of the resource. */
   readonly resource: string;
+  /** The number of the permit, if `permits` were asked about. */
+  readonly permit?: number;
   /** Who held it; undefined if its value names nobody. */
   readonly owner: string | undefined;
   /** What the key held. */
@@ -32,8 +35,10 @@ export async function forceRelease(query: Query): Promise<ForcedRelease[]> {
       const value = answer[index] ?? "";
       if (value !== "") holders.set(value, [...(holders.get(value) ?? []), node.name]);
     }
+    const permit = permitOf(keys[index] ?? "");
     return [...holders].map(([value, on]) => ({
       resource,
+      ...(permit === undefined ? {} : { permit }),
       owner: ownerOf(value),
       value,
       nodes: on,

@@ -58,6 +58,11 @@ export async function holder(query: Query): Promise<Holder | null> {
   };
 }
 
+/** Asks who holds each permit. Returns null for one that nobody holds. Throws an ExecutionError if no quorum answers. */
+export function holders(query: Query): Promise<(Holder | null)[]> {
+  return Promise.all(query.keys.map((key) => holder({ ...query, keys: [key] })));
+}
+
 async function answerOf(node: Node, key: string): Promise<Answer> {
   const fenceKey = companionKey(key, "fence");
   const keys = fenceKey === undefined ? [key] : [key, fenceKey];

@@ -1,4 +1,5 @@
 import type { Node } from "../nodes/node.js";
+import { permitOf } from "../operations/companion-key.js";
 import { type FoundKey, foundIn, inspectOperation } from "../operations/inspect.js";
 import { lookOperation } from "../operations/look.js";
 import { holdOf } from "../nodes/ask-outside-vote.js";
@@ -21,6 +22,8 @@ export interface ResourceInspection {
   readonly resource: string;
   /** The Redis key of the resource: `keyPrefix` and the name. */
   readonly key: string;
+  /** The number of the permit, if `permits` were asked about. */
+  readonly permit?: number;
   /** The Redis type of the key: `string` for a lock, `none` if there is no key. */
   readonly type: string;
   /** The lock's value; null if there is no key, it is not a string, or it is reserved for a waiter. */
@@ -110,9 +113,11 @@ function inspectionOf(
 ): ResourceInspection {
   const id = reservedFor(value);
   const owner = type === "string" ? ownerOf(value) : undefined;
+  const permit = permitOf(key);
   return {
     resource,
     key,
+    ...(permit === undefined ? {} : { permit }),
     type,
     value: type === "string" && id === undefined ? value : null,
     ...(owner === undefined ? {} : { owner }),

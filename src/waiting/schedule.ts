@@ -1,9 +1,11 @@
+import type { QueueReply } from "../operations/queue.js";
+
 /** A key is reserved for the next waiter for three of its slowest recent round trips plus this. */
 const GRACE_MS = 50;
 const LEAST_GRACE_MS = 100;
 export const LONGEST_GRACE_MS = 1000;
 /** A key has expired once the node's clock, which has whole ms, has passed its expiry. */
-export const EXPIRY_MS = 2;
+const EXPIRY_MS = 2;
 /** A waiter that no quorum can notify polls at this interval at the least. */
 const LEAST_POLL_MS = 1;
 /**
@@ -25,10 +27,18 @@ export interface Place {
   readonly slotsFreeMs?: readonly number[] | undefined;
 }
 
-/** Returns when a slot should be free that a node says is free in `ms`: 0 if it is, -1 if that is unknown. */
-export function slotFreeMs(ms: number, nowMs: number): number {
-  if (ms < 0) return Infinity;
-  return ms === 0 ? nowMs : nowMs + ms + EXPIRY_MS;
+/** Returns a waiter's place in the queue of a node that replied at `nowMs`. */
+export function placeIn(
+  { isOpen, leftMs = Infinity, rank, slots }: QueueReply,
+  nowMs: number,
+): Place {
+  const freeMs = isOpen ? nowMs : nowMs + leftMs + EXPIRY_MS;
+  if (slots === undefined) return { freeMs, rank };
+  const slotFreeMs = (ms: number): number => {
+    if (ms < 0) return Infinity;
+    return ms === 0 ? nowMs : nowMs + ms + EXPIRY_MS;
+  };
+  return { freeMs, rank, slotsFreeMs: slots.map(slotFreeMs) };
 }
 
 /** Returns a waiter's places in the queue as a waiter for one slot. */

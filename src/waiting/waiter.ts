@@ -10,14 +10,13 @@ import { quorumOf, Round } from "../quorum/round.js";
 import type { LocalWaiters, Shared, QueuedAttempt, Wait } from "./wait.js";
 import {
   attemptAtMs,
-  EXPIRY_MS,
   graceMs,
   LONGEST_GRACE_MS,
   nextPoll,
+  placeIn,
   type Place,
   type Poll,
   rankIn,
-  slotFreeMs,
   splitPauseMs,
 } from "./schedule.js";
 import type { QueueListener } from "./subscriptions.js";
@@ -275,21 +274,12 @@ export class Waiter implements QueueListener {
     return Math.max(...this.#shared.nodes.map(this.#wait.nodeTimeoutMs));
   }
 
-  #onQueueReply(
-    node: Node,
-    { isOpen, leftMs = Infinity, nodeMs, rank, slots }: QueueReply,
-    askedMs: number,
-  ): void {
+  #onQueueReply(node: Node, reply: QueueReply, askedMs: number): void {
     const { clocks, environment } = this.#shared;
     const nowMs = environment.monotonicMs();
-    clocks.note(node, nodeMs, (nowMs - askedMs) / 2);
-    this.rank = rank;
-    const freeMs = isOpen ? nowMs : nowMs + leftMs + EXPIRY_MS;
-    this.#places.set(node, {
-      freeMs,
-      rank,
-      slotsFreeMs: slots?.map((ms) => slotFreeMs(ms, nowMs)),
-    });
+    clocks.note(node, reply.nodeMs, (nowMs - askedMs) / 2);
+    this.rank = reply.rank;
+    this.#places.set(node, placeIn(reply, nowMs));
   }
 
   onNotified(node: Node, key?: string): void {

@@ -153,7 +153,11 @@ export class Checker implements LinkObserver {
     const tracked: Tracked = {
       host,
       lock,
-      resources: lock.resources,
+      // A permit is a lock on the key of its slot.
+      resources:
+        lock.permit === undefined
+          ? lock.resources
+          : lock.resources.map((name) => `{${name}}:redlock:permit:${lock.permit}`),
       adopted,
       nodeTimeoutMs: mostMs,
       surelyMs: leastMs,

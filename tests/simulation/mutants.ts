@@ -65,7 +65,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "no release after a failed attempt",
     "algorithm/acquire.ts",
-    "releaseFailedAttempt(call, round, value);",
+    "releaseFailedAttempt(call, keys, round, value);",
     "",
   ),
   m(
@@ -465,6 +465,51 @@ export const MUTANTS: readonly Mutant[] = [
     "algorithm/lead.ts",
     "if (cause === reason || cause === told) return true;",
     "",
+  ),
+  m(
+    "a permit is whatever slot each node has free",
+    "algorithm/acquire.ts",
+    "? () => plain",
+    `? () =>
+          permits === undefined
+            ? plain
+            : acquireOperation([call.keys[Math.floor(environment.random() * call.keys.length)] ?? ""], value, ttlMs)`,
+  ),
+  m(
+    "a permit is taken from its holder",
+    "operations/take-permit.ts",
+    "if mayTake(valueOf(keys[own]), tonumber(time), id) then",
+    "if true then",
+  ),
+  m(
+    "a failed attempt at one slot releases another",
+    "algorithm/acquire.ts",
+    "releaseFailedAttempt(call, keys, round, value);",
+    "releaseFailedAttempt(call, call.keys.slice(0, 1), round, value);",
+  ),
+  m(
+    "a permit's release hands over another slot",
+    "waiting/queue-keys.ts",
+    "all.push(key, order, alive);",
+    'all.push(key.replace(/permit:[0-9]+$/, "permit:0"), order, alive);',
+  ),
+  m(
+    "a permit's lock is given every slot",
+    "algorithm/acquire.ts",
+    "giveToRest(round, { keys, value",
+    "giveToRest(round, { keys: call.keys, value",
+  ),
+  m(
+    "one permit more than there are",
+    "algorithm/permits.ts",
+    "Array.from({ length: count }",
+    "Array.from({ length: count + 1 }",
+  ),
+  m(
+    "two slots by one holder",
+    "algorithm/permits.ts",
+    "lock === undefined && tries < MOST_TRIES",
+    "tries < 3",
   ),
 ];
 

@@ -12,6 +12,7 @@ export interface CallSettings {
   readonly retryJitter: number;
   readonly nodeTimeout?: number;
   readonly acquireTimeout?: number;
+  readonly permits?: number;
 }
 
 interface Taking {
@@ -249,7 +250,25 @@ class PlanMaker {
     );
     const fenced = { ...plan, fencing: random.chance(0.4) };
     const handled = random.chance(0.5) ? this.#withHandles(fenced) : fenced;
-    return random.chance(0.25) ? this.#withLeaders(handled) : handled;
+    const led = random.chance(0.25) ? this.#withLeaders(handled) : handled;
+    return random.chance(0.25) ? this.#withPermits(led) : led;
+  }
+
+  /** Lets some of what is taken be one of several permits, of a resource of their own. */
+  #withPermits(plan: Omit<Plan, "seed">): Omit<Plan, "seed"> {
+    const random = this.#random;
+    const permits = random.pick([2, 2, 3, 4]);
+    const share = random.pick([0.5, 0.8, 1]);
+    const limited = (step: Step): Step => {
+      const isTaking = step.kind === "acquire" || step.kind === "tryAcquire" || step.kind === "use";
+      if (!isTaking || !random.chance(share)) return step;
+      return { ...step, resources: ["p"], settings: { ...step.settings, permits } };
+    };
+    const clients = plan.clients.map((client) => ({
+      ...client,
+      programs: client.programs.map((program) => program.map(limited)),
+    }));
+    return { ...plan, clients, fencing: false };
   }
 
   /** Lets some of the clients lead, among all else that they do. */

@@ -438,7 +438,7 @@ class Simulation {
     { settings, ttlMs, handling }: Step & { kind: "acquire" | "tryAcquire" },
   ): Promise<Tracked> {
     const { host } = client;
-    const tracked = this.#track(client, lock, nodeTimesMs(settings, ttlMs));
+    const tracked = this.#track(client, lock, settings, nodeTimesMs(settings, ttlMs));
     if (handling === undefined) return tracked;
     const { signalAfterMs, holdMs, heedsSignal, autoExtend, maxHoldMs, isLeft } = handling;
     tracked.isKept = autoExtend;
@@ -488,10 +488,23 @@ class Simulation {
     }
   }
 
-  #track(client: Client, lock: Lock, timesMs: NodeTimes, isLossTold = false): Tracked {
+  #track(
+    client: Client,
+    lock: Lock,
+    settings: CallSettings,
+    timesMs: NodeTimes,
+    isLossTold = false,
+  ): Tracked {
     const { host, closedTurn = Infinity } = client;
     if (host.turn > closedTurn) {
       throw new Violation("closed", `${host.name} was given ${lock.value} after its end had begun`);
+    }
+    const { permits } = settings;
+    if (
+      (lock.permit ?? -1) >= (permits ?? 0) ||
+      (permits === undefined) !== (lock.permit === undefined)
+    ) {
+      throw new Violation("permits", `${host.name} was given permit ${lock.permit} of ${permits}`);
     }
     const tracked = this.#checker.track(host, lock, false, timesMs, isLossTold);
     this.#expectOnEveryNode(client, tracked);
@@ -813,7 +826,7 @@ class Simulation {
       if (fromMs - startMs > budgetMs + LATE_MS + 1.01 * (host.pausedMs - pausedMs)) {
         throw new Violation("budget", `${host.name} waited too long for using`);
       }
-      const tracked = this.#track(client, lock, timesMs, signal.aborted);
+      const tracked = this.#track(client, lock, settings, timesMs, signal.aborted);
       Object.assign(work, { lock, tracked, signal });
       tracked.signal = signal;
       tracked.isKept = true;
@@ -917,7 +930,7 @@ class Simulation {
     if (isTold() || hasResigned()) {
       throw new Violation("lead", `${host.name} runs a routine after its term`);
     }
-    const tracked = this.#track(client, lock, nodeTimesMs(settings, ttlMs), isTold());
+    const tracked = this.#track(client, lock, settings, nodeTimesMs(settings, ttlMs), isTold());
     const term: Term = { hasEnded: false, isLost: false };
     terms.push(term);
     Object.assign(tracked, { signal, isKept: true, maxHoldMs });

@@ -200,9 +200,7 @@ describe("permits", () => {
         ["r".repeat(200), { permits: 1000 }, "more than 100000 characters together"],
       ] as const) {
         for (const call of ["acquire", "tryAcquire"] as const) {
-          const error = await rejection(
-            redlock[call](resources, 1000, settings as never),
-          );
+          const error = await rejection(redlock[call](resources, 1000, settings as never));
           expect(error.message).toContain(words);
           expect(error.code).toBe("ERR_REDLOCK_INVALID_ARGUMENT");
         }
@@ -210,6 +208,55 @@ describe("permits", () => {
       const leading = redlock.lead("r", 1000, { permits: 3 }, () => 1);
       expect((await rejection(leading)).message).toContain("lead() takes no permits");
       expect(stage.asked).toEqual([]);
+    }),
+  );
+});
+
+describe("what is asked about permits", () => {
+  it(
+    "tells each holder, what each node stores, and who waits",
+    played(async (stage) => {
+      const a = await stage.connect({ queue: true });
+      const locks = await fill(a);
+      const holders = await a.redlock.holder("r", { permits: 3 });
+      expect(holders.map((holder) => holder?.value)).toEqual(
+        [0, 1, 2].map((slot) => locks.find(({ permit }) => permit === slot)?.value),
+      );
+      expect(await a.redlock.holder("r")).toBeNull();
+      const b = await stage.connect({ queue: true });
+      const waiting = b.redlock.acquire("r", 1000, SETTINGS);
+      await stage.sleep(100);
+      const [node] = await a.redlock.inspect("r", { permits: 3 });
+      expect(node?.resources.map(({ permit, resource }) => [resource, permit])).toEqual([
+        ["r", 0],
+        ["r", 1],
+        ["r", 2],
+      ]);
+      for (const { waiters } of node?.resources ?? []) expect(waiters).toHaveLength(1);
+      await locks[0]?.release();
+      await waiting;
+    }),
+  );
+
+  it(
+    "ends all of them by force, and hands over",
+    played(async (stage) => {
+      const a = await stage.connect({ queue: true });
+      const locks = await fill(a);
+      const b = await stage.connect({ queue: true });
+      const waiting = b.redlock.acquire("r", 1000, SETTINGS);
+      await stage.sleep(100);
+      const ended = await a.redlock.forceRelease("r", { permits: 3 });
+      expect(ended.map(({ permit, resource }) => [resource, permit])).toEqual([
+        ["r", 0],
+        ["r", 1],
+        ["r", 2],
+      ]);
+      expect(new Set(ended.map(({ value }) => value))).toEqual(
+        new Set(locks.map(({ value }) => value)),
+      );
+      const { ms } = await stage.timed(waiting);
+      expect(ms).toBeLessThan(20);
     }),
   );
 });
