@@ -10,6 +10,7 @@ import { joinScript } from "./join.js";
 import { leaveScript } from "./leave.js";
 import { lookScript } from "./look.js";
 import { releaseScript } from "./release.js";
+import { acquireSharedScript, extendSharedScript, releaseSharedScript } from "./shared.js";
 import { script } from "./script.js";
 import { takeFencedScript } from "./take-fenced.js";
 import { takeScript } from "./take.js";
@@ -29,6 +30,9 @@ const scripts = [
   handOverScript,
   leaveScript,
   lookScript,
+  acquireSharedScript,
+  extendSharedScript,
+  releaseSharedScript,
 ];
 /** Each definition once, even if several scripts use it. */
 const definitions = new Set(scripts.flatMap(({ definitions }) => definitions));
