@@ -135,10 +135,9 @@ export class LocalQueues {
     } finally {
       waiter.leave(lock);
       queue.leave(link);
-      if (wait.shared) return;
-      if (queue.size === 0) this.#queues.delete(name);
+      if (queue.size === 0 && queue === this.#queues.get(name)) this.#queues.delete(name);
       // The new holder's own work goes first. The next waiter has until its release to join the queue.
-      else this.#shared.environment.afterPoll(queue.joinFirst);
+      if (queue.size > 0) this.#shared.environment.afterPoll(queue.joinFirst);
     }
   }
 

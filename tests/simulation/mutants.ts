@@ -412,8 +412,99 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "nobody follows the first waiter of a process in line",
     "waiting/local-queue.ts",
-    "else this.#shared.environment.afterPoll(queue.joinFirst);",
+    "if (queue.size > 0) this.#shared.environment.afterPoll(queue.joinFirst);",
     "",
+  ),
+  // Readers.
+  m(
+    "the marker ends with the reader that came last",
+    "operations/readers.ts",
+    "local leftMs = redis.call('ZRANGE', set, -1, -1, 'WITHSCORES')[2] - atMs",
+    "local leftMs = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')[2] - atMs",
+  ),
+  m(
+    "the last reader leaves the marker",
+    "operations/readers.ts",
+    "if not removeExpired(set, atMs) then return true end",
+    "if not removeExpired(set, atMs) then return false end",
+  ),
+  m(
+    "any reader deletes the marker",
+    "operations/readers.ts",
+    "if not removeExpired(set, atMs) then return true end",
+    "removeExpired(set, atMs) if true then return true end",
+  ),
+  m(
+    "a reader passes a writer that waits",
+    "operations/queue.ts",
+    "if ok and waits then return false end",
+    "",
+  ),
+  m(
+    "expired readers are counted",
+    "operations/readers.ts",
+    "if tonumber(untilMs) >= atMs then return true end",
+    "if untilMs then return true end",
+  ),
+  m(
+    "a reader is extended without the marker",
+    "operations/shared.ts",
+    "if not isShared(keys[i], sets[i]) or untilOf(sets[i], value) < atMs then return 0 end",
+    "if untilOf(sets[i], value) < atMs then return 0 end",
+  ),
+  m(
+    "a reader is extended that the node has no more",
+    "operations/shared.ts",
+    "if not isShared(keys[i], sets[i]) or untilOf(sets[i], value) < atMs then return 0 end",
+    "if not isShared(keys[i], sets[i]) then return 0 end",
+  ),
+  m(
+    "a reader joins whoever holds the key",
+    "operations/queue.ts",
+    "if value == SHARED then return isShared(keys[i], sets[i]) end",
+    "if value then return true end",
+  ),
+  m(
+    "an extension brings a reader's end nearer",
+    "operations/queue.ts",
+    "math.max(untilOf(set, value), atMs + ttlMs)",
+    "atMs + ttlMs",
+  ),
+  m(
+    "the last reader hands over to nobody",
+    "operations/hand-over.ts",
+    "if isFree or sets and exit(keys[i], sets[i], value, nodeMs()) then",
+    "if sets and exit(keys[i], sets[i], value, nodeMs()) then redis.call('DEL', keys[i]) end if isFree then",
+  ),
+  m(
+    "readers are told one by one",
+    "operations/queue.ts",
+    "if hears and not reads then break end",
+    "if hears then break end",
+  ),
+  m(
+    "readers are told past the next writer",
+    "operations/queue.ts",
+    "if group[1] and isAlive and not reads then break end",
+    "",
+  ),
+  m(
+    "a reader that was refused stays on the nodes",
+    "algorithm/release.ts",
+    "deletion(keys, value, shared), { keys, value, shared, ttlMs });",
+    "deletion(keys, value, false), { keys, value, shared, ttlMs });",
+  ),
+  m(
+    "a reader's pending release is a writer's",
+    "nodes/pending-releases.ts",
+    "(shared ? releaseSharedOperation : releaseOperation)(keys, value)",
+    "(shared && keys.length > 9 ? releaseSharedOperation : releaseOperation)(keys, value)",
+  ),
+  m(
+    "forceRelease leaves the readers' set, and names the marker",
+    "operations/force-release.ts",
+    "if KEYS[4] and isShared(KEYS[1], KEYS[4]) then",
+    "if false then",
   ),
 ];
 

@@ -15,6 +15,8 @@ export interface CallSettings {
 }
 
 interface Taking {
+  /** Whether it reads. */
+  readonly shared?: boolean;
   readonly resources: readonly string[];
   readonly ttlMs: number;
   readonly settings: CallSettings;
@@ -236,7 +238,23 @@ class PlanMaker {
       random.chance(0.7) ? this.#queueKeys(rest, faults) : { ...rest, faults },
     );
     const fenced = { ...plan, fencing: random.chance(0.4) };
-    return random.chance(0.5) ? this.#withHandles(fenced) : fenced;
+    const handled = random.chance(0.5) ? this.#withHandles(fenced) : fenced;
+    return random.chance(0.4) ? this.#withReaders(handled) : handled;
+  }
+
+  /** Readers have no tokens. */
+  #withReaders(plan: Omit<Plan, "seed">): Omit<Plan, "seed"> {
+    const random = this.#random;
+    const share = random.pick([0.4, 0.7, 0.9]);
+    const reading = (step: Step): Step =>
+      "resources" in step && step.kind !== "forceRelease" && random.chance(share)
+        ? { ...step, shared: true }
+        : step;
+    const clients = plan.clients.map((client) => ({
+      ...client,
+      programs: client.programs.map((program) => program.map(reading)),
+    }));
+    return { ...plan, clients, fencing: false };
   }
 
   /** Lets the clients have owners, keep locks by autoExtend, read their signals, force releases and drain. */

@@ -1,4 +1,4 @@
-import { Violation } from "../checker.js";
+import { Violation } from "../violation.js";
 import type { Library } from "../../virtual-world/library.js";
 import { RedisModel } from "../../../src/testing/redis/model.js";
 import { type Reply, ReplyError } from "../../../src/testing/redis/reply.js";
