@@ -20,8 +20,8 @@ export interface Holder {
   readonly fence?: number;
   /** Whether readers hold it: locks with the setting `shared`. */
   readonly shared: boolean;
-  /** All readers that a quorum of nodes has, the last to end first; none unless `shared`. */
-  readonly readers: readonly ReaderInspection[];
+  /** All readers that a quorum of nodes has, the last to end first; with `shared` only. */
+  readonly readers?: readonly ReaderInspection[];
   /** How many processes wait in the queue, as one node sees it at most. */
   readonly waiters: number;
 }
@@ -65,7 +65,6 @@ export async function holder(query: Query): Promise<Holder | null> {
     remainingMs,
     ...(fence === undefined ? {} : { fence }),
     shared: false,
-    readers: [],
     waiters,
   };
 }

@@ -39,10 +39,10 @@ export interface ResourceInspection {
   readonly owner?: string;
   /** Milliseconds until the key expires by the node's clock; 0 without a key, Infinity for a key without expiry. */
   readonly remainingMs: number;
-  /** Whether readers hold it, or it is kept for some that were notified together. */
-  readonly shared: boolean;
-  /** The readers, in the order in which they end; none unless `shared`. */
-  readonly readers: readonly ReaderInspection[];
+  /** Present if readers hold it: locks with the setting `shared`. Also while it is kept for readers that are next. */
+  readonly shared?: true;
+  /** The readers, in the order in which they end; with `shared` only. */
+  readonly readers?: readonly ReaderInspection[];
   /** The id of the waiter that the key is reserved for, since it is next. */
   readonly reservedFor?: string;
   /** The waiters in this node's queue, in their order. */
@@ -152,8 +152,7 @@ function inspectionOf(
     value: type === "string" && id === undefined && !shared ? value : null,
     ...(owner === undefined ? {} : { owner }),
     remainingMs: pttl === -1 ? Infinity : Math.max(0, pttl),
-    shared,
-    readers,
+    ...(shared ? { shared, readers } : {}),
     ...(id === undefined ? {} : { reservedFor: id }),
     waiters,
   };

@@ -447,12 +447,6 @@ export const MUTANTS: readonly Mutant[] = [
     "if untilMs then return true end",
   ),
   m(
-    "a reader is extended without the marker",
-    "operations/shared.ts",
-    "if not isShared(keys[i], sets[i]) or untilOf(sets[i], value) < atMs then return 0 end",
-    "if untilOf(sets[i], value) < atMs then return 0 end",
-  ),
-  m(
     "a reader is extended that the node has no more",
     "operations/shared.ts",
     "if not isShared(keys[i], sets[i]) or untilOf(sets[i], value) < atMs then return 0 end",
@@ -632,6 +626,22 @@ export const FOUND: readonly Mutant[] = [
     "a loss before anybody listens is told to nobody",
     "algorithm/lease.ts",
     'if (this.#state === "lost") listener.onLost();',
+    "",
+  ),
+];
+
+/** Bugs that show only where a node loses a part of what it holds, which the exhaustive search tries. */
+export const OF_LOSSES: readonly Mutant[] = [
+  m(
+    "a reader is extended without the marker",
+    "operations/shared.ts",
+    "if not isShared(keys[i], sets[i]) or untilOf(sets[i], value) < atMs then return 0 end",
+    "if untilOf(sets[i], value) < atMs then return 0 end",
+  ),
+  m(
+    "a new marker keeps the readers of an older one",
+    "operations/queue.ts",
+    "redis.call('DEL', set)\n",
     "",
   ),
 ];

@@ -72,6 +72,22 @@ export function checkTogether(
   const first = waiting?.find(({ id }) => id === reserved?.id);
   if (first?.reads !== true) return;
   const left = waitersOf(node, redis, queueKeys.slice(2 * index, 2 * index + 2));
+  const writer = waiting?.find((waiter) => waiter.hears && !waiter.reads && isBefore(first, waiter));
+  const passing = waiting?.find(
+    ({ id, timeMs, reads, hears }) =>
+      reads &&
+      hears &&
+      id !== ticket?.id &&
+      writer !== undefined &&
+      isBefore(writer, { id, timeMs }) &&
+      left?.every((waiter) => waiter.id !== id) === true,
+  );
+  if (passing !== undefined) {
+    throw new Violation(
+      "readers run together",
+      `${node.name} told ${passing.id} that it is next, past a writer that waits`,
+    );
+  }
   const next = left?.find(({ hears, id }) => hears && id !== ticket?.id);
   if (next?.reads === true && isBefore(first, next)) {
     throw new Violation(
