@@ -13,8 +13,8 @@ export const forceReleaseScript = script(`${valueOf}${readers}${queue}
 local value = valueOf(KEYS[1])
 if type(value) ~= 'string' or reservedFor(value) then return {} end
 local ended = { value }
-if KEYS[4] and isShared(KEYS[1], KEYS[4]) then
-  removeExpired(KEYS[4], nodeMs())
+if KEYS[4] and sharedUntil(KEYS[1], KEYS[4]) then
+  removeExpired(KEYS[4])
   ended = {}
   for _, member in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
     if string.sub(member, 1, #NOTIFIED) ~= NOTIFIED then ended[#ended + 1] = member end

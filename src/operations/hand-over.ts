@@ -19,7 +19,7 @@ local function handOver(keys, first, last, value, reads)
   local released, failure = 0, nil
   for i = first, last, 3 do
     local isFree = not sets and valueOf(keys[i]) == value
-    if isFree or sets and exit(keys[i], sets[i], value, nodeMs()) then
+    if isFree or sets and exit(keys[i], sets[i], value) then
       failure = passOn(keys[i], keys[i + 1], keys[i + 2], '') or failure
       released = released + 1
     end

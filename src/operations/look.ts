@@ -25,7 +25,7 @@ local function look(keys, first, last)
       if entry[1] >= atMs then waiters[#waiters + 1] = { entries[j], entries[j + 1] } end
     end
     local values, notified = {}, {}
-    local members = isShared(keys[i], sets[i]) and redis.call('ZRANGE', sets[i], 0, -1, 'WITHSCORES') or {}
+    local members = sharedUntil(keys[i], sets[i]) and redis.call('ZRANGE', sets[i], 0, -1, 'WITHSCORES') or {}
     for j = 1, #members, 2 do
       local leftMs = members[j + 1] - atMs
       if string.sub(members[j], 1, #NOTIFIED) == NOTIFIED then

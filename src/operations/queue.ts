@@ -63,7 +63,10 @@ local function mayTake(keys, i, time, id, sets)
       local ok, waits = pcall(isWriterBefore, keys[i + 1], keys[i + 2], time, id)
       if ok and waits then return false end
     end
-    if value == SHARED then return isShared(keys[i], sets[i]) end
+    if value == SHARED then
+      sets.untilMs[i] = latestOf(sets[i])
+      return sets.untilMs[i] ~= nil
+    end
   end
   if value == false then return true end
   local reservedTime, reservedId = reservedFor(value)
@@ -143,32 +146,38 @@ local function reserve(key, order, alive, except)
   return group[1] ~= nil
 end
 
--- Lets a reader in for at least ttlMs: as the first, with whoever was notified together with it, or beside others.
-local function enter(keys, i, sets, value, ttlMs, atMs, id)
-  local key, set = keys[i], sets[i]
-  local before = valueOf(key)
-  if before ~= SHARED then
+-- Lets a reader in for at least ttlMs: as the first, with whoever was notified together with it, or beside others, who
+-- were found to hold the key. id: of a waiter.
+local function enter(keys, i, sets, value, ttlMs, id)
+  local key, set, latestMs = keys[i], sets[i], sets.untilMs[i]
+  if not latestMs then
     -- Left over from readers whose marker was lost.
     redis.call('DEL', set)
-    local ok, group = pcall(groupOf, keys[i + 2], before, id, atMs)
-    if id and ok and group then
-      for j = 2, #group, 2 do redis.call('ZADD', set, group[j + 1], NOTIFIED .. group[j]) end
+    local ok, group = false, nil
+    if id then ok, group = pcall(groupOf, keys[i + 2], valueOf(key), id, nodeMs()) end
+    for j = 2, ok and group and #group or 0, 2 do
+      redis.call('ZADD', set, group[j + 1], NOTIFIED .. group[j])
     end
   end
-  if id then redis.call('ZREM', set, NOTIFIED .. id) end
-  removeExpired(set, atMs)
-  redis.call('ZADD', set, math.max(untilOf(set, value), atMs + ttlMs), value)
-  mark(key, set, atMs)
+  local hadNotice = id and redis.call('ZREM', set, NOTIFIED .. id) == 1
+  local untilMs = nodeMs() + ttlMs
+  if redis.call('ZADD', set, 'NX', untilMs, value) == 0 then
+    untilMs = math.max(untilMs, untilOf(set, value))
+    redis.call('ZADD', set, untilMs, value)
+  end
+  if not latestMs or untilMs > latestMs or hadNotice then
+    removeExpired(set)
+    mark(key, set, latestOf(set))
+  end
 end
 
 -- Lets a reader into all or none. Returns the number of locks, or the error reply.
 local function enterAll(keys, first, last, sets, value, ttlMs, id)
-  local atMs = nodeMs()
   for i = first, last, sets.step do
-    local ok, failure = pcall(enter, keys, i, sets, value, ttlMs, atMs, id)
+    local ok, failure = pcall(enter, keys, i, sets, value, ttlMs, id)
     if not ok then
       for j = first, i, sets.step do
-        local left, isLast = pcall(exit, keys[j], sets[j], value, atMs)
+        local left, isLast = pcall(exit, keys[j], sets[j], value)
         if left and isLast then redis.call('DEL', keys[j]) end
       end
       return type(failure) == 'table' and failure or redis.error_reply(failure)
@@ -187,11 +196,11 @@ end
 
 -- Takes back what is reserved for this ticket. Returns whether the caller has to free the key or pass it on.
 local function takeBack(keys, i, id, sets)
-  local value, atMs = valueOf(keys[i]), nodeMs()
-  if sets and value == SHARED then return exit(keys[i], sets[i], NOTIFIED .. id, atMs) end
+  local value = valueOf(keys[i])
+  if sets and value == SHARED then return exit(keys[i], sets[i], NOTIFIED .. id) end
   local _, reservedId = reservedFor(value)
   local ok, group = false, nil
-  if sets and reservedId then ok, group = pcall(groupOf, keys[i + 2], value, id, atMs) end
+  if sets and reservedId then ok, group = pcall(groupOf, keys[i + 2], value, id, nodeMs()) end
   if not (ok and group) then return reservedId == id end
   redis.call('HSET', keys[i + 2], 'group', cjson.encode(group))
   return #group == 1

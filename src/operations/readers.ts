@@ -12,23 +12,34 @@ const NOTIFIED = "notified ";
 export const readers = `
 local SHARED, NOTIFIED = '${SHARED}', '${NOTIFIED}'
 
+-- The node's clock at the first look of a command, in epoch ms. As servers have it since Redis 7.2, no time passes in one.
+local commandMs
 local function nodeMs()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  if not commandMs then
+    local time = redis.call('TIME')
+    commandMs = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return commandMs
 end
 
 -- The keys of the readers' sets follow all others, one for each lock. Returns them by the places of the locks' keys, which
 -- are step apart, and the last place before them.
 local function readersIn(keys, first, last, step)
   local middle = first - 1 + (last - first + 1) * step / (step + 1)
-  local sets = { step = step }
+  local sets = { step = step, untilMs = {} }
   for i = first, middle, step do sets[i] = keys[middle + 1 + (i - first) / step] end
   return sets, middle
 end
 
--- Whether readers hold the key: without its set, the marker is the value of another lock.
-local function isShared(key, set)
-  return valueOf(key) == SHARED and redis.call('EXISTS', set) == 1
+-- Returns when the last of a set's members ends; nil if there is no set.
+local function latestOf(set)
+  local latest = redis.call('ZRANGE', set, -1, -1, 'WITHSCORES')[2]
+  return latest and tonumber(latest)
+end
+
+-- Returns until when readers hold the key; nil if they do not. Without its set, the marker is the value of another lock.
+local function sharedUntil(key, set)
+  return valueOf(key) == SHARED and latestOf(set) or nil
 end
 
 -- Returns until when the set has this member; 0 if it has not.
@@ -37,31 +48,33 @@ local function untilOf(set, member)
   return rank and tonumber(redis.call('ZRANGE', set, rank, rank, 'WITHSCORES')[2]) or 0
 end
 
--- Returns whether anybody is left.
-local function removeExpired(set, atMs)
+local function removeExpired(set)
   while true do
     local member, untilMs = unpack(redis.call('ZRANGE', set, 0, 0, 'WITHSCORES'))
-    if not member then return false end
-    if tonumber(untilMs) >= atMs then return true end
+    if not member or tonumber(untilMs) >= nodeMs() then return end
     redis.call('ZREM', set, member)
   end
 end
 
 -- Lets the marker and the set live as long as the last of the readers, and no longer.
-local function mark(key, set, atMs)
-  local leftMs = redis.call('ZRANGE', set, -1, -1, 'WITHSCORES')[2] - atMs
+local function mark(key, set, latestMs)
   -- An expiry of 0 ms would be an error.
-  leftMs = math.max(1, leftMs)
+  local leftMs = math.max(1, latestMs - nodeMs())
   redis.call('SET', key, SHARED, 'PX', leftMs)
   redis.call('PEXPIRE', set, leftMs)
 end
 
 -- Removes a member of the set. Returns whether nobody is left, so that the caller has to free the key or pass it on.
-local function exit(key, set, member, atMs)
-  if not isShared(key, set) then return false end
-  redis.call('ZREM', set, member)
-  if not removeExpired(set, atMs) then return true end
-  mark(key, set, atMs)
+local function exit(key, set, member)
+  if valueOf(key) ~= SHARED then return false end
+  local isGone = redis.call('ZREM', set, member) == 1
+  local latestMs = latestOf(set)
+  if not latestMs then return isGone end
+  if latestMs < nodeMs() then
+    redis.call('DEL', set)
+    return true
+  end
+  if isGone and redis.call('PTTL', key) > latestMs - nodeMs() then mark(key, set, latestMs) end
   return false
 end
 `;

@@ -29,9 +29,9 @@ export const extendSharedScript = operationScript(
 -- Returns the number of locks that it reads for at least the ttl: all of them, or 0 if it does not read one any more.
 local function extendShared(keys, first, last, value, ttlMs)
   local sets, middle = readersIn(keys, first, last, 1)
-  local atMs = nodeMs()
   for i = first, middle do
-    if not isShared(keys[i], sets[i]) or untilOf(sets[i], value) < atMs then return 0 end
+    sets.untilMs[i] = sharedUntil(keys[i], sets[i])
+    if not sets.untilMs[i] or untilOf(sets[i], value) < nodeMs() then return 0 end
   end
   return enterAll(keys, first, middle, sets, value, ttlMs)
 end
@@ -48,7 +48,7 @@ local function releaseShared(keys, first, last, value)
   local sets, middle = readersIn(keys, first, last, 1)
   local deleted = 0
   for i = first, middle do
-    if exit(keys[i], sets[i], value, nodeMs()) then deleted = deleted + redis.call('DEL', keys[i]) end
+    if exit(keys[i], sets[i], value) then deleted = deleted + redis.call('DEL', keys[i]) end
   end
   return deleted
 end

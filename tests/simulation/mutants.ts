@@ -419,20 +419,20 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "the marker ends with the reader that came last",
     "operations/readers.ts",
-    "local leftMs = redis.call('ZRANGE', set, -1, -1, 'WITHSCORES')[2] - atMs",
-    "local leftMs = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')[2] - atMs",
+    "local latest = redis.call('ZRANGE', set, -1, -1, 'WITHSCORES')[2]",
+    "local latest = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')[2]",
   ),
   m(
     "the last reader leaves the marker",
     "operations/readers.ts",
-    "if not removeExpired(set, atMs) then return true end",
-    "if not removeExpired(set, atMs) then return false end",
+    "if not latestMs then return isGone end",
+    "if not latestMs then return false end",
   ),
   m(
     "any reader deletes the marker",
     "operations/readers.ts",
-    "if not removeExpired(set, atMs) then return true end",
-    "removeExpired(set, atMs) if true then return true end",
+    "if not latestMs then return isGone end",
+    "if isGone then return true end",
   ),
   m(
     "a reader passes a writer that waits",
@@ -443,32 +443,32 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "expired readers are counted",
     "operations/readers.ts",
-    "if tonumber(untilMs) >= atMs then return true end",
-    "if untilMs then return true end",
+    "if latestMs < nodeMs() then",
+    "if latestMs < 0 then",
   ),
   m(
     "a reader is extended that the node has no more",
     "operations/shared.ts",
-    "if not isShared(keys[i], sets[i]) or untilOf(sets[i], value) < atMs then return 0 end",
-    "if not isShared(keys[i], sets[i]) then return 0 end",
+    "if not sets.untilMs[i] or untilOf(sets[i], value) < nodeMs() then return 0 end",
+    "if not sets.untilMs[i] then return 0 end",
   ),
   m(
     "a reader joins whoever holds the key",
     "operations/queue.ts",
-    "if value == SHARED then return isShared(keys[i], sets[i]) end",
-    "if value then return true end",
+    "    if value == SHARED then\n",
+    "    if value then\n",
   ),
   m(
     "an extension brings a reader's end nearer",
     "operations/queue.ts",
-    "math.max(untilOf(set, value), atMs + ttlMs)",
-    "atMs + ttlMs",
+    "math.max(untilMs, untilOf(set, value))",
+    "untilMs",
   ),
   m(
     "the last reader hands over to nobody",
     "operations/hand-over.ts",
-    "if isFree or sets and exit(keys[i], sets[i], value, nodeMs()) then",
-    "if sets and exit(keys[i], sets[i], value, nodeMs()) then redis.call('DEL', keys[i]) end if isFree then",
+    "if isFree or sets and exit(keys[i], sets[i], value) then",
+    "if sets and exit(keys[i], sets[i], value) then redis.call('DEL', keys[i]) end if isFree then",
   ),
   m(
     "readers are told one by one",
@@ -497,7 +497,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "forceRelease leaves the readers' set, and names the marker",
     "operations/force-release.ts",
-    "if KEYS[4] and isShared(KEYS[1], KEYS[4]) then",
+    "if KEYS[4] and sharedUntil(KEYS[1], KEYS[4]) then",
     "if false then",
   ),
 ];
@@ -635,8 +635,8 @@ export const OF_LOSSES: readonly Mutant[] = [
   m(
     "a reader is extended without the marker",
     "operations/shared.ts",
-    "if not isShared(keys[i], sets[i]) or untilOf(sets[i], value) < atMs then return 0 end",
-    "if untilOf(sets[i], value) < atMs then return 0 end",
+    "if not sets.untilMs[i] or untilOf(sets[i], value) < nodeMs() then return 0 end",
+    "if untilOf(sets[i], value) < nodeMs() then return 0 end",
   ),
   m(
     "a new marker keeps the readers of an older one",
