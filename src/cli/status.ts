@@ -195,7 +195,9 @@ function headline({
     return `${name}: unknown, ${read} of ${nodes.length} nodes could be read, ${needed} needed`;
   }
   if (state === "free") {
-    const holding = nodes.filter(({ value, readers: own }) => value !== null || own !== null).length;
+    const holding = nodes.filter(
+      ({ value, readers: own }) => value !== null || own !== null,
+    ).length;
     const remnant =
       holding === 0 ? "" : `: ${holding} of ${nodes.length} nodes hold a lock, no quorum`;
     return `${name}: free${remnant}${queue}`;

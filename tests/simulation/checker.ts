@@ -5,7 +5,14 @@ import type { Library } from "../virtual-world/library.js";
 import type { Link, LinkObserver } from "../virtual-world/link.js";
 import type { SimulatedNode } from "../virtual-world/node.js";
 import { type Question, questionsIn, repliesIn } from "../virtual-world/questions.js";
-import { checkReading, checkTogether, isAwaited, isValue, readersOf, watchQueue } from "./readers.js";
+import {
+  checkReading,
+  checkTogether,
+  isAwaited,
+  isValue,
+  readersOf,
+  watchQueue,
+} from "./readers.js";
 import { isBefore, reservationIn } from "./tickets.js";
 import { Violation } from "./violation.js";
 import type { Entry } from "../../src/testing/redis/keyspace.js";
@@ -116,7 +123,10 @@ export class Checker implements LinkObserver {
   #broken: Error | undefined;
   readonly #ballots = new Map<string, Ballot[]>();
   /** Who held each resource, in order: one writer, or readers together. */
-  readonly #holders = new Map<string, { readonly shared: boolean; readonly values: Set<string> }[]>();
+  readonly #holders = new Map<
+    string,
+    { readonly shared: boolean; readonly values: Set<string> }[]
+  >();
   /** The fenced locks on each resource, in the order in which they were given. */
   readonly #fenced = new Map<string, Fenced[]>();
   readonly #startMs = new Map<string, number>();
@@ -803,12 +813,17 @@ export class Checker implements LinkObserver {
   }
 
   /** An operator ends whatever lock a key holds, and nothing else; where somebody waits for it, the key passes to them. */
-  #executeForced(node: SimulatedNode, { keys, queueKeys, sets }: Question, run: () => Reply): Reply {
+  #executeForced(
+    node: SimulatedNode,
+    { keys, queueKeys, sets }: Question,
+    run: () => Reply,
+  ): Reply {
     const { redis, clockMs } = node;
     const [key = ""] = keys;
     const before = redis.peek(key, clockMs);
     const readers = readersOf(redis, clockMs, key, sets[0] ?? "");
-    const held = readers === undefined ? [before?.value ?? ""] : [...readers.keys()].filter(isValue);
+    const held =
+      readers === undefined ? [before?.value ?? ""] : [...readers.keys()].filter(isValue);
     const isWaitedFor = isAwaited(node, redis, queueKeys);
     const reply = run();
     const after = redis.peek(key, clockMs);

@@ -72,7 +72,9 @@ export function checkTogether(
   const first = waiting?.find(({ id }) => id === reserved?.id);
   if (first?.reads !== true) return;
   const left = waitersOf(node, redis, queueKeys.slice(2 * index, 2 * index + 2));
-  const writer = waiting?.find((waiter) => waiter.hears && !waiter.reads && isBefore(first, waiter));
+  const writer = waiting?.find(
+    (waiter) => waiter.hears && !waiter.reads && isBefore(first, waiter),
+  );
   const passing = waiting?.find(
     ({ id, timeMs, reads, hears }) =>
       reads &&
@@ -103,9 +105,7 @@ export function watchQueue(
   redis: RedisModel,
   { queueKeys = [], keys }: Question,
 ): ReturnType<typeof waitersOf>[] {
-  return keys.map((_, index) =>
-    waitersOf(node, redis, queueKeys.slice(2 * index, 2 * index + 2)),
-  );
+  return keys.map((_, index) => waitersOf(node, redis, queueKeys.slice(2 * index, 2 * index + 2)));
 }
 
 /**
@@ -213,13 +213,19 @@ function checkEntry(
     throw new Violation("all or none", `${value} reads ${key} on ${node.name}, which refused it`);
   }
   if ((readersAfter?.get(value) ?? 0) < node.clockMs + ttlMs) {
-    throw new Violation("a reader is kept", `${value} was let into ${key} on ${node.name}, and is not there`);
+    throw new Violation(
+      "a reader is kept",
+      `${value} was let into ${key} on ${node.name}, and is not there`,
+    );
   }
   // A reader that a quorum has let in is given to the others without a look at their queues.
   if (queueKeys.length === 0) return;
   const passed = waiting?.find((waiter) => !waiter.reads && (!ticket || isBefore(waiter, ticket)));
   if (passed !== undefined) {
-    throw new Violation("first come", `${value} passed ${passed.id}, which waits for ${key} on ${node.name}`);
+    throw new Violation(
+      "first come",
+      `${value} passed ${passed.id}, which waits for ${key} on ${node.name}`,
+    );
   }
 }
 
@@ -231,10 +237,16 @@ function checkExtension(
 ): void {
   if (!isGranted) return;
   if (readersBefore?.has(value) !== true) {
-    throw new Violation("only the owner", `${node.name} extended ${value} on ${key}, which it did not have`);
+    throw new Violation(
+      "only the owner",
+      `${node.name} extended ${value} on ${key}, which it did not have`,
+    );
   }
   if ((readersAfter?.get(value) ?? 0) < node.clockMs + ttlMs) {
-    throw new Violation("a reader is kept", `${value} on ${key} was not extended on ${node.name}, as was said`);
+    throw new Violation(
+      "a reader is kept",
+      `${value} on ${key} was not extended on ${node.name}, as was said`,
+    );
   }
 }
 
@@ -251,10 +263,16 @@ function checkExit(
   const isLast = [...readersBefore.keys()].every((member) => member === value);
   if (!isLast) return;
   if (after?.value === "shared") {
-    throw new Violation("the last reader frees", `${value} left the marker of ${key} on ${node.name}`);
+    throw new Violation(
+      "the last reader frees",
+      `${value} left the marker of ${key} on ${node.name}`,
+    );
   }
   const handsOver = queueKeys.length > 2 * index;
   if (handsOver && after === undefined && waiting?.some(({ hears }) => hears) === true) {
-    throw new Violation("the last reader hands over", `${value} freed ${key} on ${node.name}, though somebody waits`);
+    throw new Violation(
+      "the last reader hands over",
+      `${value} freed ${key} on ${node.name}, though somebody waits`,
+    );
   }
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import { library } from "../../virtual-world/library.js";
-import { MUTANTS, mutate, OF_LOSSES } from "../mutants.js";
+import { FOUND, mutate, OF_LOSSES } from "../mutants.js";
 import { searchReaders } from "./readers.js";
 
 const CASES = [
@@ -37,7 +37,7 @@ describe("readers and writers on one node, in every order", () => {
     ["readers are told past the next writer", "together"],
     ["forceRelease leaves the readers' set, and names the marker", "force"],
   ])("show a planted bug: %s", async (name, rule) => {
-    const mutant = [...MUTANTS, ...OF_LOSSES].find((each) => each.name === name);
+    const mutant = [...FOUND, ...OF_LOSSES].find((each) => each.name === name);
     if (mutant === undefined) throw new Error(`there is no mutant ${name}`);
     const bugged = await mutate(mutant);
     const rules = CASES.map((kinds) => searchReaders(kinds, 6, bugged, true).violation?.error.rule);

@@ -181,8 +181,10 @@ class Node {
       step("leaves", (state) => {
         if (!this.#waits(state, index)) return undefined;
         const args = [...queueKeys, id, "0", ...flag];
-        return this.#run(state, ["eval", library.leaveScript.text, ...args], (known) =>
-          known.with(index, { ...at(known, index), waitsUntilMs: 0, graceMs: 0 }),
+        return this.#run(
+          state,
+          ["eval", library.leaveScript.text, ...args],
+          (known) => known.with(index, { ...at(known, index), waitsUntilMs: 0, graceMs: 0 }),
           index,
         ).state;
       }),
@@ -222,7 +224,8 @@ class Node {
       next: (state) => {
         if (state.redis.peek(keys[0] ?? "", state.nowMs) === undefined) return undefined;
         const isKey = keys.includes(KEY);
-        const isOver = (index: number): boolean => isKey || at(this.#clients, index).kind === "reader";
+        const isOver = (index: number): boolean =>
+          isKey || at(this.#clients, index).kind === "reader";
         return this.#run(state, ["del", ...keys], (known) =>
           known.map((each, index) => (isOver(index) ? voided(each) : each)),
         ).state;
@@ -239,14 +242,16 @@ class Node {
             state,
             ["eval", text, "4", ...QUEUE, SET],
             // What is only kept for somebody stays.
-            (known, said) =>
-              Array.isArray(said) && said.length > 0 ? known.map(voided) : known,
+            (known, said) => (Array.isArray(said) && said.length > 0 ? known.map(voided) : known),
           );
           const held = state.known.flatMap(({ untilMs }, index) =>
             untilMs >= state.nowMs ? [this.#clients[index]?.value] : [],
           );
           if (!Array.isArray(reply) || !held.every((value) => reply.includes(value ?? ""))) {
-            throw new Violation("force", `${held.join()} were ended, but ${String(reply)} was said`);
+            throw new Violation(
+              "force",
+              `${held.join()} were ended, but ${String(reply)} was said`,
+            );
           }
           return after;
         },
@@ -302,8 +307,10 @@ class Node {
     const client = at(this.#clients, index);
     const { kind, value } = client;
     const { nowMs, known } = state;
-    const { state: after, reply } = this.#run(state, command, (before) =>
-      queued ? before.with(index, { ...at(before, index), graceMs: 0 }) : before,
+    const { state: after, reply } = this.#run(
+      state,
+      command,
+      (before) => (queued ? before.with(index, { ...at(before, index), graceMs: 0 }) : before),
       index,
     );
     if (reply !== 1 && reply !== "OK") {
@@ -327,7 +334,8 @@ class Node {
       }
     }
     // Nothing is kept any more for those whom a writer with an earlier ticket passes.
-    const others = kind === "reader" ? after.known : after.known.map((each) => ({ ...each, graceMs: 0 }));
+    const others =
+      kind === "reader" ? after.known : after.known.map((each) => ({ ...each, graceMs: 0 }));
     const isOut = queued ? { waitsUntilMs: 0, graceMs: 0 } : {};
     const mine = { ...at(others, index), ...isOut, untilMs: nowMs + ttlMs };
     return this.#checked({ ...after, known: others.with(index, mine) });
@@ -376,7 +384,10 @@ class Node {
   ): void {
     if (notified.length === 0) return;
     const last = this.#clients.findLastIndex(({ id }) => notified.includes(id));
-    const first = at(this.#clients, this.#clients.findIndex(({ id }) => notified.includes(id)));
+    const first = at(
+      this.#clients,
+      this.#clients.findIndex(({ id }) => notified.includes(id)),
+    );
     if (first.kind === "writer" && notified.length > 1) {
       throw new Violation("one writer", `${notified.join()} were notified`);
     }
