@@ -19,7 +19,7 @@ import {
 } from "./report.js";
 
 const USUAL_INTERVAL_MS = 1000;
-/** So many readers are named in a line. */
+/** So many readers are named at most. */
 const MOST_NAMED = 3;
 const NO_OWNER = "a lock without an owner";
 const CLEAR_SCREEN = "\u001b[H\u001b[2J\u001b[3J";
@@ -219,7 +219,7 @@ function nodesTable({ nodes }: Status): string {
 }
 
 /** Names the first few. */
-function readersInWords(readers: readonly ReaderRow[]): string {
+export function readersInWords(readers: readonly ReaderRow[]): string {
   const owners = readers.slice(0, MOST_NAMED).map(({ owner }) => owner ?? NO_OWNER);
   const more = readers.length > MOST_NAMED ? `, and ${readers.length - MOST_NAMED} more` : "";
   const count = readers.length === 1 ? "1 reader" : `${readers.length} readers`;
