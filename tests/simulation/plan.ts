@@ -239,7 +239,7 @@ class PlanMaker {
     );
     const fenced = { ...plan, fencing: random.chance(0.4) };
     const handled = random.chance(0.5) ? this.#withHandles(fenced) : fenced;
-    return random.chance(0.4) ? this.#withReaders(handled) : handled;
+    return random.chance(0.6) ? handled : this.#withReaders(handled);
   }
 
   /** Readers have no tokens. */
