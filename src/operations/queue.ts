@@ -97,13 +97,12 @@ local function enqueue(keys, first, last, isOpen, atMs, time, id, channel, grace
   for i = first, last, 3 do
     local order, alive = keys[i + 1], keys[i + 2]
     if isOpen or not mayTake(keys, i, tonumber(time), id, sets) then
-      redis.call('ZADD', order, time, id)
-      redis.call('HSET', alive, id, entry)
       lifeMs = tonumber(lifeMs)
-      if redis.call('PTTL', alive) < lifeMs or redis.call('PTTL', order) < lifeMs then
-        redis.call('PEXPIRE', order, lifeMs)
-        redis.call('PEXPIRE', alive, lifeMs)
-      end
+      -- One may be there without the other: each gets its expiry before the next command could fail.
+      redis.call('HSET', alive, id, entry)
+      if redis.call('PTTL', alive) < lifeMs then redis.call('PEXPIRE', alive, lifeMs) end
+      redis.call('ZADD', order, time, id)
+      if redis.call('PTTL', order) < lifeMs then redis.call('PEXPIRE', order, lifeMs) end
     else
       dequeue(order, alive, id)
     end
