@@ -26,6 +26,7 @@ import { contention } from "./scenarios/contention.js";
 import { faults } from "./scenarios/faults.js";
 import { fenced } from "./scenarios/fenced.js";
 import { heldLocks } from "./scenarios/held-locks.js";
+import { leaders } from "./scenarios/leaders.js";
 import { leaks } from "./scenarios/leaks.js";
 import { line } from "./scenarios/line.js";
 import { nodeRedis } from "./scenarios/node-redis.js";
@@ -48,6 +49,7 @@ const SCENARIOS: readonly Scenario[] = [
   faults,
   contention,
   line,
+  leaders,
   heldLocks,
   telemetry,
   capacity,

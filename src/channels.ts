@@ -30,6 +30,7 @@ export const acquireTraces = traces("redlock-quorum:acquire");
 export const extendTraces = traces("redlock-quorum:extend");
 export const releaseTraces = traces("redlock-quorum:release");
 export const usingTraces = traces("redlock-quorum:using");
+export const leadTraces = traces("redlock-quorum:lead");
 
 export const lostChannel = messages("redlock-quorum:lost");
 export const voteChannel = messages("redlock-quorum:vote");

@@ -94,7 +94,7 @@ export interface CallTrace {
   error?: unknown;
 }
 
-/** The message of `redlock-quorum:acquire`: one call of `acquire` or `tryAcquire`, or the acquisition of a `using`. */
+/** The message of `redlock-quorum:acquire`: one call of `acquire` or `tryAcquire`, the acquisition of a `using`, or a campaign of `lead`. */
 export interface AcquireTrace extends CallTrace {
   /** Whether the call waits for a lock that it did not get at its first attempt. */
   readonly isWaiting: boolean;
@@ -123,6 +123,14 @@ export interface ReleaseTrace extends CallTrace {
 /** The message of `redlock-quorum:using`: one call of `using`, with its acquisition, its routine and its release. */
 export interface UsingTrace extends CallTrace {
   /** What the routine returned. */
+  result?: unknown;
+}
+
+/** The message of `redlock-quorum:lead`: one term of a leader, from its election to its release. */
+export interface LeadTrace extends CallTrace {
+  /** The lock that makes it the leader. */
+  readonly lock: Lock;
+  /** What the routine returned, unless the term was lost. */
   result?: unknown;
 }
 
@@ -200,6 +208,8 @@ export interface RedlockTraces {
   "redlock-quorum:release": ReleaseTrace;
   /** A call of `using`, from the acquisition to the release. */
   "redlock-quorum:using": UsingTrace;
+  /** One term of `lead`, from the election to the release. */
+  "redlock-quorum:lead": LeadTrace;
 }
 
 /** The other channels of node:diagnostics_channel, each with its message. */

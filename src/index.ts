@@ -14,6 +14,7 @@ export type {
   ExtendTrace,
   ExtendedEvent,
   HandOverMessage,
+  LeadTrace,
   LostEvent,
   LostMessage,
   NodeDownEvent,

@@ -35,7 +35,7 @@ export function checkResources(resources: unknown, call: string, keyPrefix: stri
       `Each resource of ${call}() must be a non-empty string, but number ${index + 1} is ${kindOf(name)}.`,
     );
   });
-  const names = [...new Set(given)];
+  const names = given.length === 1 ? given : [...new Set(given)];
   checkSize(names, call, keyPrefix);
   for (const name of names) {
     const key = keyPrefix + name;
@@ -89,7 +89,7 @@ export function checkTtl(ttl: unknown, call: string, driftFactor: number): asser
 export function checkSingle(resource: unknown, call: string): void {
   if (typeof resource === "string") return;
   throw invalidType(
-    `${call}() asks about one resource, whose name is a string, but got ${kindOf(resource)}. Call it once for each.`,
+    `${call}() is about one resource, whose name is a string, but got ${kindOf(resource)}. Call it once for each.`,
   );
 }
 

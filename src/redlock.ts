@@ -5,9 +5,10 @@ import { acquisition } from "./algorithm/call.js";
 import { close } from "./algorithm/close.js";
 import { extend, Extension } from "./algorithm/extend.js";
 import { type Ending, type Instance, makeInstance } from "./algorithm/instance.js";
+import { campaign, lead } from "./algorithm/lead.js";
 import { release, Release, releaseSettings } from "./algorithm/release.js";
 import { traceAcquire, traceExtend, traceRelease, traceUsing } from "./algorithm/tracing.js";
-import { type Routine, using, usingArguments } from "./algorithm/using.js";
+import { type Routine, routineArguments, using } from "./algorithm/using.js";
 import type { ClientOf } from "./clients/client.js";
 import { announcer, RedlockEmitter, reporter } from "./emitter.js";
 import {
@@ -181,10 +182,48 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
     settingsOrRoutine: Settings | Routine<T>,
     optionalRoutine?: Routine<T>,
   ): Promise<T> {
-    const [settings, routine] = usingArguments(settingsOrRoutine, optionalRoutine);
+    const [settings, routine] = routineArguments("using", settingsOrRoutine, optionalRoutine);
     const own = { autoExtend: true };
     const call = acquisition(this.#instance, "using", resources, ttl, settings, own);
     return traceUsing(call, () => using(call, routine));
+  }
+
+  /**
+   * Campaigns until this process is the leader, and runs `routine` as long as it is. Resolves with what the routine
+   * returns. If the leadership is lost, the signal aborts, and the call campaigns again once the routine has ended.
+   *
+   * The signal also aborts when `settings.signal` does: the call then releases the lock at once, and resolves once the
+   * routine has ended. So it does when the Redlock closes, or drains: then the lock is held until the routine ends. After
+   * `maxHold` another process gets its turn. With `fencing`, `lock.fence` is the number of the term.
+   *
+   * @param name what to lead; `holder(name)` says who does
+   * @returns undefined if the routine was not run, or threw because its signal aborted
+   * @throws what the routine throws, unless it is its signal's reason, an AbortError, or an error that one of them caused;
+   *   TypeError or RangeError for invalid input, such as an `acquireTimeout`: a campaign has no end of its own
+   *
+   * @example
+   * ```ts
+   * await redlock.lead("scheduler", 10_000, { signal: shutdown.signal }, async (signal) => {
+   *   while (!signal.aborted) await runDueJobs(signal);
+   * });
+   * ```
+   */
+  lead<T>(
+    name: string,
+    ttl: number,
+    settings: Settings,
+    routine: Routine<T>,
+  ): Promise<T | undefined>;
+  /** Leads with the settings of this Redlock. */
+  lead<T>(name: string, ttl: number, routine: Routine<T>): Promise<T | undefined>;
+  async lead<T>(
+    name: string,
+    ttl: number,
+    settingsOrRoutine: Settings | Routine<T>,
+    optionalRoutine?: Routine<T>,
+  ): Promise<T | undefined> {
+    const [settings, routine] = routineArguments("lead", settingsOrRoutine, optionalRoutine);
+    return lead(() => campaign(this.#instance, name, ttl, settings), routine);
   }
 
   /** Reads what each node stores for the resources. A node that does not reply in time has `ok: false`. */

@@ -165,14 +165,14 @@ function lockOf(call: Acquisition, value: string, lease: Lease, fence: Fence | u
  * Attempts without the queue, so that a free lock never touches it. If other callers of this process already wait
  * for the same keys, their last attempt counts as this call's first: the nodes would refuse it in the same way.
  */
-async function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
+function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
   const { keys, settings, history, instance } = call;
   // Of several readers, one may be refused and the next let in.
   const sharesAttempts = settings.queue && !settings.shared && call.retries > 0;
   const others = sharesAttempts ? instance.queues.lastAttempt(keys) : undefined;
   if (others === undefined) return attempt(call);
   history.addOfOther(others.round);
-  return undefined;
+  return Promise.resolve(undefined);
 }
 
 /** Waits after a refused attempt: in the queue or, if the keys can have no queue, by polling. */

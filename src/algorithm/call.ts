@@ -1,14 +1,15 @@
 import { setMaxListeners } from "node:events";
-import type { ErrorCode } from "../errors.js";
+import { type ErrorCode, isHeld } from "../errors.js";
 import { checkResources, checkShared, checkTtl, keysOf } from "../input.js";
 import type { Node } from "../nodes/node.js";
 import type { FoundKey } from "../operations/inspect.js";
 import { lockValue } from "../operations/lock-value.js";
 import { History } from "../quorum/history.js";
-import type { Question } from "../quorum/ballot.js";
-import { Round } from "../quorum/round.js";
+import { isRefusal, type Question } from "../quorum/ballot.js";
+import { quorumOf, Round } from "../quorum/round.js";
 import { offAbort, onAbort } from "../runtime/aborts.js";
 import { type Instant, sleep } from "../runtime/environment.js";
+import { Link } from "../runtime/link.js";
 import {
   extensionThresholdMs,
   type ResolvedSettings,
@@ -105,30 +106,31 @@ export class Call {
   }
 
   /** Resolves with whether a quorum voted for. The caller's signal, or closing the Redlock, ends an undecided round. */
-  async decided(round: Round): Promise<boolean> {
-    const { end } = this;
-    const { undecided } = this.instance;
+  decided(round: Round): Promise<boolean> {
     const { signal } = this.settings;
     const cut = (): void => {
       round.cut();
     };
-    undecided.add(round);
+    const link = new Link(round);
+    link.goBehind(this.instance.undecided.before);
     if (signal !== undefined) onAbort(signal, cut);
-    if (signal?.aborted === true || end.aborted) cut();
-    const granted = await round.decided();
-    if (signal !== undefined) offAbort(signal, cut);
-    undecided.delete(round);
-    return granted;
+    if (signal?.aborted === true || this.end.aborted) cut();
+    return round.decided().then((granted) => {
+      if (signal !== undefined) offAbort(signal, cut);
+      link.leave();
+      return granted;
+    });
   }
 
   /** Attempts once, then retries as the settings say. */
-  async untilGiven<T>(
+  untilGiven<T>(
     attempt: () => Promise<T | undefined>,
     timeLeftMs: () => number,
   ): Promise<T | undefined> {
-    const retries = timesOf(this.settings.retryCount);
-    const signals = [this.end];
-    return (await attempt()) ?? (await this.attemptAgain(attempt, retries, signals, timeLeftMs));
+    return attempt().then((given) => {
+      if (given !== undefined) return given;
+      return this.attemptAgain(attempt, timesOf(this.settings.retryCount), [this.end], timeLeftMs);
+    });
   }
 
   /**
@@ -165,7 +167,9 @@ export class Acquisition extends Call {
   /** The least token that the next attempt may propose. */
   leastToken = 0;
   /** For each node that was inspected: what it stores under the keys. */
-  readonly found = new Map<Node, Promise<readonly FoundKey[]>>();
+  found: Map<Node, Promise<readonly FoundKey[]>> | undefined;
+  /** Up to how many ms the pause between attempts grows while too few nodes answer; 0 for always the same pause. */
+  mostPauseMs = 0;
   /** Whether it waits, after a first attempt that failed. */
   isWaiting = false;
   /** Returns how many waiters are before it, once it is in a queue. */
@@ -193,6 +197,15 @@ export class Acquisition extends Call {
   /** Locks are given until a drain begins. */
   override get end(): AbortSignal {
     return this.instance.draining;
+  }
+
+  /** Doubles with each attempt that too few nodes answered, up to `mostPauseMs`. */
+  override nextDelayMs(): number {
+    const delayMs = super.nextDelayMs();
+    if (delayMs >= this.mostPauseMs) return delayMs;
+    const mostDoublings = Math.ceil(Math.log2(this.mostPauseMs / Math.max(1, delayMs)));
+    const doublings = unansweredAttempts(this.history, mostDoublings);
+    return Math.min(Math.max(1, delayMs) * 2 ** doublings, this.mostPauseMs);
   }
 
   /** The signals that end waiting. */
@@ -252,6 +265,17 @@ export function acquisition(
   if (resolved.shared) checkShared(keys, name);
   const fenceKeys = resolved.fencing ? fenceKeysOf(keys, name) : undefined;
   return new Acquisition(instance, { resources: names, keys, ttlMs: ttl }, resolved, fenceKeys);
+}
+
+/** Returns how many of the last attempts failed because too few nodes answered, counted up to `most`. */
+function unansweredAttempts({ rounds }: History, most: number): number {
+  let count = 0;
+  for (const { ballots } of rounds.toReversed()) {
+    const failed = ballots.filter(({ vote }) => isRefusal(vote) && !isHeld(vote)).length;
+    if (count >= most || ballots.length - failed >= quorumOf(ballots.length)) break;
+    count += 1;
+  }
+  return count;
 }
 
 function nodeTimeouts(nodeTimeout: number | undefined, ttlMs: number): (node: Node) => number {

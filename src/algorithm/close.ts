@@ -29,7 +29,7 @@ export async function close(
   const { queues, undecided, held, environment } = instance;
   const error = closedError();
   draining.abort(error);
-  for (const round of undecided) round.cut();
+  for (const round of undecided.items()) round.cut();
   if (drainMs > 0) await drain(instance, drainMs);
   closing.abort(error);
   queues.close();

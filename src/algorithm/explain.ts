@@ -137,7 +137,9 @@ async function whoHolds({
     }
     return undefined;
   };
-  return (await untilTold([...found.values()], holder)) ?? `Others have ${inList(resources)}.`;
+  return (
+    (await untilTold([...(found?.values() ?? [])], holder)) ?? `Others have ${inList(resources)}.`
+  );
 }
 
 /** Says how far a waiter came in the queue, and what would have been enough. */

@@ -2,10 +2,8 @@ import { Link } from "../runtime/link.js";
 import type { Handle } from "./handle.js";
 
 /**
- * The locks of one Redlock that are held, as far as it knows.
- *
- * A ring, not a Set: locks come and go all the time, and the outgrown tables of a Set would keep them in memory. A lock
- * that expired without being used is found because each new lock looks at the oldest one.
+ * The locks of one Redlock that are held, as far as it knows. A lock that expired without being used is found because
+ * each new lock looks at the oldest one.
  */
 export class HeldLocks {
   readonly #end = new Link<Handle>();
@@ -25,7 +23,7 @@ export class HeldLocks {
 
   remove(link: Link<Handle>): void {
     link.leave();
-    if (!this.#isEmpty || this.#onEmpty.length === 0) return;
+    if (!this.#end.isAlone || this.#onEmpty.length === 0) return;
     const resolves = this.#onEmpty;
     this.#onEmpty = [];
     for (const resolve of resolves) resolve();
@@ -33,7 +31,7 @@ export class HeldLocks {
 
   /** Resolves once no lock is held. */
   async empty(): Promise<void> {
-    while (!this.#isEmpty) {
+    while (!this.#end.isAlone) {
       await new Promise<void>((resolve) => {
         this.#onEmpty.push(resolve);
       });
@@ -42,16 +40,6 @@ export class HeldLocks {
 
   /** Returns the locks that are held now. */
   all(): Handle[] {
-    const handles: Handle[] = [];
-    let { after } = this.#end;
-    while (after.item !== undefined) {
-      handles.push(after.item);
-      ({ after } = after);
-    }
-    return handles;
-  }
-
-  get #isEmpty(): boolean {
-    return this.#end.after === this.#end;
+    return this.#end.items();
   }
 }

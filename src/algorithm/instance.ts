@@ -7,6 +7,7 @@ import { RestartGuard } from "../nodes/restart-guard.js";
 import { quorumOf, type Round } from "../quorum/round.js";
 import { Alarms } from "../runtime/alarms.js";
 import type { Environment } from "../runtime/environment.js";
+import { Link } from "../runtime/link.js";
 import type { ResolvedSettings } from "../settings.js";
 import { LocalQueues } from "../waiting/local-queue.js";
 import { Tokens } from "./fence.js";
@@ -47,8 +48,8 @@ export interface Instance {
   readonly draining: AbortSignal;
   /** Aborts when the Redlock closes. Its reason is the error of every later call. */
   readonly closing: AbortSignal;
-  /** The rounds of acquisitions that have not decided yet. */
-  readonly undecided: Set<Round>;
+  /** The ring of the rounds of acquisitions that have not decided yet. */
+  readonly undecided: Link<Round>;
   readonly held: HeldLocks;
   /** Emits `error` for a vote against. */
   readonly onRefusal: (error: Error, node: Node) => void;
@@ -113,7 +114,7 @@ export function makeInstance(
     queues: new LocalQueues(nodes, environment, report),
     draining: draining.signal,
     closing: closing.signal,
-    undecided: new Set(),
+    undecided: new Link(),
     held: new HeldLocks(),
     onRefusal: (error, node) => {
       // A node that was not asked has not failed.

@@ -41,6 +41,7 @@ export async function keysInTheWay(call: Acquisition): Promise<Map<Node, readonl
 
 /** Inspects a node, once for each call. Resolves with what it stores under the keys. */
 export function lookAt(node: Node, call: Acquisition): Promise<readonly FoundKey[]> {
+  call.found ??= new Map();
   let found = call.found.get(node);
   if (found === undefined) call.found.set(node, (found = keysOn(node, call)));
   return found;

@@ -43,10 +43,10 @@ export async function release(call: Release): Promise<ExecutionResult> {
   if (wasOpen) call.assertOpen();
   if (!lease.release()) return history;
 
-  const attempt = async (): Promise<true | undefined> => {
+  const attempt = (): Promise<true | undefined> => {
     const round = askRelease(call);
     history.add(round);
-    return (await round.decided()) || undefined;
+    return round.decided().then((isConfirmed) => isConfirmed || undefined);
   };
   if (!wasOpen) {
     if (!instance.closing.aborted) void attempt();

@@ -2,6 +2,7 @@ import {
   acquireTraces,
   extendTraces,
   handOverChannel,
+  leadTraces,
   lostChannel,
   nodeChannel,
   releaseTraces,
@@ -12,7 +13,14 @@ import {
 } from "../channels.js";
 import { isReply } from "../clients/connection.js";
 import { HeldBack, isHeld, NodeError } from "../errors.js";
-import type { AcquireTrace, CallTrace, ExtendTrace, RedlockEvents, VoteKind } from "../events.js";
+import type {
+  AcquireTrace,
+  CallTrace,
+  ExtendTrace,
+  LeadTrace,
+  RedlockEvents,
+  VoteKind,
+} from "../events.js";
 import type { Lock } from "../lock.js";
 import type { Node } from "../nodes/node.js";
 import { ownerOf } from "../operations/lock-value.js";
@@ -50,6 +58,11 @@ export function traceRelease<T>(call: Release, run: Run<Release, T>): Promise<T>
 /** Runs a call of `using`, traced. */
 export function traceUsing<T>(call: Acquisition, run: Run<Acquisition, T>): Promise<T> {
   return traced(usingTraces, (own) => new Traced(own), call, run);
+}
+
+/** Runs one term of a leader, traced. */
+export function traceLead<T>(call: Acquisition, lock: Lock, run: Run<Acquisition, T>): Promise<T> {
+  return traced(leadTraces, (own) => new TracedTerm(own, lock), call, run);
 }
 
 /** What the messages of the tracing channels learn at the end of their calls. */
@@ -141,6 +154,15 @@ class TracedAcquisition extends Traced implements AcquireTrace {
   get position(): number | undefined {
     const ahead = this.#call.isWaiting ? this.#call.ahead?.() : undefined;
     return ahead === undefined ? undefined : ahead + 1;
+  }
+}
+
+class TracedTerm extends Traced implements LeadTrace {
+  readonly lock: Lock;
+
+  constructor(call: Acquisition, lock: Lock) {
+    super(call);
+    this.lock = lock;
   }
 }
 

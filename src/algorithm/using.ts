@@ -8,26 +8,27 @@ import type { Acquisition } from "./call.js";
 import { Release, release, releaseSettings } from "./release.js";
 import { traceAcquire, traceRelease } from "./tracing.js";
 
-/** A function that `using` runs under a lock. */
+/** A function that `using` or `lead` runs under a lock. */
 export type Routine<T> = (signal: RedlockAbortSignal, lock: Lock) => Promise<T> | T;
 
-/** Returns the settings and the routine of a call of `using`, which may leave out the settings. */
-export function usingArguments<T>(
+/** Returns the settings and the routine of a call of `using` or `lead`, which may leave out the settings. */
+export function routineArguments<T>(
+  call: "using" | "lead",
   settingsOrRoutine: Settings | Routine<T>,
   optionalRoutine: unknown,
 ): [Settings | undefined, Routine<T>] {
   if (typeof settingsOrRoutine === "function") {
     if (optionalRoutine === undefined) return [undefined, settingsOrRoutine];
     throw invalidType(
-      `using() has a routine as its third argument, so it takes no fourth one, but got ${kindOf(optionalRoutine)}. ` +
-        "Pass settings before the routine: using(resources, ttl, settings, routine).",
+      `${call}() has a routine as its third argument, so it takes no fourth one, but got ${kindOf(optionalRoutine)}. ` +
+        `Pass settings before the routine: ${call}(${call === "using" ? "resources" : "name"}, ttl, settings, routine).`,
     );
   }
   if (typeof optionalRoutine === "function") {
     return [settingsOrRoutine, optionalRoutine as Routine<T>];
   }
   throw invalidType(
-    `INVARIANT: routine is not a function. using() needs one to run under the lock, but got ${kindOf(optionalRoutine)}.`,
+    `INVARIANT: routine is not a function. ${call}() needs one to run under the lock, but got ${kindOf(optionalRoutine)}.`,
   );
 }
 
@@ -46,7 +47,7 @@ export async function using<T>(call: Acquisition, routine: Routine<T>): Promise<
 }
 
 /** Releases, but waits for it no longer than one node's timeout: the caller wants the routine's result. */
-async function releaseInTime(call: Acquisition, lock: Lock): Promise<void> {
+export async function releaseInTime(call: Acquisition, lock: Lock): Promise<void> {
   const { instance, settings } = call;
   const { nodeTimeout } = settings;
   const base = releaseSettings(instance, partsOf(lock, "using"));

@@ -25,7 +25,7 @@ export interface Connection {
   readonly lacksSocketTimeout?: boolean;
   /** Why the connection is down, if the client said so. */
   readonly failure: Error | undefined;
-  /** Sends a command. Rejects with an error named `ReplyError` if, and only if, the server replied with an error. */
+  /** Sends a command. Rejects with an error that `isReply` knows if, and only if, the server replied with an error. */
   send(command: string, args: readonly Argument[]): Promise<unknown>;
   /** Resolves when the connection is next ready, rejects when it next fails. */
   opened(): Promise<void>;
@@ -60,9 +60,27 @@ export function replyError(message: string): Error {
   return Object.assign(new Error(message), { name: "ReplyError" });
 }
 
-/** Returns whether the server replied with this error, as opposed to a lost connection. */
+/**
+ * Returns whether the server replied with this error, as opposed to a lost connection. ioredis says it by the name of the
+ * error, node-redis by its class.
+ */
 export function isReply(error: unknown): error is Error {
-  return types.isNativeError(error) && error.name === "ReplyError";
+  return types.isNativeError(error) && (error.name === "ReplyError" || isErrorReply(error));
+}
+
+/** Returns the error of a server's reply under the name that it has with every client. */
+export function asReply(error: Error): Error {
+  return error.name === "ReplyError" ? error : replyError(error.message);
+}
+
+/** Not `instanceof`: the class is that of the caller's copy of node-redis. */
+function isErrorReply(error: Error): boolean {
+  let prototype: unknown = Object.getPrototypeOf(error);
+  while (typeof prototype === "object" && prototype !== null) {
+    if (prototype.constructor.name === "ErrorReply") return true;
+    prototype = Object.getPrototypeOf(prototype);
+  }
+  return false;
 }
 
 /** Returns whether the server refused only for the moment. */

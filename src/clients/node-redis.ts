@@ -1,14 +1,8 @@
-import { types } from "node:util";
 import type { Environment, Timer } from "../runtime/environment.js";
 import { asError, invalidType } from "../errors.js";
 import type { Argument } from "../operations/operation.js";
 import type { NodeRedisClient } from "./client.js";
-import {
-  type ChannelListener,
-  type Connection,
-  replyError,
-  type Subscription,
-} from "./connection.js";
+import type { ChannelListener, Connection, Subscription } from "./connection.js";
 import { kindOfClient, type NodeRedisKind } from "./node-redis-kinds.js";
 import { Opening } from "./opening.js";
 
@@ -70,7 +64,7 @@ class NodeRedisConnection implements Connection {
 
   send(command: string, args: readonly Argument[]): Promise<unknown> {
     try {
-      return this.#client.send([command, ...args.map(String)]).catch(rethrow);
+      return this.#client.send(lineOf(command, args));
     } catch (error) {
       return Promise.reject(asError(error));
     }
@@ -157,20 +151,17 @@ class NodeRedisConnection implements Connection {
   }
 }
 
-/** Gives an error reply the name by which the library knows it. node-redis marks it by its class alone. */
-function rethrow(error: unknown): never {
-  throw isErrorReply(error) ? replyError(error.message) : error;
-}
+/** The last command, to be used again. */
+let last:
+  | { readonly command: string; readonly of: readonly Argument[]; readonly line: readonly string[] }
+  | undefined;
 
-function isErrorReply(error: unknown): error is Error {
-  if (!types.isNativeError(error)) return false;
-  let prototype: unknown = Object.getPrototypeOf(error);
-  // Not `instanceof`: the class is that of the caller's copy of node-redis.
-  while (typeof prototype === "object" && prototype !== null) {
-    if (prototype.constructor.name === "ErrorReply") return true;
-    prototype = Object.getPrototypeOf(prototype);
+/** Returns the texts of a command. They are made once for all nodes: in one turn, mostly every node is sent the same. */
+function lineOf(command: string, args: readonly Argument[]): readonly string[] {
+  if (last?.of !== args || last.command !== command) {
+    last = { command, of: args, line: [command, ...args.map(String)] };
   }
-  return false;
+  return last.line;
 }
 
 /** Throws a TypeError for a client of node-redis on which the locks' promises would not hold. */

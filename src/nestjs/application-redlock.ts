@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { type BeforeApplicationShutdown, Logger, type OnApplicationShutdown } from "@nestjs/common";
 import pTimeout from "p-timeout";
-import { type Routine, usingArguments } from "../algorithm/using.js";
+import { type Routine, routineArguments } from "../algorithm/using.js";
 import { ExecutionError, inWords, invalidType, kindOf, outOfRange } from "../errors.js";
 import type { Lock } from "../lock.js";
 import type { NodeEntry } from "../nodes/entries.js";
@@ -45,7 +45,7 @@ export class ApplicationRedlock
   readonly #closeClients: boolean;
   readonly #shutdown = new AbortController();
   readonly #running = new Map<Promise<unknown>, Resources>();
-  /** Tells which calls come from a routine of `using`, and whether that still runs. */
+  /** Tells which calls come from a routine of `using` or `lead`, and whether that still runs. */
   readonly #flow = new AsyncLocalStorage<{ isRunning: boolean }>();
   #closed: Promise<void> | undefined;
 
@@ -77,22 +77,27 @@ export class ApplicationRedlock
     settingsOrRoutine: Settings | Routine<T>,
     optionalRoutine?: Routine<T>,
   ): Promise<T> {
-    const [settings, routine] = usingArguments(settingsOrRoutine, optionalRoutine);
-    return this.#untilShutdown("using", settings, async (own) => {
-      const run = super.using(resources, ttl, own ?? {}, (signal, lock) =>
-        this.#inFlow(() => routine(signal, lock)),
-      );
-      this.#running.set(run, resources);
-      try {
-        return await run;
-      } finally {
-        this.#running.delete(run);
-      }
-    });
+    const [settings, routine] = routineArguments("using", settingsOrRoutine, optionalRoutine);
+    return this.#untilShutdown("using", settings, (own) =>
+      this.#run(resources, super.using(resources, ttl, own ?? {}, this.#inFlow(routine))),
+    );
+  }
+
+  /** The shutdown ends a campaign and, at once, the leadership. It aborts the routine's signal, and waits for the routine. */
+  override async lead<T>(
+    name: string,
+    ttl: number,
+    settingsOrRoutine: Settings | Routine<T>,
+    optionalRoutine?: Routine<T>,
+  ): Promise<T | undefined> {
+    const [settings, routine] = routineArguments("lead", settingsOrRoutine, optionalRoutine);
+    return this.#untilShutdown("lead", settings, (own) =>
+      this.#run(name, super.lead(name, ttl, own ?? {}, this.#inFlow(routine))),
+    );
   }
 
   /**
-   * Refuses new locks, ends the waiting for locks, and lets what runs under `using` and `@Locked` end. This is the hook
+   * Refuses new locks, ends the waiting for locks, and lets what runs under `using`, `lead` and `@Locked` end. This is the hook
    * before servers close and before the `onApplicationShutdown` in which most modules close their connections, so that
    * what still runs has its database.
    */
@@ -134,13 +139,25 @@ export class ApplicationRedlock
     return this.#closed;
   }
 
-  async #inFlow<T>(routine: () => Promise<T> | T): Promise<T> {
-    const flow = { isRunning: true };
+  /** Lets the shutdown wait for what runs under a lock. */
+  async #run<T>(resources: Resources, run: Promise<T>): Promise<T> {
+    this.#running.set(run, resources);
     try {
-      return await this.#flow.run(flow, routine);
+      return await run;
     } finally {
-      flow.isRunning = false;
+      this.#running.delete(run);
     }
+  }
+
+  #inFlow<T>(routine: Routine<T>): Routine<T> {
+    return async (signal, lock) => {
+      const flow = { isRunning: true };
+      try {
+        return await this.#flow.run(flow, () => routine(signal, lock));
+      } finally {
+        flow.isRunning = false;
+      }
+    };
   }
 
   /** Makes a call whose waiting ends when the application shuts down, besides for the caller's own signal. */

@@ -176,8 +176,9 @@ function deliver(inquiries: readonly Inquiry[], batchReply: unknown): void {
   } catch (error) {
     replies = inquiries.map(() => error);
   }
-  for (const [index, inquiry] of inquiries.entries()) {
-    const reply = replies[index];
+  let index = 0;
+  for (const inquiry of inquiries) {
+    const reply = replies[index++];
     if (types.isNativeError(reply)) inquiry.onError(reply);
     else inquiry.onReply(reply);
   }
@@ -189,16 +190,20 @@ function inCalls(inquiries: readonly Inquiry[]): readonly (readonly Inquiry[])[]
   let first = 0;
   let keys = 0;
   let characters = 0;
-  for (const [index, { operation }] of inquiries.entries()) {
+  let index = 0;
+  for (const { operation } of inquiries) {
     keys += operation.keys.length;
     characters += operation.keyCharacters;
-    if (index === first || (keys <= MOST_KEYS && characters <= MOST_CHARACTERS)) continue;
-    calls.push(inquiries.slice(first, index));
-    first = index;
-    keys = operation.keys.length;
-    characters = operation.keyCharacters;
+    if (index > first && (keys > MOST_KEYS || characters > MOST_CHARACTERS)) {
+      calls.push(inquiries.slice(first, index));
+      first = index;
+      keys = operation.keys.length;
+      characters = operation.keyCharacters;
+    }
+    index += 1;
   }
-  calls.push(first === 0 ? inquiries : inquiries.slice(first));
+  if (first === 0) return [inquiries];
+  calls.push(inquiries.slice(first));
   return calls;
 }
 

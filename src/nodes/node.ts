@@ -4,6 +4,7 @@ import { type Argument, type Command, type Operation } from "../operations/opera
 import type { Client } from "../clients/client.js";
 import { Coalescer, type Inquiry } from "./coalescer.js";
 import {
+  asReply,
   type ChannelListener,
   type Connection,
   isReply,
@@ -277,7 +278,7 @@ export class Node {
       },
       (error: unknown) => {
         const lost = isReply(error) ? this.#heard(epoch) : undefined;
-        onError(lost ?? withoutCommand(error));
+        onError(lost ?? withoutCommand(isReply(error) ? asReply(error) : error));
         this.#pending.sendOnReturn();
         this.#settled(call);
       },

@@ -9,7 +9,7 @@ import {
   trace,
   type Tracer,
 } from "@opentelemetry/api";
-import type { CallTrace, UsingTrace } from "../events.js";
+import type { CallTrace, RedlockTraces } from "../events.js";
 import type { Lock } from "../lock.js";
 import {
   acquireOutcome,
@@ -20,9 +20,9 @@ import {
 } from "./outcome.js";
 import { Subscriber } from "./subscribe.js";
 
-/** The span of a running `using`: the parent of the calls inside it that have no nearer one. */
+/** The span of a running `using`, or of a leader's term: the parent of the calls inside it that have no nearer one. */
 interface Scope {
-  /** The context that was active when `using` was called. */
+  /** The context that was active when it began. */
   readonly outer: Context;
   readonly inner: Context;
 }
@@ -54,15 +54,19 @@ export function observeSpans(tracer: Tracer, resourceOf: ResourceOf): () => void
   channels.trace("redlock-quorum:release", "asyncEnd", (message) => {
     spans.end(message, outcomeOf(message));
   });
-  channels.trace("redlock-quorum:using", "asyncEnd", (message) => {
-    spans.end(message, outcomeOf(message));
+  const unbinds = (["using", "lead"] as const).map((verb) => {
+    const name = `redlock-quorum:${verb}` as const;
+    channels.trace(name, "asyncEnd", (message) => {
+      spans.end(message, outcomeOf(message));
+    });
+    const { start } = tracingChannel<Scope, RedlockTraces[typeof name]>(name);
+    start.bindStore(spans.scopes, (message) => spans.startScope(`redlock ${verb}`, message));
+    return () => start.unbindStore(spans.scopes);
   });
-  const { start } = tracingChannel<Scope, UsingTrace>("redlock-quorum:using");
-  start.bindStore(spans.scopes, (message) => spans.startScope("redlock using", message));
 
   return () => {
     channels.stop();
-    start.unbindStore(spans.scopes);
+    for (const unbind of unbinds) unbind();
     spans.endAll();
   };
 }
@@ -119,7 +123,7 @@ class SpanStore {
     this.#spans.clear();
   }
 
-  /** Returns the active context; inside a `using` that has no nearer span, that of the `using`. */
+  /** Returns the active context; inside a `using` or a term that has no nearer span, that of the `using` or the term. */
   #parent(): Context {
     const active = context.active();
     const scope = this.scopes.getStore();

@@ -39,20 +39,28 @@ const definitions = new Set(scripts.flatMap(({ definitions }) => definitions));
 
 /** Runs many operations in one command, in their order. An error of one is the reply of that one alone. */
 export const batchScript = script(`${[...definitions].join("")}
--- KEYS: those of all operations, in their order. ARGV[1]: a JSON array with each operation's name, the number of its
--- keys, the number of its arguments, and the arguments.
+-- KEYS: those of all operations, in their order. ARGV: runs of operations of one shape. Each begins with the name of the
+-- operations, the number of keys and of arguments that each has, and how many they are; their arguments follow.
 -- Returns a JSON array of the replies; an error is {"err": its message}.
 local operations = { ${scripts.map(({ name }) => `${name} = ${name}`).join(", ")} }
-local batch = cjson.decode(ARGV[1])
-local replies = {}
-local first, at = 1, 1
-while at <= #batch do
-  local last = first + batch[at + 1] - 1
-  local next = at + 3 + batch[at + 2]
-  local ok, reply = pcall(operations[batch[at]], KEYS, first, last, unpack(batch, at + 3, next - 1))
-  if not ok then reply = { err = type(reply) == 'table' and reply.err or reply } end
-  replies[#replies + 1] = reply
-  first, at = last + 1, next
+local replies, count, first, at = {}, 0, 1, 1
+local operation, keyCount, argCount, last
+local function goOn()
+  while count < last do
+    local ownFirst, ownAt = first, at
+    first, at, count = first + keyCount, at + argCount, count + 1
+    replies[count] = operation(KEYS, ownFirst, first - 1, unpack(ARGV, ownAt, at - 1))
+  end
+end
+while at <= #ARGV do
+  operation, keyCount, argCount = operations[ARGV[at]], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  last = count + tonumber(ARGV[at + 3])
+  at = at + 4
+  -- One pcall for the whole run, and one more for each error, not one for each operation.
+  repeat
+    local ok, failure = pcall(goOn)
+    if not ok then replies[count] = { err = type(failure) == 'table' and failure.err or failure } end
+  until ok
 end
 return cjson.encode(replies)
 `);
@@ -64,21 +72,36 @@ let lastBatch: { readonly operations: readonly Operation[]; readonly command: Co
 export function batchOf(operations: readonly Operation[]): Command {
   if (lastBatch !== undefined && isSame(lastBatch.operations, operations)) return lastBatch.command;
   const keys: string[] = [];
-  const batch: Argument[] = [];
+  const args: Argument[] = [];
   const sets: string[] = [];
-  for (const { script, keys: own, args, sets: value } of operations) {
-    if (value !== undefined) sets.push(value);
-    for (const key of own) keys.push(key);
-    batch.push(script.name, own.length, args.length, ...args);
+  let run: Operation | undefined;
+  let countAt = 0;
+  for (const operation of operations) {
+    if (run === undefined || !isSameShape(operation, run)) {
+      run = operation;
+      countAt = args.push(run.script.name, run.keys.length, run.args.length, 0) - 1;
+    }
+    args[countAt] = Number(args[countAt]) + 1;
+    if (operation.sets !== undefined) sets.push(operation.sets);
+    keys.push(...operation.keys);
+    args.push(...operation.args);
   }
   const command = {
     command: "evalsha",
-    args: [batchScript.sha1, keys.length, ...keys, JSON.stringify(batch)],
+    args: [batchScript.sha1, keys.length, ...keys, ...args],
     script: batchScript,
     sets,
   };
   lastBatch = { operations, command };
   return command;
+}
+
+function isSameShape(one: Operation, other: Operation): boolean {
+  return (
+    one.script === other.script &&
+    one.keys.length === other.keys.length &&
+    one.args.length === other.args.length
+  );
 }
 
 function isSame(some: readonly Operation[], others: readonly Operation[]): boolean {

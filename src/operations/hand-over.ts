@@ -20,7 +20,12 @@ local function handOver(keys, first, last, value, reads)
   for i = first, last, 3 do
     local isFree = not sets and valueOf(keys[i]) == value
     if isFree or sets and exit(keys[i], sets[i], value) then
-      failure = passOn(keys[i], keys[i + 1], keys[i + 2], '') or failure
+      -- Mostly nobody waits. An error here means that the queue must be looked at with care.
+      if redis.pcall('EXISTS', keys[i + 1]) == 0 then
+        redis.call('DEL', keys[i])
+      else
+        failure = passOn(keys[i], keys[i + 1], keys[i + 2], '') or failure
+      end
       released = released + 1
     end
   end

@@ -7,7 +7,7 @@ const MOST_ROUNDS = 100;
 /** The rounds of one call. Their statistics are computed when somebody reads them. */
 export class History implements ExecutionResult {
   readonly start: number;
-  readonly #rounds: Round[] = [];
+  #rounds: Round[] = [];
   #roundsOfOthers: WeakSet<Round> | undefined;
   #count = 0;
   #attempts: Promise<ExecutionStats>[] | undefined;
@@ -19,7 +19,9 @@ export class History implements ExecutionResult {
 
   add(round: Round): void {
     this.#count += 1;
-    this.#rounds.push(round);
+    // Mostly it stays alone. To push it onto an empty array would reserve room for sixteen more.
+    if (this.#rounds.length === 0) this.#rounds = [round];
+    else this.#rounds.push(round);
     if (this.#rounds.length > MOST_ROUNDS) this.#rounds.shift();
     this.#attempts = undefined;
   }

@@ -20,8 +20,8 @@ export function quorumOf(nodeCount: number): number {
  * The round is decided as soon as a majority has voted for, or so many against that no majority is possible. No later
  * vote changes that. The round goes on counting until every node has voted, for the statistics.
  */
-export class Round {
-  readonly #question: Question;
+export class Round implements Poll {
+  readonly question: Question;
   readonly #environment: Environment;
   readonly #startMs: number;
   /** When an undecided round counts as refused. */
@@ -34,32 +34,20 @@ export class Round {
   #doubtful = 0;
   #verdict: boolean | undefined;
   #timer: Timer | undefined;
-  readonly #watchers: (() => void)[] = [];
+  #watchers: (() => void)[] | undefined;
   #onVoteAgainst: ((error: Error, node: Node) => void) | undefined;
 
   constructor(question: Question, environment: Environment) {
-    this.#question = question;
+    this.question = question;
     this.#environment = environment;
     this.#startMs = environment.monotonicMs();
     this.#endMs = this.#startMs + (question.limitMs ?? Infinity);
     this.#quorum = quorumOf(question.nodes.length);
-    const poll: Poll = {
-      question,
-      isUndecided: () => this.#verdict === undefined,
-      count: (ballot, vote) => {
-        this.#count(ballot, vote);
-      },
-      doubt: (ballot) => {
-        ballot.isDoubtful = true;
-        this.#doubtful += 1;
-        this.#settleDoubts();
-      },
-    };
-    this.#ballots = question.nodes.map((node) => new Ballot(node, poll));
+    this.#ballots = question.nodes.map((node) => new Ballot(node, this));
     const hasTime = this.#startMs < this.#endMs;
     for (const ballot of this.#ballots) {
       if (hasTime) ballot.ask();
-      else this.#count(ballot, ballot.refusal() ?? outOfTime(ballot.node));
+      else this.count(ballot, ballot.refusal() ?? outOfTime(ballot.node));
     }
     // The nodes' timeouts begin when the commands are sent, at the end of the event-loop turn.
     if (!this.#complete) environment.endOfTurn(this.#startTimer);
@@ -154,7 +142,8 @@ export class Round {
     return this.#for + this.#against === this.#ballots.length;
   }
 
-  #count(ballot: Ballot, vote: "for" | Error): void {
+  /** Counts a vote, once for each ballot. */
+  count(ballot: Ballot, vote: "for" | Error): void {
     if (ballot.vote !== undefined) return;
     ballot.vote = vote;
     if (vote === "for") this.#for += 1;
@@ -163,7 +152,7 @@ export class Round {
     else if (!this.#canStillBe(this.#against)) this.#verdict ??= false;
     this.#notify();
     if (vote !== "for") {
-      this.#question.onRefusal?.(vote, ballot.node);
+      this.question.onRefusal?.(vote, ballot.node);
       this.#onVoteAgainst?.(vote, ballot.node);
     }
     if (this.#complete) this.#end();
@@ -171,11 +160,21 @@ export class Round {
     else if (this.#doubtful > 0) this.#settleDoubts();
   }
 
+  isUndecided(): boolean {
+    return this.#verdict === undefined;
+  }
+
+  doubt(ballot: Ballot): void {
+    ballot.isDoubtful = true;
+    this.#doubtful += 1;
+    this.#settleDoubts();
+  }
+
   /** Drops what a complete round no longer needs. A lock keeps its rounds, and memory that is kept costs time. */
   #end(): void {
     if (this.#timer !== undefined) this.#environment.clearTimer(this.#timer);
     this.#onVoteAgainst = undefined;
-    this.#watchers.length = 0;
+    this.#watchers = undefined;
   }
 
   /** Counts the doubtful votes that have become certain, and all of them once every other node has voted. */
@@ -183,7 +182,7 @@ export class Round {
     const isLast = this.#for + this.#against + this.#doubtful === this.#ballots.length;
     for (const ballot of this.#ballots.filter(({ isDoubtful }) => isDoubtful)) {
       const doubt = ballot.node.distrust();
-      if (doubt === undefined || isLast) this.#count(ballot, doubt ?? "for");
+      if (doubt === undefined || isLast) this.count(ballot, doubt ?? "for");
     }
   }
 
@@ -215,11 +214,11 @@ export class Round {
     for (const ballot of this.#ballots) {
       if (ballot.vote !== undefined || this.#askedMs + ballot.timeoutMs > nowMs) continue;
       if (ballot.isDoubtful) {
-        this.#count(ballot, ballot.node.distrust() ?? "for");
+        this.count(ballot, ballot.node.distrust() ?? "for");
         continue;
       }
       ballot.node.fellSilent();
-      this.#count(ballot, noAnswerIn(ballot.timeoutMs, ballot.node.name));
+      this.count(ballot, noAnswerIn(ballot.timeoutMs, ballot.node.name));
     }
     if (nowMs >= this.#endMs) this.cut();
     this.#setTimer(nowMs);
@@ -230,14 +229,17 @@ export class Round {
     const now = read();
     if (now !== undefined) return Promise.resolve(now);
     return new Promise((resolve) => {
-      this.#watchers.push(() => {
+      const watch = (): void => {
         const value = read();
         if (value !== undefined) resolve(value);
-      });
+      };
+      // Mostly there is one. To push it onto an empty array would reserve room for sixteen more.
+      if (this.#watchers === undefined) this.#watchers = [watch];
+      else this.#watchers.push(watch);
     });
   }
 
   #notify(): void {
-    for (const watch of this.#watchers) watch();
+    for (const watch of this.#watchers ?? []) watch();
   }
 }

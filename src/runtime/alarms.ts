@@ -1,15 +1,17 @@
 import type { Environment, Timer } from "./environment.js";
+import { Link } from "./link.js";
 
 /** The alarms that ring at one moment. */
 interface Bell {
   readonly atMs: number;
   readonly timer: Timer;
-  readonly alarms: Set<Alarm>;
+  /** The ring of their callbacks. */
+  readonly alarms: Link<() => void>;
 }
 
 export interface Alarm {
   readonly bell: Bell;
-  readonly callback: () => void;
+  readonly link: Link<() => void>;
 }
 
 /**
@@ -41,18 +43,18 @@ export class Alarms {
       const timer = this.#keepsAlive
         ? this.#environment.setTimer(ring, ringsInMs)
         : this.#environment.setBackgroundTimer(ring, ringsInMs);
-      bell = { atMs, timer, alarms: new Set() };
+      bell = { atMs, timer, alarms: new Link() };
       this.#bells.set(atMs, bell);
     }
-    const alarm = { bell, callback };
-    bell.alarms.add(alarm);
-    return alarm;
+    const link = new Link(callback);
+    link.goBehind(bell.alarms.before);
+    return { bell, link };
   }
 
-  cancel(alarm: Alarm): void {
-    const { bell } = alarm;
-    bell.alarms.delete(alarm);
-    if (bell.alarms.size > 0 || this.#bells.get(bell.atMs) !== bell) return;
+  /** Cancels an alarm, which may have rung. */
+  cancel({ bell, link }: Alarm): void {
+    link.leave();
+    if (!bell.alarms.isAlone || this.#bells.get(bell.atMs) !== bell) return;
     this.#bells.delete(bell.atMs);
     this.#environment.clearTimer(bell.timer);
   }
@@ -60,6 +62,11 @@ export class Alarms {
   #ring(atMs: number): void {
     const bell = this.#bells.get(atMs);
     this.#bells.delete(atMs);
-    for (const { callback } of bell?.alarms ?? []) callback();
+    if (bell === undefined) return;
+    // One at a time: the callback of one alarm may cancel another.
+    for (let { after } = bell.alarms; after.item !== undefined; { after } = bell.alarms) {
+      after.leave();
+      after.item();
+    }
   }
 }

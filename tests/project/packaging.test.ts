@@ -181,7 +181,10 @@ describe("the program redlock of the packed package", () => {
     const path = join(packed.directory, "node_modules", "redlock-quorum", "dist", "cli.cjs");
     const required = [...(await readFile(path, "utf8")).matchAll(/require\("([^"]+)"\)/g)];
     const names = new Set(required.map(([, name = ""]) => name.replace(/^node:/, "")));
-    expect([...names].filter((name) => !builtinModules.includes(name))).toEqual(["./index.cjs"]);
+    expect([...names].filter((name) => !builtinModules.includes(name))).toEqual([
+      "./index.cjs",
+      "ioredis",
+    ]);
   });
 });
 

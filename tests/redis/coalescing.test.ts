@@ -4,6 +4,7 @@ import { type Lock, Redlock } from "../../src/index.js";
 import { batchScript } from "../../src/operations/batch.js";
 import { extendScript } from "../../src/operations/extend.js";
 import { startClusterOfOne } from "../support/cluster-mode.js";
+import { untilWaiting } from "../support/line.js";
 import {
   connectAll,
   defined,
@@ -39,7 +40,7 @@ function acquireAll(resources: readonly string[]): Promise<Lock[]> {
 
 /** The calls that extend, one lock or many. */
 function extensionsIn({ sent: lines }: RecordingClient): string[] {
-  return lines.filter((line) => line.includes(extendScript.sha1) || line.includes('"extend"'));
+  return lines.filter((line) => line.includes(extendScript.sha1) || line.includes(" extend "));
 }
 
 /** By using each, alone and in a batch. */
@@ -98,6 +99,44 @@ describe("operations of one turn of the event loop", () => {
     expect(several.valid).toBe(true);
     await untilFree(servers, defined(leaving?.resources[0]));
     await defined(lock).release();
+  });
+
+  test("fail one by one: an error in a run of equal operations is that of its own alone", async () => {
+    const resources = Array.from({ length: 5 }, () => fresh());
+    const broken = [resources[1], resources[2], resources[4]];
+    for (const { port } of servers) {
+      for (const name of broken) await ask(port, ["LPUSH", `{${name}}:redlock:fence`, "no token"]);
+    }
+    const results = await Promise.allSettled([
+      ...resources.map((name) => redlock.acquire(name, 10_000, { fencing: true, retryCount: 0 })),
+      redlock.acquire(fresh(), 10_000),
+    ]);
+    expect(sent().map((names) => names.slice(0, 1))).toEqual(Array(3).fill(["evalsha"]));
+    expect(results.map(({ status }) => status)).toEqual([
+      "fulfilled",
+      "rejected",
+      "rejected",
+      "fulfilled",
+      "rejected",
+      "fulfilled",
+    ]);
+    for (const result of results) {
+      if (result.status === "rejected") expect(String(result.reason)).toContain("fencing token");
+      else await result.value.release();
+    }
+  });
+
+  test("hand over to a waiter, and delete where nobody waits, in one batch", async () => {
+    const resources = Array.from({ length: 4 }, () => fresh());
+    const locks = await acquireAll(resources);
+    const awaited = [resources[0], resources[3]].map(defined);
+    const waits = awaited.map((name) => redlock.acquire(name, 10_000, { acquireTimeout: 9000 }));
+    for (const name of awaited) await untilWaiting(redlock, name, 1);
+    await Promise.all(locks.map((lock) => lock.release()));
+    for (const name of resources.slice(1, 3)) await untilFree(servers, name);
+    const next = await Promise.all(waits);
+    expect(next.map(({ valid }) => valid)).toEqual([true, true]);
+    await Promise.all(next.map((lock) => lock.release()));
   });
 
   test("go in calls of at most 256", async () => {

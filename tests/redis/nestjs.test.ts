@@ -606,6 +606,28 @@ describe("a shutdown", () => {
     await untilFree(servers, resource);
   });
 
+  test("lets a leader resign, and waits for its function", async () => {
+    const resource = fresh();
+    let isDone = false;
+    const application = await start([redlockModule()]);
+    const redlock = application.get(Redlock);
+    const gate = new Gate();
+    const leading = redlock.lead(resource, TTL_MS, async (signal, lock) => {
+      gate.enter();
+      await once(signal, "abort");
+      expect(lock.valid).toBe(false);
+      // It may take another lock to come to its end.
+      await redlock.using(fresh(), TTL_MS, () => undefined);
+      isDone = true;
+    });
+    await gate.entered;
+    const campaigning = redlock.lead(resource, TTL_MS, () => "never");
+    await application.close();
+    expect(isDone).toBe(true);
+    expect(await Promise.all([leading, campaigning])).toEqual([undefined, undefined]);
+    await untilFree(servers, resource);
+  });
+
   test("still aborts the caller's own signal before it, and the waiting by it", async () => {
     const resource = fresh();
     const redlock = (await start([redlockModule()])).get(Redlock);

@@ -2,6 +2,10 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { ask, type RedisServer, startServer } from "../support/servers.js";
 import { acquireFencedScript } from "../../src/operations/acquire-fenced.js";
 import { acquireScript } from "../../src/operations/acquire.js";
+import { batchOf, batchScript, repliesOf } from "../../src/operations/batch.js";
+import { Operation } from "../../src/operations/operation.js";
+import { releaseScript } from "../../src/operations/release.js";
+import type { OperationScript } from "../../src/operations/script.js";
 import { takeFencedScript } from "../../src/operations/take-fenced.js";
 import { takeScript } from "../../src/operations/take.js";
 
@@ -91,4 +95,33 @@ describe("a script that sets several keys", () => {
       expect(await ask(server.port, ["EXISTS", "a", "b", "c"])).toBe("3");
     },
   );
+});
+
+describe("the script of a batch", () => {
+  test("goes on after each operation that raises an error, with the keys and arguments of the next", async () => {
+    const shapes: [OperationScript, string[], string[]][] = [
+      [acquireScript, ["a"], ["of a", "60000"]],
+      [acquireScript, ["b"], ["of b", "no ttl"]],
+      [acquireScript, ["c"], ["of c", "no ttl"]],
+      [acquireScript, ["d"], ["of d", "60000"]],
+      [releaseScript, ["a"], ["of a"]],
+      [acquireScript, ["e"], ["of e", "no ttl"]],
+      [acquireScript, ["f", "g"], ["of both", "60000"]],
+    ];
+    const operations = shapes.map(([script, keys, args]) => new Operation(script, keys, args));
+    const [, ...args] = batchOf(operations).args.map(String);
+    await ask(server.port, ["FLUSHALL"]);
+    const replies = repliesOf(await ask(server.port, ["EVAL", batchScript.text, ...args]));
+    const notSet = /^ERR value is not an integer/;
+    expect(
+      replies.map((reply) => (reply instanceof Error ? notSet.test(reply.message) : reply)),
+    ).toEqual([1, true, true, 1, 1, true, 2]);
+    const held = `local held = {}
+      for i, key in ipairs(KEYS) do held[i] = redis.call('GET', key) or 'nothing' end
+      return table.concat(held, ', ')`;
+    const keys = ["a", "b", "c", "d", "e", "f", "g"];
+    expect(await ask(server.port, ["EVAL", held, "7", ...keys])).toBe(
+      "nothing, nothing, nothing, of d, nothing, of both, of both",
+    );
+  });
 });

@@ -300,6 +300,23 @@ export class Checker implements LinkObserver {
     else holders.push({ shared, values: new Set([value]) });
   }
 
+  /** As a leader's routine begins: no other's runs for the same, or it has been told to stop. */
+  checkAlone(tracked: Tracked): void {
+    for (const other of this.tracked) {
+      const isOfOther =
+        other !== tracked && other.resources.some((name) => tracked.resources.includes(name));
+      if (!isOfOther || other.host.dead || other.signal?.aborted !== false) continue;
+      if (this.#excused.has(other.lock.value) || this.#excused.has(tracked.lock.value)) continue;
+      if (this.believes(other)) {
+        throw new Violation(
+          "one leader",
+          `${tracked.host.name} leads ${tracked.resources.join()} beside ${other.host.name}, as ${tracked.lock.value} and ${other.lock.value}`,
+        );
+      }
+      this.checkTold(other);
+    }
+  }
+
   /** A loss is told no later than the validity ends, but for pauses; a step of the wall clock within a second. */
   checkTold(tracked: Tracked): void {
     const { host, signal, ended, monotonicEndMs, wallEndMs } = tracked;

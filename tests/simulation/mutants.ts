@@ -182,8 +182,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a node has for ever to answer",
     "quorum/round.ts",
-    "      ballot.node.fellSilent();\n      this.#count(",
-    "      ballot.node.fellSilent();\n      if (ballot.asked) continue;\n      this.#count(",
+    "      ballot.node.fellSilent();\n      this.count(",
+    "      ballot.node.fellSilent();\n      if (ballot.asked) continue;\n      this.count(",
   ),
   m(
     "a vote counted twice",
@@ -212,14 +212,14 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a batch takes the first operation's keys for all",
     "operations/batch.ts",
-    "first, at = last + 1, next",
-    "first, at = 1, next",
+    "operation(KEYS, ownFirst, first - 1, ",
+    "operation(KEYS, 1, keyCount, ",
   ),
   m(
     "the replies of a batch in another order",
     "nodes/coalescer.ts",
-    "const reply = replies[index];",
-    "const reply = replies.at(-1 - index);",
+    "const reply = replies[index++];",
+    "const reply = replies.at(-1 - index++);",
   ),
   m(
     "a batch sent again after its operations were decided",
@@ -413,6 +413,57 @@ export const MUTANTS: readonly Mutant[] = [
     "nobody follows the first waiter of a process in line",
     "waiting/local-queue.ts",
     "if (queue.size > 0) this.#shared.environment.afterPoll(queue.joinFirst);",
+    "",
+  ),
+  m(
+    "a resignation does not tell the routine",
+    "algorithm/lead.ts",
+    "this.#end(signal?.reason);",
+    "",
+  ),
+  m(
+    "a resigned leader keeps the lock until its routine has ended",
+    "algorithm/lead.ts",
+    "void this.release();",
+    "",
+  ),
+  m("a leader is not told of its loss", "algorithm/lead.ts", "[lost, onLost],", ""),
+  m("a leader is not told that it drains", "algorithm/lead.ts", "[draining, onDrain],", ""),
+  m(
+    "a leader campaigns while its routine still runs",
+    "algorithm/lead.ts",
+    "await routine(signal, lock);",
+    `await Promise.race([
+      routine(signal, lock),
+      new Promise<never>((_, reject) => {
+        signal.addEventListener("abort", () => { reject(signal.reason); });
+      }),
+    ]);`,
+  ),
+  m(
+    "the value of a lost term counts",
+    "algorithm/lead.ts",
+    "if (term.loss === undefined) return value;",
+    "return value;",
+  ),
+  m("a resignation is an error", "algorithm/lead.ts", "if (hasResigned()) return undefined;", ""),
+  m(
+    "a routine runs after the resignation",
+    "algorithm/lead.ts",
+    "if (each.aborted) callback();",
+    "",
+  ),
+  m(
+    "maxHold does not end a term",
+    "algorithm/lead.ts",
+    "this.#lose(this.#afterMaxHold(maxHold));",
+    "",
+  ),
+  m("a term is not released", "algorithm/lead.ts", "await term.release();", ""),
+  m(
+    "a routine that throws its signal's reason failed",
+    "algorithm/lead.ts",
+    "if (cause === reason || cause === told) return true;",
     "",
   ),
 ];

@@ -58,6 +58,18 @@ export type Step = { readonly afterMs: number } & (
       readonly holdMs: number;
     }
   | { readonly kind: "forceRelease"; readonly resources: readonly string[] }
+  | ({
+      readonly kind: "lead";
+      /** It resigns so late, unless its routine ends a term by itself before, `holdMs` after it was elected. */
+      readonly resignAfterMs: number;
+      readonly holdMs: number;
+      readonly heedsSignal: boolean;
+      /** So long its routine works on after it has noticed that it was told. */
+      readonly lateMs: number;
+      /** Whether the routine throws the signal's reason where it was told. */
+      readonly throws: boolean;
+      readonly maxHoldMs?: number;
+    } & Taking)
   | {
       readonly kind: "close";
       readonly how: "quit" | "dispose";
@@ -239,7 +251,46 @@ class PlanMaker {
     );
     const fenced = { ...plan, fencing: random.chance(0.4) };
     const handled = random.chance(0.5) ? this.#withHandles(fenced) : fenced;
-    return random.chance(0.6) ? handled : this.#withReaders(handled);
+    const led = random.chance(0.25) ? this.#withLeaders(handled) : handled;
+    return random.chance(0.6) ? led : this.#withReaders(led);
+  }
+
+  /** Lets some of the clients lead, among all else that they do. */
+  #withLeaders(plan: Omit<Plan, "seed">): Omit<Plan, "seed"> {
+    const random = this.#random;
+    const clients = plan.clients.map((client) => ({
+      ...client,
+      programs: client.programs.map((program) => [...program]),
+    }));
+    const name = random.pick(this.#resources);
+    do {
+      this.#insert(
+        clients,
+        this.#leadStep(random.chance(0.8) ? name : random.pick(this.#resources)),
+      );
+    } while (random.chance(0.7));
+    return { ...plan, clients };
+  }
+
+  #leadStep(name: string): Step {
+    const random = this.#random;
+    const { retryDelay, retryJitter, ...rest } = this.#settings();
+    const nodeTimeout = "nodeTimeout" in rest ? { nodeTimeout: rest.nodeTimeout } : {};
+    return {
+      kind: "lead",
+      afterMs: random.chance(0.5) ? 0 : random.between(0, 0.7 * this.#scaleMs),
+      resources: [name],
+      ttlMs: this.#ttlMs(),
+      settings: { retryCount: -1, retryDelay, retryJitter, ...nodeTimeout },
+      resignAfterMs: random.between(0, 8 * this.#scaleMs),
+      holdMs: random.between(0, (random.chance(0.5) ? 8 : 3) * this.#scaleMs),
+      heedsSignal: random.chance(0.8),
+      lateMs: random.chance(0.5) ? 0 : random.between(0, this.#scaleMs),
+      throws: random.chance(0.5),
+      ...(random.chance(0.4)
+        ? { maxHoldMs: Math.max(1, Math.round(this.#scaleMs * random.between(0.1, 3))) }
+        : {}),
+    };
   }
 
   /** Readers have no tokens. */
@@ -247,7 +298,10 @@ class PlanMaker {
     const random = this.#random;
     const share = random.pick([0.4, 0.7, 0.9]);
     const reading = (step: Step): Step =>
-      "resources" in step && step.kind !== "forceRelease" && random.chance(share)
+      "resources" in step &&
+      step.kind !== "forceRelease" &&
+      step.kind !== "lead" &&
+      random.chance(share)
         ? { ...step, shared: true }
         : step;
     const clients = plan.clients.map((client) => ({

@@ -86,6 +86,21 @@ interface Client {
   readonly resetMs: Map<number, number>;
 }
 
+/** One run of a leader's routine. */
+interface Term {
+  hasEnded: boolean;
+  /** It was told, and had not resigned. */
+  isLost: boolean;
+}
+
+/** What a leader's routine is given, with the terms of its call so far. */
+interface Election {
+  readonly terms: Term[];
+  readonly signal: AbortSignal;
+  readonly lock: Lock;
+  readonly resignation: AbortController;
+}
+
 /** What a call of the library's rejects with. */
 type Failure = Error & { readonly code?: unknown; readonly attempts?: readonly unknown[] };
 
@@ -325,6 +340,9 @@ class Simulation {
         return mine;
       case "forceRelease":
         await this.#forceRelease(client, step.resources);
+        return mine;
+      case "lead":
+        await this.#lead(client, step);
         return mine;
       case "close":
         await this.#close(client, step);
@@ -844,6 +862,111 @@ class Simulation {
     }
   }
 
+  /** Leads until it resigns, or until a term's routine ends by itself. */
+  async #lead(client: Client, step: Step & { kind: "lead" }): Promise<void> {
+    const { resources, ttlMs, settings, resignAfterMs, holdMs, lateMs, maxHoldMs } = step;
+    const { retryDelay, retryJitter, nodeTimeout } = settings;
+    const { host } = client;
+    const [name = ""] = resources;
+    const resignation = new AbortController();
+    this.world.after(
+      resignAfterMs,
+      () => {
+        this.#count("resignation");
+        resignation.abort(new Error("cancelled"));
+      },
+      host,
+    );
+    const terms: Term[] = [];
+    const timesMs = nodeTimesMs(settings, ttlMs);
+    const outcome = await this.#taking(client, () =>
+      this.#call(
+        client,
+        `lead ${name} for ${ttlMs} ms`,
+        1.01 * (resignAfterMs + holdMs + lateMs) + timesMs.mostMs + 2 * LATE_MS,
+        () =>
+          client.redlock.lead(
+            name,
+            ttlMs,
+            {
+              retryDelay,
+              retryJitter,
+              ...(nodeTimeout === undefined ? {} : { nodeTimeout }),
+              ...limitOf(maxHoldMs),
+              signal: resignation.signal,
+            },
+            (signal, lock) => this.#serve(client, step, { terms, signal, lock, resignation }),
+          ),
+      ),
+    );
+    const last = terms.at(-1);
+    const isOver = resignation.signal.aborted || client.closed;
+    if (terms.some(({ hasEnded }) => !hasEnded)) {
+      throw new Violation("one leader", `${host.name}'s lead ended before its routine`);
+    }
+    if (outcome instanceof Error) {
+      if ((outcome as Failure).code === "ERR_REDLOCK_CLOSED") return;
+      throw new Violation("lead", `${host.name}'s lead threw ${outcome.message}`);
+    }
+    if (outcome === undefined ? !isOver : outcome !== terms.length || last?.isLost === true) {
+      throw new Violation(
+        "lead",
+        `${host.name}'s lead gave ${outcome} after ${terms.length} terms`,
+      );
+    }
+  }
+
+  /** One term of a leader. */
+  async #serve(
+    client: Client,
+    { ttlMs, settings, holdMs, heedsSignal, lateMs, throws, maxHoldMs }: Step & { kind: "lead" },
+    { terms, signal, lock, resignation }: Election,
+  ): Promise<number> {
+    const { host } = client;
+    const isTold = (): boolean => signal.aborted;
+    const hasResigned = (): boolean => resignation.signal.aborted;
+    this.#count("terms of leaders");
+    if (terms.some(({ hasEnded }) => !hasEnded)) {
+      throw new Violation("one leader", `${host.name} runs two routines of one lead`);
+    }
+    if (isTold() || hasResigned()) {
+      throw new Violation("lead", `${host.name} runs a routine after its term`);
+    }
+    const tracked = this.#track(client, lock, nodeTimesMs(settings, ttlMs), isTold());
+    const term: Term = { hasEnded: false, isLost: false };
+    terms.push(term);
+    Object.assign(tracked, { signal, isKept: true, maxHoldMs });
+    this.#checker.checkAlone(tracked);
+    const fromMs = host.monotonicAt(host.timeMs);
+    const { pausedMs } = host;
+    await this.#hold(host, signal, holdMs, heedsSignal);
+    this.#checker.checkTold(tracked);
+    const servedMs = host.monotonicAt(host.timeMs) - fromMs;
+    const allowedMs = LATE_MS + 1.01 * (host.pausedMs - pausedMs + host.longestTurnMs);
+    if (!isTold() && maxHoldMs !== undefined && servedMs > maxHoldMs + allowedMs) {
+      throw new Violation("maxHold", `${host.name} was not told that its term is over`);
+    }
+    if (!isTold() && (hasResigned() || (client.closedTurn ?? Infinity) < host.turn)) {
+      throw new Violation("lead", `${host.name} was not told that it leads no more`);
+    }
+    const isResignation = isTold() && signal.reason === resignation.signal.reason;
+    if (isResignation && lock.valid) {
+      throw new Violation("lead", `${host.name} still holds ${lock.value}, as which it resigned`);
+    }
+    if (!hasResigned()) this.#checkKept(client, tracked, ttlMs, settings);
+    if (isTold()) {
+      this.#count("leaders told");
+      if (lateMs > 0) await host.sleep(lateMs);
+    }
+    this.#checker.refresh(tracked);
+    const isOver = hasResigned() || client.closed;
+    Object.assign(term, { hasEnded: true, isLost: isTold() && !isOver });
+    tracked.signal = undefined;
+    tracked.released = true;
+    if (isTold() && throws) throw signal.reason as Error;
+    return terms.length;
+  }
+
   /** The work under the lock: some listen to the signal. */
   #hold(host: Host, signal: AbortSignal, holdMs: number, heedsSignal: boolean): Promise<unknown> {
     const rest = host.sleep(holdMs);
@@ -1174,6 +1297,11 @@ function longestWaitMs({ clients, faults, restartGuardMs }: Plan): number {
       sumMs += signalAfterMs + holdMs + maxHoldMs;
     }
     if ("ttlMs" in step) sumMs += 2 * step.ttlMs;
+    if (step.kind === "lead") {
+      // Its own waiting ends by its resignation.
+      sumMs += step.resignAfterMs + step.lateMs;
+      continue;
+    }
     if (!("settings" in step)) continue;
     const { settings } = step;
     const ttlMs = "ttlMs" in step ? step.ttlMs : 0;

@@ -62,15 +62,24 @@ export async function connectAll(
   return Promise.all(servers.map(({ port }) => connectClient(port)));
 }
 
+interface IoredisCommand {
+  readonly name: string;
+  readonly args: readonly unknown[];
+}
+
+function wordsOf({ name, args }: IoredisCommand): unknown[] {
+  return [name, ...args];
+}
+
 async function connectClient(port: number): Promise<RecordingClient> {
   const client = Object.assign(await makeClient(port), { sent: [] as string[] });
   client.on("error", () => undefined);
   if (!isLikeIoredis) addStatus(client);
-  const method = isLikeIoredis ? "call" : "sendCommand";
   const methods = client as unknown as Record<string, (...args: unknown[]) => unknown>;
-  const send = defined(methods[method]).bind(client);
-  methods[method] = (...args) => {
-    const line = (method === "call" ? args : (args[0] as unknown[])).map(String).join(" ");
+  const send = defined(methods["sendCommand"]).bind(client);
+  methods["sendCommand"] = (...args) => {
+    const words = isLikeIoredis ? wordsOf(args[0] as IoredisCommand) : (args[0] as unknown[]);
+    const line = words.map(String).join(" ");
     if (!PROBE.test(line)) client.sent.push(line);
     return send(...args);
   };

@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { once } from "node:events";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, describe, expect, test } from "@jest/globals";
@@ -16,7 +17,7 @@ import { useMemoryNodes } from "../support/use-memory-nodes.js";
 
 const root = join(import.meta.dirname, "..", "..");
 const TTL_MS = 60_000;
-const VERBS = ["acquire", "extend", "release", "using"] as const;
+const VERBS = ["acquire", "extend", "release", "using", "lead"] as const;
 const EVENTS = ["start", "end", "asyncStart", "asyncEnd", "error"] as const;
 
 let ends: (() => void)[] = [];
@@ -110,10 +111,40 @@ describe("the tracing channels", () => {
     });
     expect((await rejection(failing)).message).toBe("it fails");
     const isOfFailures = event === "error";
-    expect(heard.map(({ length }) => length)).toEqual(isOfFailures ? [0, 0, 0, 1] : [3, 1, 3, 2]);
+    const counts = isOfFailures ? [0, 0, 0, 1, 0] : [3, 1, 3, 2, 0];
+    expect(heard.map(({ length }) => length)).toEqual(counts);
     expect((heard[3]?.at(-1)?.error as Error | undefined)?.message).toBe(
       ["error", "asyncStart", "asyncEnd"].includes(event) ? "it fails" : undefined,
     );
+  });
+
+  test("tell of each term of a leader, from its election to its release", async () => {
+    const redlock = client();
+    const heard = trace();
+    const [began, ended] = [
+      messagesOf("redlock-quorum:lead", "start"),
+      messagesOf("redlock-quorum:lead", "asyncEnd"),
+    ];
+    let terms = 0;
+    const done = await redlock.lead("a", TTL_MS, { maxHold: 20 }, async (signal) => {
+      terms += 1;
+      if (terms === 2) return 7;
+      await once(signal, "abort");
+      return undefined;
+    });
+    expect(done).toBe(7);
+    const term = ["acquire start", "acquire asyncEnd", "lead start", "release start"];
+    const whole = [...term, "release asyncEnd", "lead asyncEnd"];
+    expect(heard.filter((event) => /(?: start| asyncEnd)$/.test(event))).toEqual([
+      ...whole,
+      ...whole,
+    ]);
+    expect(began).toEqual(ended);
+    expect(ended).toHaveLength(2);
+    expect(ended[0]).toMatchObject({ resources: ["a"], ttl: TTL_MS, attempts: 1 });
+    expect(ended[0]?.error).toMatchObject({ code: "ERR_REDLOCK_LOST", reason: "expired" });
+    expect(ended[1]?.result).toBe(7);
+    expect(ended[1]?.lock.resources).toEqual(["a"]);
   });
 
   test("describe an acquisition, with the lock as its result", async () => {

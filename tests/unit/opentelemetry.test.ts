@@ -307,6 +307,14 @@ describe("the spans", () => {
     );
   });
 
+  test("of a leader are one for each term, around its release", async () => {
+    await inSpan("request", () => client().lead("a", TTL_MS, () => 7));
+    expect(parentOf("redlock lead")).toBe("request");
+    expect(parentOf("redlock acquire")).toBe("request");
+    expect(parentOf("redlock release")).toBe("redlock lead");
+    expect(named("redlock lead").attributes["redlock.outcome"]).toBe("ok");
+  });
+
   test("of an extension by the library have the parent of its lock's acquisition", async () => {
     const redlock = client();
     // Its timer is that of both locks: that of the other one must not be the parent.

@@ -8,10 +8,12 @@ import { testedServer } from "../support/tested-server.js";
 import { fieldsOf } from "../../src/nodes/restart-guard.js";
 import { acquireFencedScript } from "../../src/operations/acquire-fenced.js";
 import { acquireScript } from "../../src/operations/acquire.js";
+import { batchOf, batchScript } from "../../src/operations/batch.js";
 import { confirmFenceScript } from "../../src/operations/confirm-fence.js";
 import { extendFencedScript } from "../../src/operations/extend-fenced.js";
 import { extendScript } from "../../src/operations/extend.js";
 import { inspectScript } from "../../src/operations/inspect.js";
+import { Operation } from "../../src/operations/operation.js";
 import { releaseScript } from "../../src/operations/release.js";
 import { RedisModel } from "../../src/testing/redis/model.js";
 import { ReplyError } from "../../src/testing/redis/reply.js";
@@ -206,6 +208,34 @@ const script = fc.constantFrom(
 const token = fc.constantFrom("5", "1700000000000001", "1900000000000000", "9007199254740991");
 const fence = fc.tuple(token, fc.constantFrom("", " v1", " v2")).map((parts) => parts.join(""));
 
+/** Runs of equal operations, and others. An acquisition of one key whose ttl is no number raises an error. */
+const batch: fc.Arbitrary<Command> = fc
+  .array(
+    fc
+      .oneof(
+        fc.tuple(
+          fc.constant(acquireScript),
+          key.map((one) => [one]),
+          value,
+          fc.constantFrom("5000", "x"),
+        ),
+        fc.tuple(fc.constantFrom(acquireScript, extendScript, releaseScript), keys, value, ttl),
+        fc.tuple(
+          fc.constantFrom(acquireFencedScript, confirmFenceScript, extendFencedScript),
+          fc.uniqueArray(key, { minLength: 2, maxLength: 2 }),
+          value,
+          ttl,
+          token,
+        ),
+      )
+      .map(([operationScript, ks, ...args]) => new Operation(operationScript, ks, args)),
+    { minLength: 2, maxLength: 8 },
+  )
+  .map((operations) => {
+    const [, ...args] = batchOf(operations).args;
+    return ["eval", batchScript.text, ...args.map(String)];
+  });
+
 const command: fc.Arbitrary<Command> = fc.oneof(
   {
     weight: 4,
@@ -248,6 +278,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
       )
       .map(([{ text }, ks, ...args]) => ["eval", text, "2", ...ks, ...args] as const),
   },
+  { weight: 5, arbitrary: batch },
   fc.tuple(fc.constant("set"), key, fence),
   script.map(({ text }) => ["script", "LOAD", text] as const),
   fc.constant<Command>(["script", "FLUSH"]),

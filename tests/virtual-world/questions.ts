@@ -81,7 +81,7 @@ export function questionsIn(
   const keys = rest.slice(0, Number(keyCount));
   const others = rest.slice(Number(keyCount));
   if (script === scripts.batchScript.sha1 || script === scripts.batchScript.text) {
-    return inBatch(keys, JSON.parse(others[0] ?? "") as (string | number)[], scripts);
+    return inBatch(keys, others, scripts);
   }
   if (script === scripts.forceReleaseScript.text) return [forced(script, keys)];
   const known = operationScripts(scripts).find(
@@ -112,22 +112,21 @@ export function repliesIn(reply: unknown, count: number): unknown[] {
   return count === 1 || typeof reply !== "string" ? [reply] : (JSON.parse(reply) as unknown[]);
 }
 
-function inBatch(
-  keys: readonly string[],
-  batch: readonly (string | number)[],
-  scripts: Scripts,
-): Question[] {
+function inBatch(keys: readonly string[], batch: readonly string[], scripts: Scripts): Question[] {
   const questions: Question[] = [];
   let firstKey = 0;
   for (let at = 0; at < batch.length;) {
-    const [name, keyCount, argCount] = batch.slice(at, at + 3) as [string, number, number];
+    const name = batch[at];
+    const [keyCount = 0, argCount = 0, count = 0] = batch.slice(at + 1, at + 4).map(Number);
     const script = operationScripts(scripts).find((one) => one.name === name);
     if (script === undefined) throw new Error(`there is no operation ${name}`);
-    const own = keys.slice(firstKey, firstKey + keyCount);
-    const args = batch.slice(at + 3, at + 3 + argCount).map(String);
-    questions.push(question(script, own, args));
-    firstKey += keyCount;
-    at += 3 + argCount;
+    at += 4;
+    for (let index = 0; index < count; index++) {
+      const own = keys.slice(firstKey, firstKey + keyCount);
+      questions.push(question(script, own, batch.slice(at, at + argCount)));
+      firstKey += keyCount;
+      at += argCount;
+    }
   }
   return questions;
 }

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { beforeEach, describe, expect, test } from "@jest/globals";
 import { type NodeEntry, Redlock } from "../../../src/index.js";
 import { type MemoryNode, memoryNodes } from "../../../src/testing/index.js";
@@ -36,6 +37,30 @@ describe("Redlock on nodes in memory", () => {
     );
     const others = await new Redlock(memoryNodes(3)).inspect("a");
     expect(others[0]?.node).not.toBe((await one.inspect("a"))[0]?.node);
+  });
+
+  test("elects one leader, and another when that one resigns", async () => {
+    const names: string[] = [];
+    const resign = new AbortController();
+    const { signal } = resign;
+    const first = redlock.lead("a", TTL_MS, { signal, fencing: true }, async (told) => {
+      names.push("first");
+      await once(told, "abort");
+    });
+    await until(
+      () => names.length === 1,
+      5000,
+      () => "nobody leads",
+    );
+    const second = client().lead("a", TTL_MS, () => names.push("second"));
+    await until(
+      async () => (await redlock.holder("a"))?.waiters === 1,
+      5000,
+      () => "nobody waits",
+    );
+    resign.abort();
+    await Promise.all([first, second]);
+    expect(names).toEqual(["first", "second"]);
   });
 
   test("excludes other clients, and stores the lock on every node", async () => {
