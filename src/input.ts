@@ -1,6 +1,6 @@
 import { driftMs } from "./algorithm/validity.js";
 import { invalidType, kindOf, outOfRange } from "./errors.js";
-import { isCompanionKey, permitKey } from "./operations/companion-key.js";
+import { companionKey, isCompanionKey, permitKey } from "./operations/companion-key.js";
 
 /** Measured: a server takes 2 ms to lock this many resources, and 10 ms to put a waiter into their queues. */
 const MOST_RESOURCES = 1000;
@@ -14,6 +14,7 @@ export interface AdoptedJson {
   readonly expiration: number;
   readonly ttl: number;
   readonly fence: number | undefined;
+  readonly shared: boolean;
   readonly permit: number | undefined;
 }
 
@@ -131,6 +132,17 @@ export function keysOf(resources: readonly string[], keyPrefix: string): string[
   return resources.map((resource) => keyPrefix + resource);
 }
 
+/** Throws a TypeError that names a key that several cannot hold at once, as readers or with permits. */
+export function checkCompanions(keys: readonly string[], call: string): void {
+  for (const key of keys) {
+    if (companionKey(key, "shared") !== undefined) continue;
+    throw invalidType(
+      `${call}() cannot let several hold the key ${key}: no other key is sure to lie in the same slot of a Redis Cluster. ` +
+        "Name the resource without braces, or with a hash tag such as {order:7}:items.",
+    );
+  }
+}
+
 /** Returns the keys of a resource's slots. Throws a TypeError or RangeError for what can have no permits. */
 export function slotKeysOf(keys: readonly string[], count: number, call: string): string[] {
   const [key = ""] = keys;
@@ -139,20 +151,16 @@ export function slotKeysOf(keys: readonly string[], count: number, call: string)
       `${call}() takes permits of one resource, but got ${keys.length} resources. Acquire them one after the other, in the same order everywhere.`,
     );
   }
-  const first = permitKey(key, 0);
-  if (first === undefined) {
-    throw invalidType(
-      `${call}() cannot give permits for the key ${key}: no other key is sure to lie in the same slot of a Redis Cluster. ` +
-        "Name the resource without braces, or with a hash tag such as {order:7}:items.",
-    );
-  }
-  if ((first.length + 3) * count > MOST_CHARACTERS) {
+  checkCompanions(keys, call);
+  const slotKeys = Array.from({ length: count }, (_, slot) => permitKey(key, slot) ?? "");
+  const characters = slotKeys.reduce((sum, { length }) => sum + length, 0);
+  if (characters > MOST_CHARACTERS) {
     throw outOfRange(
-      `${call}() needs ${count} keys for the permits of ${key.slice(0, 100)}, which have more than ${MOST_CHARACTERS} characters together. ` +
+      `${call}() needs ${count} keys for the permits of ${key.slice(0, 100)}, which have ${characters} characters together, more than ${MOST_CHARACTERS}. ` +
         "Give the resource a shorter name.",
     );
   }
-  return Array.from({ length: count }, (_, slot) => permitKey(key, slot) ?? "");
+  return slotKeys;
 }
 
 /** Throws a TypeError if `json` is not what `lock.toJSON()` returns, or has another key prefix. */
@@ -170,6 +178,7 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
     ttl,
     keyPrefix: prefix,
     fence,
+    shared = false,
     permit,
   } = json as Record<string, unknown>;
   if (version !== 1) {
@@ -193,18 +202,28 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
       `adopt() needs the lock's fence, a whole number from 1 to 2^53 − 1, or none, but has ${kindOf(fence)}.`,
     );
   }
-  if (permit !== undefined && !isPermit(permit)) {
+  if (typeof shared !== "boolean" || (shared && fence !== undefined)) {
     throw invalidType(
-      `adopt() needs the number of the lock's permit, from 0 to 999, or none, but has ${kindOf(permit)}.`,
+      `adopt() needs shared: true for a reader, which has no fence, or none, but has ${kindOf(shared)}` +
+        `${fence === undefined ? "" : ` and the fence ${fence}`}.`,
+    );
+  }
+  if (permit !== undefined && (!isPermit(permit) || shared || fence !== undefined)) {
+    throw invalidType(
+      `adopt() needs the number of the lock's permit, from 0 to 999, beside neither shared nor a fence, or none, but has ${kindOf(permit)}` +
+        `${shared ? " and shared" : ""}${fence === undefined ? "" : ` and the fence ${fence}`}.`,
     );
   }
   checkTtl(ttl, "adopt", 0);
+  const names = checkResources(resources, "adopt", keyPrefix);
+  if (shared) checkCompanions(keysOf(names, keyPrefix), "adopt");
   return {
-    resources: checkResources(resources, "adopt", keyPrefix),
+    resources: names,
     value,
     expiration,
     ttl,
     fence,
+    shared,
     permit,
   };
 }

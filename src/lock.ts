@@ -30,6 +30,8 @@ export interface LockJson {
   readonly keyPrefix: string;
   /** The fencing token, if the lock has one. */
   readonly fence?: number;
+  /** True for a reader: a lock with the setting `shared`. */
+  readonly shared?: true;
   /** The number of its permit, if it is one of several. */
   readonly permit?: number;
 }
@@ -54,6 +56,7 @@ export interface LockParts {
   readonly queue: boolean;
   readonly lease: Lease;
   readonly history: History;
+  readonly shared: boolean;
   readonly fence?: Fence | undefined;
   /** The number of its permit. */
   readonly permit?: number | undefined;
@@ -91,6 +94,8 @@ export class Lock {
    * guards, which must refuse a token smaller than one it has seen. Undefined without the setting `fencing`.
    */
   readonly fence: number | undefined;
+  /** Whether this is a reader, beside which others may hold the resources: it was acquired with the setting `shared`. */
+  readonly shared: boolean;
   /** Which of the `permits` this lock is, from 0. Undefined without that setting. */
   readonly permit: number | undefined;
   readonly #lease: Lease;
@@ -112,6 +117,7 @@ export class Lock {
     this.resources = [...parts.resources];
     this.value = parts.value;
     this.fence = parts.fence?.token;
+    this.shared = parts.shared;
     this.permit = parts.permit;
     this.#lease = parts.lease;
     this.#parts = parts;
@@ -181,6 +187,7 @@ export class Lock {
       ttl: this.ttl,
       keyPrefix: this.#parts.keyPrefix,
       ...(this.fence === undefined ? {} : { fence: this.fence }),
+      ...(this.shared ? { shared: true } : {}),
       ...(this.permit === undefined ? {} : { permit: this.permit }),
     };
   }

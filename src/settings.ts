@@ -38,6 +38,11 @@ export interface Settings {
   readonly automaticExtensionThreshold?: number | undefined;
   /** Whether to wait in the queue, and to hand over to the next waiter on release; false for polling. Default true. */
   readonly queue?: boolean | undefined;
+  /**
+   * Whether to read: any number of readers may hold a resource at once, but none beside a holder without `shared`. Not
+   * with `fencing`. Default false.
+   */
+  readonly shared?: boolean | undefined;
   /** Whether a lock has a fencing token, `lock.fence`, larger than that of all earlier locks. Default false. */
   readonly fencing?: boolean | undefined;
   /**
@@ -88,6 +93,8 @@ export interface ResolvedSettings {
   readonly automaticExtensionThreshold: number | undefined;
   /** See {@link Settings.queue}. */
   readonly queue: boolean;
+  /** See {@link Settings.shared}. */
+  readonly shared: boolean;
   /** See {@link Settings.fencing}. */
   readonly fencing: boolean;
   /** See {@link Settings.permits}. */
@@ -112,6 +119,7 @@ const DEFAULTS: ResolvedSettings = {
   maxHold: undefined,
   automaticExtensionThreshold: undefined,
   queue: true,
+  shared: false,
   fencing: false,
   permits: undefined,
   keyPrefix: "",
@@ -148,6 +156,7 @@ const CHECKS: Record<keyof ResolvedSettings, Check> = {
   maxHold: wholeNumber(1, "ms since the acquisition"),
   automaticExtensionThreshold: wholeNumber(1, "ms"),
   queue: assertBoolean,
+  shared: assertBoolean,
   fencing: assertBoolean,
   permits: (value, name) => {
     wholeNumber(2, "permits; leave it out for a lock that one holds")(value, name);
@@ -198,7 +207,22 @@ export function resolveSettings(
     CHECKS[name](value, `The setting ${name} of ${call}()`);
     resolved[name] = value;
   }
-  return resolved as unknown as ResolvedSettings;
+  const all = resolved as unknown as ResolvedSettings;
+  refuseTogether(all, call);
+  return all;
+}
+
+/** Throws a TypeError for settings of which each lets others hold a resource at once, or let none. */
+function refuseTogether({ shared, permits, fencing }: ResolvedSettings, call: string): void {
+  const why =
+    shared && fencing
+      ? "shared and fencing: readers write nothing that a token could order. Pass fencing: false with shared: true, or take the lock without shared"
+      : permits !== undefined && fencing
+        ? "permits and fencing: no token could order what several holders write at once. Pass fencing: false with permits, or take the lock without permits"
+        : shared && permits !== undefined
+          ? "shared and permits: any number of readers may hold a resource at once, but only as many as there are permits. Pass permits alone to limit how many hold it, or shared alone to keep readers and writers apart"
+          : undefined;
+  if (why !== undefined) throw invalidType(`${call}() cannot have ${why}.`);
 }
 
 /** Returns the ms of validity left at which the library extends. Throws if the threshold leaves less than 100 ms of the ttl. */

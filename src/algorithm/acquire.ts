@@ -1,16 +1,11 @@
 import { isHeld } from "../errors.js";
 import { Lock, partsOf } from "../lock.js";
 import type { Fence } from "../operations/accept-fence.js";
-import { acquireOperation } from "../operations/acquire-fenced.js";
 import { queueReplyIn } from "../operations/queue.js";
-import { joinPermitsOperation } from "../operations/join-permits.js";
-import { takeOperation } from "../operations/take-fenced.js";
-import { takePermitOperation } from "../operations/take-permit.js";
 import type { Question } from "../quorum/ballot.js";
 import type { Round } from "../quorum/round.js";
 import { endOfTurn } from "../runtime/environment.js";
-import { queueKeysOf } from "../waiting/queue-keys.js";
-import type { PermitWait, QueuedAttempt } from "../waiting/wait.js";
+import type { QueuedAttempt } from "../waiting/wait.js";
 import type { Acquisition } from "./call.js";
 import { whyNotAcquired } from "./explain.js";
 import { acceptedFence, proposedFence, setsLock } from "./fence.js";
@@ -22,6 +17,7 @@ import { keep } from "./keep.js";
 import { attemptSlots } from "./permits.js";
 import { lookBeforeEnd } from "./look.js";
 import { releaseFailedAttempt } from "./release.js";
+import { attemptRequest, joinRequest, leaveRequests } from "./requests.js";
 import { publishHandOver, publishWaiting } from "./tracing.js";
 import { validityMs } from "./validity.js";
 
@@ -70,7 +66,8 @@ async function attempt(
   queued?: QueuedAttempt,
   onRound?: (round: Round) => void,
 ): Promise<Lock | undefined> {
-  const { instance, ttlMs, history, permits } = call;
+  const { instance, history, permits, settings } = call;
+  const { shared } = settings;
   const { environment } = instance;
   call.assertOpen();
   // A permit is a lock on the key of its slot.
@@ -82,16 +79,8 @@ async function attempt(
   const since = environment.now();
   const proposed = proposedFence(call, since);
   // Step 2: ask every node to set the keys to the value, with a timeout that is short compared to the ttl.
-  const plain = acquireOperation(keys, value, ttlMs, proposed);
   const round = call.ask(
-    queued === undefined
-      ? () => plain
-      : (node) => {
-          const entry = queued.entryFor(node);
-          return permits === undefined || permit === undefined
-            ? takeOperation(queued.keys, value, ttlMs, entry, proposed)
-            : takePermitOperation(permits.slotKeys, permit, value, ttlMs, entry);
-        },
+    attemptRequest(call, { keys, value, shared, permit, fence: proposed }, queued),
     passingOn(queued, proposed === undefined ? grantsAll(keys.length) : setsLock(keys.length)),
     call.attemptLeftMs,
   );
@@ -109,8 +98,9 @@ async function attempt(
   const isOpen = !call.end.aborted;
   if (granted && isOpen && validityMs(term, environment.now()) > 0) {
     const lease = Lease.held(environment, term);
-    giveToRest(round, { keys, value, lease, fence }, queued !== undefined);
-    return lockOf(call, { keys, value, lease, fence, permit });
+    const holding: Holding = { keys, value, lease, shared, permit, fence };
+    giveToRest(round, holding, queued !== undefined);
+    return lockOf(call, holding);
   }
   // Step 5: otherwise release the keys on every node that may have set them.
   releaseFailedAttempt(call, keys, round, value);
@@ -120,10 +110,8 @@ async function attempt(
   return undefined;
 }
 
-function lockOf(
-  call: Acquisition,
-  { keys, value, lease, fence, permit }: Holding & { readonly permit: number | undefined },
-): Lock {
+function lockOf(call: Acquisition, holding: Holding): Lock {
+  const { keys, value, lease, shared, permit, fence } = holding;
   const { instance, resources, ttlMs, settings, history } = call;
   const { issuer, nodes } = instance;
   const { keyPrefix, queue } = settings;
@@ -141,6 +129,7 @@ function lockOf(
       lease,
       handle,
       history,
+      shared,
       fence,
       permit,
       statedExpirationMs: undefined,
@@ -156,7 +145,9 @@ function lockOf(
  */
 function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
   const { keys, settings, history, instance } = call;
-  const others = settings.queue && call.retries > 0 ? instance.queues.lastAttempt(keys) : undefined;
+  // Of several readers, one may be refused and the next let in.
+  const sharesAttempts = settings.queue && !settings.shared && call.retries > 0;
+  const others = sharesAttempts ? instance.queues.lastAttempt(keys) : undefined;
   if (others === undefined) return attemptSlots(call, () => attempt(call));
   history.addOfOther(others.round);
   return Promise.resolve(undefined);
@@ -180,6 +171,7 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
     return await instance.queues.wait({
       keys,
       queueKeys,
+      shared: settings.shared,
       start,
       history,
       retries,
@@ -196,7 +188,9 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
         call.permits?.onNotified(key);
         publishHandOver(call, node);
       },
-      permits: permitWaitOf(call),
+      join: (entry) => joinRequest(call, queueKeys, entry),
+      leave: (id, lock) => leaveRequests(call, queueKeys, id, lock),
+      placesFor: (places, quorum) => call.permits?.narrow(places, quorum) ?? places,
       onGivenUp: (progress) => {
         call.progress = progress;
       },
@@ -208,16 +202,6 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
     call.isWaiting = false;
     if (look !== undefined) instance.environment.clearTimer(look);
   }
-}
-
-/** How a call for a permit waits. */
-function permitWaitOf({ permits }: Acquisition): PermitWait | undefined {
-  if (permits === undefined) return undefined;
-  return {
-    join: (entry) => joinPermitsOperation(permits.slotKeys, entry),
-    narrow: (places, quorum) => permits.narrow(places, quorum),
-    queueKeysOf: (lock) => queueKeysOf(partsOf(lock, "acquire").keys),
-  };
 }
 
 /** Judges as `judge` does, and passes each refusing node's reply about the queue on to the waiter. */

@@ -12,7 +12,7 @@ import { Lease } from "./lease.js";
 export function adopt(instance: Instance, json: unknown): Lock {
   const { issuer, nodes, settings, environment, tokens } = instance;
   const { keyPrefix, queue } = settings;
-  const { resources, value, ttl, expiration, fence, permit } = checkJson(json, keyPrefix);
+  const { resources, value, ttl, expiration, fence, shared, permit } = checkJson(json, keyPrefix);
   const named = keysOf(resources, keyPrefix);
   const keys = permit === undefined ? named : slotKeysOf(named, permit + 1, "adopt").slice(permit);
   if (fence !== undefined) tokens.saw(fence, environment.now().wallMs);
@@ -32,6 +32,7 @@ export function adopt(instance: Instance, json: unknown): Lock {
       lease,
       handle,
       history: new History(0),
+      shared,
       fence: fenced,
       permit,
       statedExpirationMs: expiration,

@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events";
-import { type ErrorCode, invalidType, isHeld } from "../errors.js";
-import { checkResources, checkTtl, keysOf, slotKeysOf } from "../input.js";
+import { type ErrorCode, isHeld } from "../errors.js";
+import { checkCompanions, checkResources, checkTtl, keysOf, slotKeysOf } from "../input.js";
 import type { Node } from "../nodes/node.js";
 import type { FoundKey } from "../operations/inspect.js";
 import { lockValue } from "../operations/lock-value.js";
@@ -279,19 +279,16 @@ export function acquisition(
 ): Acquisition {
   const { keyPrefix } = instance.settings;
   const names = checkResources(resources, name, keyPrefix);
-  const given = resolveSettings(settings, name, instance.settings);
+  const base = own === undefined ? instance.settings : { ...instance.settings, ...own };
+  const given = resolveSettings(settings, name, base);
   const resolved = own === undefined ? given : { ...given, ...own };
   checkTtl(ttl, name, resolved.driftFactor);
   if (resolved.autoExtend) extensionThresholdMs(ttl, resolved);
-  const { permits, fencing } = resolved;
-  if (permits !== undefined && fencing) {
-    throw invalidType(
-      `${name}() takes no permits together with fencing: several hold the resource at once, so that no token could order their writes.`,
-    );
-  }
+  const { permits, shared, fencing } = resolved;
   const named = keysOf(names, keyPrefix);
   const keys = permits === undefined ? named : slotKeysOf(named, permits, name);
-  const fenceKeys = resolved.fencing ? fenceKeysOf(keys, name) : undefined;
+  if (shared) checkCompanions(keys, name);
+  const fenceKeys = fencing ? fenceKeysOf(keys, name) : undefined;
   return new Acquisition(instance, { resources: names, keys, ttlMs: ttl }, resolved, fenceKeys);
 }
 

@@ -11,6 +11,7 @@ import {
 import type { Node } from "../nodes/node.js";
 import type { FoundKey } from "../operations/inspect.js";
 import { ownerOf } from "../operations/lock-value.js";
+import { SHARED } from "../operations/readers.js";
 import { agreedValue } from "../quorum/agreement.js";
 import type { Vote } from "../quorum/ballot.js";
 import type { History } from "../quorum/history.js";
@@ -117,6 +118,7 @@ async function whoHolds({
   resources,
   found,
   permits,
+  settings: { shared },
   instance: { nodes },
 }: Acquisition): Promise<string> {
   if (permits !== undefined) {
@@ -131,7 +133,10 @@ async function whoHolds({
         nodes.length,
       );
       if (agreed === undefined) continue;
-      const owner = ownerOf(agreed.value) ?? "another lock";
+      if (agreed.value === SHARED && shared) {
+        return `${inList([resource])} has readers, and somebody without shared has waited for it longer.`;
+      }
+      const owner = agreed.value === SHARED ? "readers" : (ownerOf(agreed.value) ?? "another lock");
       return `${inList([resource])} is held by ${owner} ${remainingInWords(agreed.remainingMs)}.`;
     }
     return undefined;

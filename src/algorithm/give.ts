@@ -1,18 +1,13 @@
 import { isHeld } from "../errors.js";
 import { isReply } from "../clients/connection.js";
 import type { Node } from "../nodes/node.js";
-import type { Fence } from "../operations/accept-fence.js";
-import { acquireOperation } from "../operations/acquire-fenced.js";
-import { extendOperation } from "../operations/extend-fenced.js";
 import type { Round } from "../quorum/round.js";
 import type { Lease } from "./lease.js";
+import { type Claim, extensionRequest, giftRequest } from "./requests.js";
 
 /** What the nodes store of a lock that is held. */
-export interface Holding {
-  readonly keys: readonly string[];
-  readonly value: string;
+export interface Holding extends Claim {
   readonly lease: Lease;
-  readonly fence?: Fence | undefined;
 }
 
 /**
@@ -40,7 +35,7 @@ export function giveToRest(round: Round, holding: Holding, isQueued: boolean): v
  * asked again.
  */
 export function keepOnRest(round: Round, holding: Holding): void {
-  const { keys, value, lease, fence } = holding;
+  const { value, lease } = holding;
   round.eachVoteAgainst((error, node) => {
     if (isHeld(error)) {
       void round.complete().then(() => {
@@ -48,7 +43,7 @@ export function keepOnRest(round: Round, holding: Holding): void {
       });
     } else if (!isReply(error) && lease.open) {
       const give = (): void => {
-        node.tell(extendOperation(keys, value, lease.keyTtlMs, fence), () => lease.open);
+        node.tell(extensionRequest(holding, lease.keyTtlMs), () => lease.open);
         // The key may have expired on that node meanwhile.
         giveKeys(node, holding);
       };
@@ -58,15 +53,20 @@ export function keepOnRest(round: Round, holding: Holding): void {
 }
 
 /** Gives the node each key by itself: it may hold some of them already. */
-export function giveKeys(node: Node, { keys, value, lease, fence }: Holding): void {
+export function giveKeys(node: Node, holding: Holding): void {
+  const { keys, lease, fence } = holding;
   const isWanted = (): boolean => lease.open;
   for (const [index, key] of keys.entries()) {
-    const own = fence && { ...fence, keys: fence.keys.slice(index, index + 1) };
+    const own: Holding = {
+      ...holding,
+      keys: [key],
+      fence: fence && { ...fence, keys: fence.keys.slice(index, index + 1) },
+    };
     const extendIfShort = (): void => {
-      if (lease.isExtended) node.tell(extendOperation([key], value, lease.keyTtlMs, own), isWanted);
+      if (lease.isExtended) node.tell(extensionRequest(own, lease.keyTtlMs), isWanted);
     };
     // An earlier command may have set the key for less than an extension has granted meanwhile: one that the
     // node's client sent again in full, since the node had not cached its script.
-    node.tell(acquireOperation([key], value, lease.keyTtlMs, own), isWanted, extendIfShort);
+    node.tell(giftRequest(own, lease.keyTtlMs), isWanted, extendIfShort);
   }
 }

@@ -2,9 +2,7 @@ import { inList } from "../errors.js";
 import { type Lock, type LockParts, partsOf } from "../lock.js";
 import type { Node } from "../nodes/node.js";
 import type { PendingRelease } from "../nodes/pending.js";
-import { handOverOperation } from "../operations/hand-over.js";
 import type { Operation } from "../operations/operation.js";
-import { releaseOperation } from "../operations/release.js";
 import { History } from "../quorum/history.js";
 import type { ExecutionResult } from "../quorum/results.js";
 import { Round } from "../quorum/round.js";
@@ -12,6 +10,7 @@ import type { ResolvedSettings } from "../settings.js";
 import { type Acquisition, Call } from "./call.js";
 import { executionError } from "./explain.js";
 import type { Instance } from "./instance.js";
+import { releaseRequest } from "./requests.js";
 
 /** One call of `release`. */
 export class Release extends Call {
@@ -70,11 +69,10 @@ export function releaseSettings({ settings }: Instance, { queue }: LockParts): R
 /** Asks every node to release the lock or, with a queue, to hand it over to the next waiter. */
 export function askRelease(call: Release): Round {
   const { instance, keys, settings, parts, lock } = call;
-  const { value, lease, history } = parts;
+  const { value, lease, history, shared } = parts;
   const queueKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
-  const operation =
-    queueKeys === undefined ? releaseOperation(keys, value) : handOverOperation(queueKeys, value);
-  const pending = { keys, value, ttlMs: Math.max(lock.ttl, lease.longestTtlMs) };
+  const pending = { keys, value, shared, ttlMs: Math.max(lock.ttl, lease.longestTtlMs) };
+  const operation = releaseRequest(pending, queueKeys);
   return releaseOn(instance.nodes, call, history.last, operation, pending, instance.onRefusal);
 }
 
@@ -88,9 +86,10 @@ export function releaseFailedAttempt(
   round: Round,
   value: string,
 ): void {
-  const { ttlMs } = call;
+  const { ttlMs, settings } = call;
+  const pending = { keys, value, shared: settings.shared, ttlMs };
   const asked = round.ballots.flatMap((ballot) => (ballot.asked ? [ballot.node] : []));
-  releaseOn(asked, call, round, releaseOperation(keys, value), { keys, value, ttlMs });
+  releaseOn(asked, call, round, releaseRequest(pending), pending);
 }
 
 /** Asks the nodes to release. A node that does not confirm the release gets it as a pending release. */

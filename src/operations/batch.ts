@@ -11,6 +11,7 @@ import { joinScript } from "./join.js";
 import { leaveScript } from "./leave.js";
 import { lookScript } from "./look.js";
 import { releaseScript } from "./release.js";
+import { acquireSharedScript, extendSharedScript, releaseSharedScript } from "./shared.js";
 import { script } from "./script.js";
 import { takeFencedScript } from "./take-fenced.js";
 import { takePermitScript } from "./take-permit.js";
@@ -31,6 +32,9 @@ const scripts = [
   handOverScript,
   leaveScript,
   lookScript,
+  acquireSharedScript,
+  extendSharedScript,
+  releaseSharedScript,
   joinPermitsScript,
   takePermitScript,
 ];

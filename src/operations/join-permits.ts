@@ -1,5 +1,6 @@
 import { Operation } from "./operation.js";
 import { argsOf, queue, type QueueEntry } from "./queue.js";
+import { readers } from "./readers.js";
 import { operationScript } from "./script.js";
 import { type SlotKeys, survey } from "./slots.js";
 import { valueOf } from "./value-of.js";
@@ -16,7 +17,7 @@ local function joinPermits(keys, first, last, time, id, channel, graceMs, lifeMs
   return survey(keys, first, last, atMs, tonumber(time), id)
 end
 `,
-  [valueOf, queue, survey],
+  [valueOf, readers, queue, survey],
 );
 
 /** Joins the queue for a permit, or renews the place in it. */

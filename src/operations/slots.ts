@@ -8,12 +8,11 @@ export const survey = `
 local function survey(keys, first, last, atMs, time, id)
   local isOpen, leftMs, states = 0, -1, {}
   for i = first + 2, last do
-    local value = valueOf(keys[i])
     local ownMs = 0
-    if mayTake(value, time, id) then
+    if mayTake(keys, i, time, id) then
       isOpen = 1
     else
-      ownMs = reservedFor(value) and -1 or redis.call('PTTL', keys[i])
+      ownMs = reservedFor(valueOf(keys[i])) and -1 or redis.call('PTTL', keys[i])
       if ownMs == 0 then ownMs = 1 end
       if ownMs > 0 and (leftMs < 0 or ownMs < leftMs) then leftMs = ownMs end
     end

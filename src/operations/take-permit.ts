@@ -1,6 +1,7 @@
 import { acquireOperation } from "./acquire-fenced.js";
 import { Operation } from "./operation.js";
 import { argsOf, queue, type QueueEntry } from "./queue.js";
+import { readers } from "./readers.js";
 import { operationScript } from "./script.js";
 import { setAll } from "./set-all.js";
 import { type SlotKeys, survey } from "./slots.js";
@@ -14,7 +15,7 @@ export const takePermitScript = operationScript(
 -- Returns 1, and removes the waiter from the queue; or, refused, what survey returns.
 local function takePermit(keys, first, last, value, ttlMs, slot, time, id, channel, graceMs, lifeMs)
   local order, alive, own = keys[first], keys[first + 1], first + 2 + slot
-  if mayTake(valueOf(keys[own]), tonumber(time), id) then
+  if mayTake(keys, own, tonumber(time), id) then
     pcall(dequeue, order, alive, id)
     -- Slots that were released together may all be reserved for it here. It takes one.
     for i = first + 2, last do
@@ -28,7 +29,7 @@ local function takePermit(keys, first, last, value, ttlMs, slot, time, id, chann
   return survey(keys, first, last, atMs, tonumber(time), id)
 end
 `,
-  [valueOf, queue, survey, setAll],
+  [valueOf, readers, queue, survey, setAll],
 );
 
 /** Takes a slot that is free or reserved for this waiter; joins the queue otherwise. */

@@ -3,10 +3,11 @@ import type { Node } from "../nodes/node.js";
 import { forceReleaseScript } from "../operations/force-release.js";
 import { permitOf } from "../operations/companion-key.js";
 import { ownerOf } from "../operations/lock-value.js";
+import { readersKeysOf } from "../operations/readers.js";
 import { queueKeysOf } from "../waiting/queue-keys.js";
 import { askQuorum, type Query } from "./query.js";
 
-/** A lock that `forceRelease` ended. */
+/** A lock that `forceRelease` ended. There may be several on one resource: those of readers. */
 export interface ForcedRelease {
   /** The name of the resource. */
   readonly resource: string;
@@ -14,7 +15,7 @@ export interface ForcedRelease {
   readonly permit?: number;
   /** Who held it; undefined if its value names nobody. */
   readonly owner: string | undefined;
-  /** What the key held. */
+  /** What the key held; of a reader, its value. */
   readonly value: string;
   /** The nodes that held it, as `host:port`. */
   readonly nodes: readonly string[];
@@ -32,8 +33,9 @@ export async function forceRelease(query: Query): Promise<ForcedRelease[]> {
   return names.flatMap((resource, index) => {
     const holders = new Map<string, string[]>();
     for (const { node, answer } of replies) {
-      const value = answer[index] ?? "";
-      if (value !== "") holders.set(value, [...(holders.get(value) ?? []), node.name]);
+      for (const value of answer[index] ?? []) {
+        holders.set(value, [...(holders.get(value) ?? []), node.name]);
+      }
     }
     const permit = permitOf(keys[index] ?? "");
     return [...holders].map(([value, on]) => ({
@@ -47,15 +49,16 @@ export async function forceRelease(query: Query): Promise<ForcedRelease[]> {
 }
 
 /** In full, not by EVALSHA: this is rare, and a node need not keep the script. */
-async function forceReleaseOn(node: Node, key: string): Promise<string> {
+async function forceReleaseOn(node: Node, key: string): Promise<string[]> {
   const { text } = forceReleaseScript;
-  const queueKeys = queueKeysOf([key]) ?? [key];
-  const reply = await node.query("eval", [text, queueKeys.length, ...queueKeys]).catch(
+  const queueKeys = queueKeysOf([key]);
+  const keys = queueKeys === undefined ? [key] : [...queueKeys, ...readersKeysOf([key])];
+  const reply = await node.query("eval", [text, keys.length, ...keys]).catch(
     // The client's user may have no right to the keys of the queue.
     (error: unknown) => {
-      if (queueKeys.length === 1) throw error;
+      if (keys.length === 1) throw error;
       return node.query("eval", [text, 1, key]);
     },
   );
-  return String(reply);
+  return Array.isArray(reply) ? reply.map(String) : [];
 }

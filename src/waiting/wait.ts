@@ -22,6 +22,8 @@ export interface Wait {
   /** The keys of the locks that it waits for. */
   readonly keys: readonly string[];
   readonly queueKeys: QueueKeys;
+  /** Whether it waits to read. */
+  readonly shared: boolean;
   /** When the call began: first come, first served. */
   readonly start: Instant;
   readonly history: History;
@@ -43,19 +45,14 @@ export interface Wait {
   readonly onNotified: (node: Node, key: string | undefined) => void;
   /** Called when the time or the retries are used up. */
   readonly onGivenUp: (progress: Progress) => void;
-  /** How a waiter for a permit joins the queue, and for which slot it does. */
-  readonly permits?: PermitWait | undefined;
+  /** Asks a node for a place in the queue. */
+  readonly join: (entry: QueueEntry) => Operation;
+  /** Takes it out of a node's queue. With a `lock`, the keys that were reserved for it become free for that lock. */
+  readonly leave: (id: string, lock?: Lock) => readonly Operation[];
+  /** Its places as a waiter for what the next attempt takes: of several permits, that may be one of the slots. */
+  readonly placesFor: (places: readonly Place[], quorum: number) => readonly Place[];
   /** Gives a node the keys of the lock that was acquired, if they are free there. */
   readonly give: (lock: Lock, node: Node) => void;
-}
-
-/** How waiting for one of several permits differs from waiting for all keys. */
-export interface PermitWait {
-  readonly join: (entry: QueueEntry) => Operation;
-  /** Chooses the slot of the next attempt. Returns the waiter's places for that slot. */
-  readonly narrow: (places: readonly Place[], quorum: number) => readonly Place[];
-  /** The keys of the slot that a lock has, and of the queue. */
-  readonly queueKeysOf: (lock: Lock) => QueueKeys | undefined;
 }
 
 /** How the attempt of a waiter in the queue differs from another. */

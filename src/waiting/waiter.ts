@@ -2,8 +2,7 @@ import { sleep } from "../runtime/environment.js";
 import { isHeld, ResourceLockedError } from "../errors.js";
 import type { Lock } from "../lock.js";
 import type { Node } from "../nodes/node.js";
-import { joinOperation } from "../operations/join.js";
-import { leaveOperation } from "../operations/leave.js";
+import type { Operation } from "../operations/operation.js";
 import { type QueueReply, type QueueEntry, queueReplyIn } from "../operations/queue.js";
 import { isRefusal } from "../quorum/ballot.js";
 import { quorumOf, Round } from "../quorum/round.js";
@@ -138,20 +137,20 @@ export class Waiter implements QueueListener {
     if (!wasQueued) return;
     this.#shared.subscriptions.forget(this.#id);
     const last = this.#lastRound;
-    const leave = leaveOperation(this.#wait.queueKeys, this.#id, false);
+    const leave = this.#wait.leave(this.#id);
+    const tell = (node: Node, operations: readonly Operation[]): void => {
+      for (const operation of operations) node.tell(operation, () => true);
+    };
     if (lock === undefined || !this.#wasQueuedThen || last === undefined) {
-      for (const node of this.#shared.nodes) node.tell(leave, () => true);
+      for (const node of this.#shared.nodes) tell(node, leave);
       return;
     }
-    const ownKeys = this.#wait.permits?.queueKeysOf(lock);
-    const leaveForLock = leaveOperation(ownKeys ?? this.#wait.queueKeys, this.#id, true);
+    const leaveForLock = this.#wait.leave(this.#id, lock);
     void last.complete().then(() => {
       for (const { node, vote } of last.ballots) {
         if (vote === "for") continue;
         const isLate = isRefusal(vote) && isHeld(vote) && lock.valid;
-        node.tell(isLate ? leaveForLock : leave, () => true);
-        // It passes on what the node reserved for it of other slots.
-        if (isLate && ownKeys !== undefined) node.tell(leave, () => true);
+        tell(node, isLate ? leaveForLock : leave);
         if (isLate) this.#wait.give(lock, node);
       }
     });
@@ -176,16 +175,13 @@ export class Waiter implements QueueListener {
   /** Asks for a place in the queue; without an id, only reads the state of the nodes. */
   async #ask(id: string, nodes = this.#shared.nodes): Promise<void> {
     const { environment, onRefusal } = this.#shared;
-    const { queueKeys, nodeTimeoutMs, permits } = this.#wait;
+    const { join, nodeTimeoutMs } = this.#wait;
     const askedMs = environment.monotonicMs();
     const lastRound = this.#lastRound;
     const round = new Round(
       {
         nodes,
-        operation: (node) => {
-          const entry = { ...this.#entryFor(node), id };
-          return permits?.join(entry) ?? joinOperation(queueKeys, entry);
-        },
+        operation: (node) => join({ ...this.#entryFor(node), id }),
         judge: (reply, node) => {
           const queueReply = queueReplyIn(reply);
           if (queueReply !== undefined) this.#onQueueReply(node, queueReply, askedMs);
@@ -323,7 +319,7 @@ export class Waiter implements QueueListener {
     const all = [...this.#places.values()];
     const quorum = quorumOf(nodes.length);
     if (all.length < quorum) return;
-    const places = this.#wait.permits?.narrow(all, quorum) ?? all;
+    const places = this.#wait.placesFor(all, quorum);
     const { slowestMs } = pace;
     const atMs = attemptAtMs(places, quorum, slowestMs, pauseMs);
     if (atMs < Infinity) this.#attemptWithin(atMs - environment.monotonicMs());

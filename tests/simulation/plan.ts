@@ -16,6 +16,8 @@ export interface CallSettings {
 }
 
 interface Taking {
+  /** Whether it reads. */
+  readonly shared?: boolean;
   readonly resources: readonly string[];
   readonly ttlMs: number;
   readonly settings: CallSettings;
@@ -251,7 +253,8 @@ class PlanMaker {
     const fenced = { ...plan, fencing: random.chance(0.4) };
     const handled = random.chance(0.5) ? this.#withHandles(fenced) : fenced;
     const led = random.chance(0.25) ? this.#withLeaders(handled) : handled;
-    return random.chance(0.25) ? this.#withPermits(led) : led;
+    const read = random.chance(0.6) ? led : this.#withReaders(led);
+    return random.chance(0.25) ? this.#withPermits(read) : read;
   }
 
   /** Lets some of what is taken be one of several permits, of a resource of their own. */
@@ -261,7 +264,7 @@ class PlanMaker {
     const share = random.pick([0.5, 0.8, 1]);
     const limited = (step: Step): Step => {
       const isTaking = step.kind === "acquire" || step.kind === "tryAcquire" || step.kind === "use";
-      if (!isTaking || !random.chance(share)) return step;
+      if (!isTaking || step.shared === true || !random.chance(share)) return step;
       return { ...step, resources: ["p"], settings: { ...step.settings, permits } };
     };
     const clients = plan.clients.map((client) => ({
@@ -307,6 +310,24 @@ class PlanMaker {
         ? { maxHoldMs: Math.max(1, Math.round(this.#scaleMs * random.between(0.1, 3))) }
         : {}),
     };
+  }
+
+  /** Readers have no tokens. */
+  #withReaders(plan: Omit<Plan, "seed">): Omit<Plan, "seed"> {
+    const random = this.#random;
+    const share = random.pick([0.4, 0.7, 0.9]);
+    const reading = (step: Step): Step =>
+      "resources" in step &&
+      step.kind !== "forceRelease" &&
+      step.kind !== "lead" &&
+      random.chance(share)
+        ? { ...step, shared: true }
+        : step;
+    const clients = plan.clients.map((client) => ({
+      ...client,
+      programs: client.programs.map((program) => program.map(reading)),
+    }));
+    return { ...plan, clients, fencing: false };
   }
 
   /** Lets the clients have owners, keep locks by autoExtend, read their signals, force releases and drain. */

@@ -182,6 +182,8 @@ describe("permits", () => {
       expect(stage.remainingMs(key)).toEqual([0, 0, 0, 0, 0]);
       expect(() => redlock.adopt({ ...json, permit: 1000 })).toThrow("number of the lock's permit");
       expect(() => redlock.adopt({ ...json, permit: -1 })).toThrow(TypeError);
+      expect(() => redlock.adopt({ ...json, shared: true })).toThrow("and shared");
+      expect(() => redlock.adopt({ ...json, fence: 5 })).toThrow("and the fence 5");
     }),
   );
 
@@ -194,19 +196,22 @@ describe("permits", () => {
         ["r", { permits: 1001 }, "must be at most 1000"],
         ["r", { permits: 2.5 }, "must be a whole number"],
         ["r", { permits: "3" }, "must be a number"],
-        ["r", { permits: 3, fencing: true }, "no permits together with fencing"],
+        ["r", { permits: 3, fencing: true }, "acquire() cannot have permits and fencing"],
+        ["r", { permits: 3, shared: true }, "acquire() cannot have shared and permits"],
         [["r", "s"], { permits: 3 }, "permits of one resource, but got 2"],
-        ["a}b{", { permits: 3 }, "cannot give permits for the key a}b{"],
-        ["r".repeat(200), { permits: 1000 }, "more than 100000 characters together"],
+        ["a}b{", { permits: 3 }, "cannot let several hold the key a}b{"],
+        ["r".repeat(200), { permits: 1000 }, "characters together, more than 100000"],
       ] as const) {
         for (const call of ["acquire", "tryAcquire"] as const) {
           const error = await rejection(redlock[call](resources, 1000, settings as never));
-          expect(error.message).toContain(words);
+          expect(error.message).toContain(words.replace("acquire()", `${call}()`));
           expect(error.code).toBe("ERR_REDLOCK_INVALID_ARGUMENT");
         }
       }
       const leading = redlock.lead("r", 1000, { permits: 3 }, () => 1);
       expect((await rejection(leading)).message).toContain("lead() takes no permits");
+      const reading = redlock.lead("r", 1000, { shared: true }, () => 1);
+      expect((await rejection(reading)).message).toContain("lead() takes no shared");
       expect(stage.asked).toEqual([]);
     }),
   );
