@@ -797,6 +797,16 @@ class Simulation {
     return releasing;
   }
 
+  /** Runs what the library calls under a lock. A violation in it ends the run: what the library makes of it does not count. */
+  async #watched<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof Violation) this.#checker.break(error);
+      throw error;
+    }
+  }
+
   async #use(client: Client, step: Step & { kind: "use" }): Promise<void> {
     const { resources, ttlMs, settings, holdMs, heedsSignal, maxHoldMs } = step;
     const { host } = client;
@@ -833,7 +843,12 @@ class Simulation {
         `using ${resources.join(", ")} for ${ttlMs} ms, held ${holdMs.toFixed(0)} ms`,
         budgetMs + holdMs * 1.01 + timesMs.mostMs + LATE_MS,
         () =>
-          client.redlock.using(resources, ttlMs, { ...settings, ...limitOf(maxHoldMs) }, routine),
+          client.redlock.using(
+            resources,
+            ttlMs,
+            { ...settings, ...limitOf(maxHoldMs) },
+            (signal, lock) => this.#watched(() => routine(signal, lock)),
+          ),
       ),
     );
     // A lock that the closing released was released while its routine ran.
@@ -880,7 +895,8 @@ class Simulation {
               ...limitOf(maxHoldMs),
               signal: resignation.signal,
             },
-            (signal, lock) => this.#serve(client, step, { terms, signal, lock, resignation }),
+            (signal, lock) =>
+              this.#watched(() => this.#serve(client, step, { terms, signal, lock, resignation })),
           ),
       ),
     );
