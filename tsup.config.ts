@@ -7,7 +7,10 @@ import ts from "typescript";
 
 type Plugin = NonNullable<Options["esbuildPlugins"]>[number];
 
-/** esbuild keeps the comments of class members, a sixth of the code. The types in `dist` have the docstrings. */
+/**
+ * esbuild keeps the comments of class members, a sixth of the code. The types in `dist` have the docstrings. The comments of
+ * the Lua scripts, and their indentation, would be sent to the servers, too.
+ */
 const withoutComments: Plugin = {
   name: "without-comments",
   setup: (build) => {
@@ -19,7 +22,9 @@ const withoutComments: Plugin = {
         removeComments: true,
       };
       const text = await readFile(path, "utf8");
-      return { contents: ts.transpileModule(text, { compilerOptions }).outputText, loader: "js" };
+      const code = ts.transpileModule(text, { compilerOptions }).outputText;
+      const isLua = path.includes("/operations/");
+      return { contents: isLua ? code.replace(/^ *-- .*\n|^ +/gm, "") : code, loader: "js" };
     });
   },
 };
