@@ -230,7 +230,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a lock stays on the nodes that voted for it",
     "algorithm/acquire.ts",
-    "giveToRest(round, { keys, value, lease, fence }, queued !== undefined);",
+    "giveToRest(round, holding, queued !== undefined);",
     "",
   ),
   m(
@@ -321,8 +321,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "forceRelease ends a reservation",
     "operations/force-release.ts",
-    "if type(value) ~= 'string' or reservedFor(value) then return '' end",
-    "if type(value) ~= 'string' then return '' end",
+    "if type(value) ~= 'string' or reservedFor(value) then return {} end",
+    "if type(value) ~= 'string' then return {} end",
   ),
   m(
     "forceRelease hands over to nobody",
@@ -468,17 +468,20 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "a permit is whatever slot each node has free",
-    "algorithm/acquire.ts",
-    "? () => plain",
-    `? () =>
-          permits === undefined
-            ? plain
-            : acquireOperation([call.keys[Math.floor(environment.random() * call.keys.length)] ?? ""], value, ttlMs)`,
+    "algorithm/requests.ts",
+    "operation = acquireOperation(keys, value, ttlMs, fence);",
+    `if (permits !== undefined) {
+      return () => {
+        const slot = Math.floor(instance.environment.random() * permits.keys.length);
+        return acquireOperation(permits.keys.slice(slot, slot + 1), value, ttlMs);
+      };
+    }
+    operation = acquireOperation(keys, value, ttlMs, fence);`,
   ),
   m(
     "a permit is taken from its holder",
     "operations/take-permit.ts",
-    "if mayTake(valueOf(keys[own]), tonumber(time), id) then",
+    "if mayTake(keys, own, tonumber(time), id) then",
     "if true then",
   ),
   m(
@@ -496,12 +499,12 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a permit's lock is given every slot",
     "algorithm/acquire.ts",
-    "giveToRest(round, { keys, value",
-    "giveToRest(round, { keys: call.keys, value",
+    "giveToRest(round, holding,",
+    "giveToRest(round, { ...holding, keys: call.keys },",
   ),
   m(
     "one permit more than there are",
-    "algorithm/permits.ts",
+    "input.ts",
     "Array.from({ length: count }",
     "Array.from({ length: count + 1 }",
   ),
@@ -709,8 +712,8 @@ export const FOUND: readonly Mutant[] = [
   m(
     "a reader that was refused stays on the nodes",
     "algorithm/release.ts",
-    "deletion(keys, value, shared), { keys, value, shared, ttlMs });",
-    "deletion(keys, value, false), { keys, value, shared, ttlMs });",
+    "releaseRequest(pending), pending);",
+    "releaseRequest({ ...pending, shared: false }), pending);",
   ),
   m(
     "a reader's pending release is a writer's",
