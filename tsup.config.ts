@@ -1,4 +1,4 @@
-import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { transform } from "esbuild";
@@ -147,9 +147,6 @@ const commandLine: Options = {
     options.supported = { ...options.supported, "dynamic-import": false };
   },
 };
-
-// What an earlier build left would be packed, too: the names of the chunks change.
-await rm("dist", { recursive: true, force: true });
 
 export default defineConfig([
   {

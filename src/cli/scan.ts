@@ -1,4 +1,5 @@
 import type { Redis } from "ioredis";
+import { isReply } from "../clients/connection.js";
 import { isCompanionKey } from "../operations/companion-key.js";
 
 /** For each look and node: at most so many commands, each for about so many keys. */
@@ -91,7 +92,7 @@ export class LockScan {
       pass.refusal = null;
     } catch (error) {
       pass.isDone = true;
-      if (error instanceof Error && error.name === "ReplyError") pass.refusal = error.message;
+      if (isReply(error)) pass.refusal = error.message;
       // Commands must not pile up for a node that does not reply. Why it does not stands in the list of the nodes.
       else pass.client.disconnect(true);
     }

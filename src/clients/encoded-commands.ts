@@ -1,7 +1,6 @@
 import type { RedisClient } from "./client.js";
 import type { Connection } from "./connection.js";
-
-type Arguments = Parameters<Connection["send"]>[1];
+import { onceForAllNodes } from "./once-for-all-nodes.js";
 
 /** What ioredis sends: its `Command`. */
 interface IoredisCommand {
@@ -124,20 +123,14 @@ function encodedClass(Command: CommandClass<readonly string[]>): CommandClass<En
   };
 }
 
-/** The last command, to be used again: in one turn, mostly every node is sent the same. */
-let last:
-  { readonly command: string; readonly of: Arguments; readonly encoded: Encoded } | undefined;
-
 /** Encodes a command as RESP arrays are. Source: the Redis serialization protocol specification, "Arrays". */
-function encoded(command: string, args: Arguments): Encoded {
-  if (last?.of === args && last.command === command) return last.encoded;
+const encoded = onceForAllNodes((command, args): Encoded => {
   const texts = args.map(String);
   const parts = [`*${texts.length + 1}`, lengthPart(command), command];
   for (const text of texts) parts.push(lengthPart(text), text);
   parts.push("\r\n");
-  last = { command, of: args, encoded: { args: texts, bytes: Buffer.from(parts.join("")) } };
-  return last.encoded;
-}
+  return { args: texts, bytes: Buffer.from(parts.join("")) };
+});
 
 /** For each length up to that of usual keys and values: the text between one argument and the next. */
 const lengthParts = Array.from({ length: 256 }, (_, length) => `\r\n$${length}\r\n`);

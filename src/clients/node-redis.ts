@@ -4,6 +4,7 @@ import type { Argument } from "../operations/operation.js";
 import type { NodeRedisClient } from "./client.js";
 import type { ChannelListener, Connection, Subscription } from "./connection.js";
 import { kindOfClient, type NodeRedisKind } from "./node-redis-kinds.js";
+import { onceForAllNodes } from "./once-for-all-nodes.js";
 import { Opening } from "./opening.js";
 
 /** How often a client that emits no event when it is ready is looked at, in ms. */
@@ -151,18 +152,11 @@ class NodeRedisConnection implements Connection {
   }
 }
 
-/** The last command, to be used again. */
-let last:
-  | { readonly command: string; readonly of: readonly Argument[]; readonly line: readonly string[] }
-  | undefined;
-
-/** Returns the texts of a command. They are made once for all nodes: in one turn, mostly every node is sent the same. */
-function lineOf(command: string, args: readonly Argument[]): readonly string[] {
-  if (last?.of !== args || last.command !== command) {
-    last = { command, of: args, line: [command, ...args.map(String)] };
-  }
-  return last.line;
-}
+/** The texts of a command. */
+const lineOf = onceForAllNodes((command, args): readonly string[] => [
+  command,
+  ...args.map(String),
+]);
 
 /** Throws a TypeError for a client of node-redis on which the locks' promises would not hold. */
 export function checkNodeRedisClient(client: NodeRedisClient, where: string): void {

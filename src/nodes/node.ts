@@ -277,8 +277,8 @@ export class Node {
         this.#settled(call);
       },
       (error: unknown) => {
-        const lost = isReply(error) ? this.#heard(epoch) : undefined;
-        onError(lost ?? withoutCommand(isReply(error) ? asReply(error) : error));
+        if (isReply(error)) onError(this.#heard(epoch) ?? withoutCommand(asReply(error)));
+        else onError(withoutCommand(error));
         this.#pending.sendOnReturn();
         this.#settled(call);
       },

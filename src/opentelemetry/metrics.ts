@@ -11,7 +11,7 @@ const ACQUIRE_BOUNDS_S = [
 ];
 const HOLD_BOUNDS_S = [0.001, 0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14_400];
 
-/** A lock that is held, as far as this process knows. */
+/** Since when a lock is held, and the attributes of its resource. */
 interface Holding {
   readonly sinceMs: number;
   readonly resource: Attributes;
@@ -26,27 +26,16 @@ export function observeMetrics(meter: Meter, resourceOf: ResourceOf): () => void
   const channels = new Subscriber();
   const acquired = new HistogramBuffer(instruments.acquire);
   const hold = new HistogramBuffer(instruments.hold);
+  const holdings = new Holdings(hold);
   const votes = new VoteBuffer(instruments.votes);
-  const holdings = new Map<Lock, Holding>();
   const waiters = new Waiters();
   const resource = (message: { readonly resources: readonly string[] }): Attributes =>
     resourceOf === undefined ? NO_RESOURCE : resourceAttribute(resourceOf, message);
 
-  const held = (lock: Lock, of: Attributes): void => {
-    holdings.set(lock, { sinceMs: performance.now(), resource: of });
-  };
-  const ended = (lock: Lock, outcome: string): void => {
-    const holding = holdings.get(lock);
-    if (holding === undefined) return;
-    holdings.delete(lock);
-    const seconds = (performance.now() - holding.sinceMs) / 1000;
-    hold.record(seconds, withOutcome(holding.resource, outcome));
-  };
-
   channels.trace("redlock-quorum:acquire", "asyncEnd", (message) => {
     const of = resource(message);
     acquired.record(message.elapsedMs / 1000, withOutcome(of, acquireOutcome(message)));
-    if (message.result) held(message.result, of);
+    if (message.result) holdings.began(message.result, of);
   });
   channels.on("redlock-quorum:waiting", (message) => {
     waiters.add(message);
@@ -58,15 +47,15 @@ export function observeMetrics(meter: Meter, resourceOf: ResourceOf): () => void
     instruments.extensions.add(1, withOutcome(of, outcome));
     // An adopted lock is held from its first extension on.
     if (message.error === undefined && message.lock.valid && !holdings.has(message.lock))
-      held(message.lock, of);
+      holdings.began(message.lock, of);
   });
   channels.trace("redlock-quorum:release", "end", ({ lock }) => {
     // A release of a closed Redlock releases nothing.
-    if (!lock.valid) ended(lock, "released");
+    if (!lock.valid) holdings.ended(lock, "released");
   });
   channels.on("redlock-quorum:lost", (message) => {
     const { lock, reason, isPassedOn } = message;
-    ended(lock, isPassedOn ? "passed-on" : reason);
+    holdings.ended(lock, isPassedOn ? "passed-on" : reason);
     if (isPassedOn) return;
     instruments.lost.add(1, { ...resource(message), "redlock.reason": reason });
   });
@@ -79,7 +68,7 @@ export function observeMetrics(meter: Meter, resourceOf: ResourceOf): () => void
   };
   const stopCounting = countWhenRead(meter, instruments, {
     // Asking a lock whether it is valid is what notices its end, so that the buffers come after it.
-    held: () => [...holdings].flatMap(([lock, holding]) => (lock.valid ? [holding.resource] : [])),
+    held: () => holdings.valid(),
     waiting: () => waiters.now().map(resource),
     report,
   });
@@ -88,6 +77,37 @@ export function observeMetrics(meter: Meter, resourceOf: ResourceOf): () => void
     stopCounting();
     report();
   };
+}
+
+/** The locks that this process holds, as far as it knows. */
+class Holdings {
+  readonly #durations: HistogramBuffer;
+  readonly #held = new Map<Lock, Holding>();
+
+  constructor(durations: HistogramBuffer) {
+    this.#durations = durations;
+  }
+
+  has(lock: Lock): boolean {
+    return this.#held.has(lock);
+  }
+
+  began(lock: Lock, resource: Attributes): void {
+    this.#held.set(lock, { sinceMs: performance.now(), resource });
+  }
+
+  ended(lock: Lock, outcome: string): void {
+    const holding = this.#held.get(lock);
+    if (holding === undefined) return;
+    this.#held.delete(lock);
+    const seconds = (performance.now() - holding.sinceMs) / 1000;
+    this.#durations.record(seconds, withOutcome(holding.resource, outcome));
+  }
+
+  /** Returns the attributes of each lock that is still valid. */
+  valid(): readonly Attributes[] {
+    return [...this.#held].flatMap(([lock, { resource }]) => (lock.valid ? [resource] : []));
+  }
 }
 
 const outcomes = new Map<string, Attributes>();

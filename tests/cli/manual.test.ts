@@ -1,4 +1,4 @@
-// docs/command-line.md and the README say of the program redlock only what is there.
+// docs/command-line.md, the operations guide and the README say of the program redlock only what is there.
 
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -15,6 +15,9 @@ const COMMANDS = ["run", "status", "top", "unlock", "doctor", "bench", "completi
 
 const page = await readFile(join(root, "docs", "command-line.md"), "utf8");
 const readme = await readFile(join(root, "README.md"), "utf8");
+const operations = await readFile(join(root, "docs", "operations.md"), "utf8");
+/** All that is said of the program. */
+const all = page + readme + operations;
 const blocks = [...page.matchAll(/^```(\w+)\n([^]*?)^```$/gm)].map(([, language, text = ""]) => ({
   language,
   text,
@@ -34,16 +37,14 @@ describe("the manual", () => {
   test.each(COMMANDS)("calls redlock %s only with options that it has", async (command) => {
     const options = await optionsOf(command);
     const pattern = new RegExp(`redlock ${command} ([^\n]*)`, "g");
-    const calls = [...(page + readme).matchAll(pattern)].map(
-      ([, args = ""]) => args.split(" -- ")[0] ?? "",
-    );
+    const calls = [...all.matchAll(pattern)].map(([, args = ""]) => args.split(" -- ")[0] ?? "");
     const named = calls.flatMap((args) => args.match(/(?<=^|\s)--[\w-]+/g) ?? []);
     expect(calls).not.toEqual([]);
     expect(named.filter((option) => !options.includes(option))).toEqual([]);
   });
 
   test("names no command that is not there", () => {
-    const calls = [...(page + readme).matchAll(/(?:^|\$ |`)redlock ([a-z]+)/gm)];
+    const calls = [...all.matchAll(/(?:^|\$ |`)redlock ([a-z]+)/gm)];
     const named = calls.map(([, command = ""]) => command);
     expect(named.filter((command) => !COMMANDS.includes(command))).toEqual([]);
   });

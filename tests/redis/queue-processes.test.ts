@@ -15,6 +15,7 @@ import {
   disconnectAll,
   fresh,
   type RecordingClient,
+  untilHeld,
 } from "../support/nodes.js";
 import { useServers } from "../support/use-servers.js";
 
@@ -189,6 +190,8 @@ test("a process that is stopped while it waits costs the others one grace, not o
     (await defined(listeners[0]).pubsub("CHANNELS", "redlock:*")) as string[];
   const ofOthers = await channels();
   const lock = await observer.acquire(resource, 60_000);
+  // A node hands over only what it holds.
+  await untilHeld(servers, lock);
   const { child } = await run(
     resource,
     `void new Redlock(clients, endless).acquire(resource, 30_000);`,

@@ -242,6 +242,11 @@ export class Checker implements LinkObserver {
     }
   }
 
+  /** Notes a violation found in a function that the library called, which may make something else of the error. */
+  break(error: Error): void {
+    this.#broken ??= error;
+  }
+
   /** After a turn, or a step of a clock. */
   after(actor: Actor | undefined): void {
     if (this.#broken !== undefined) throw this.#broken;
@@ -644,7 +649,7 @@ export class Checker implements LinkObserver {
       if (kind === "release" && command !== "eval") this.#checkRefused(host, value);
       if (kind === "release") this.#checkNotPassedOn(host, value);
     } catch (error) {
-      this.#broken ??= error as Error;
+      this.break(error as Error);
     }
     if (!this.#startMs.has(value)) this.#startMs.set(value, this.#world.nowMs);
     const sent = this.#of(value, host);

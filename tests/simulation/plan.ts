@@ -222,6 +222,8 @@ class PlanMaker {
   readonly #suspends: boolean;
   readonly #weather: Weather;
   #longestTtlMs = 0;
+  /** The longest ttl that nodes without their data stay away for. */
+  #guardedTtlMs = 0;
 
   constructor(random: Random) {
     this.#random = random;
@@ -280,7 +282,8 @@ class PlanMaker {
       kind: "lead",
       afterMs: random.chance(0.5) ? 0 : random.between(0, 0.7 * this.#scaleMs),
       resources: [name],
-      ttlMs: this.#ttlMs(),
+      // The restart guard, drawn before, is as long as the ttls that were drawn before it.
+      ttlMs: Math.min(this.#ttlMs(), this.#guardedTtlMs),
       settings: { retryCount: -1, retryDelay, retryJitter, ...nodeTimeout },
       resignAfterMs: random.between(0, 8 * this.#scaleMs),
       holdMs: random.between(0, (random.chance(0.5) ? 8 : 3) * this.#scaleMs),
@@ -400,6 +403,7 @@ class PlanMaker {
   }
 
   #guarded(plan: Omit<Plan, "seed">): Omit<Plan, "seed"> {
+    this.#guardedTtlMs = this.#longestTtlMs;
     // Clocks of clients may run slower than those of the nodes, but not by more than the drift allowance.
     if (this.#random.chance(0.5)) return { ...plan, restartGuardMs: this.#longestTtlMs };
     return { ...plan, faults: plan.faults.map((fault) => this.#outlastingTtls(fault)) };

@@ -807,6 +807,16 @@ class Simulation {
     return releasing;
   }
 
+  /** Runs what the library calls under a lock. A violation in it ends the run: what the library makes of it does not count. */
+  async #watched<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof Violation) this.#checker.break(error);
+      throw error;
+    }
+  }
+
   async #use(client: Client, step: Step & { kind: "use" }): Promise<void> {
     const { resources, ttlMs, settings, holdMs, heedsSignal, maxHoldMs } = step;
     const { host } = client;
@@ -847,7 +857,7 @@ class Simulation {
             resources,
             ttlMs,
             { ...settings, ...limitOf(maxHoldMs), shared: step.shared ?? false },
-            routine,
+            (signal, lock) => this.#watched(() => routine(signal, lock)),
           ),
       ),
     );
@@ -895,7 +905,8 @@ class Simulation {
               ...limitOf(maxHoldMs),
               signal: resignation.signal,
             },
-            (signal, lock) => this.#serve(client, step, { terms, signal, lock, resignation }),
+            (signal, lock) =>
+              this.#watched(() => this.#serve(client, step, { terms, signal, lock, resignation })),
           ),
       ),
     );
