@@ -250,7 +250,9 @@ export class Acquisition extends Call {
 
   /** Milliseconds that an attempt may take: attempts of one slot after the other have the time of one. */
   get attemptLeftMs(): number {
-    return Math.min(this.budgetLeftMs, this.slotsEndMs - this.instance.environment.monotonicMs());
+    const { budgetLeftMs, slotsEndMs } = this;
+    if (slotsEndMs === Infinity) return budgetLeftMs;
+    return Math.min(budgetLeftMs, slotsEndMs - this.instance.environment.monotonicMs());
   }
 
   /** Milliseconds left of the whole call, including the time it takes to find out why it failed. */

@@ -129,12 +129,20 @@ export class Permits {
 const taken = new Error("every slot is taken");
 
 /** Attempts once, for permits on one free slot after the other. */
-export async function attemptSlots<T>(
+export function attemptSlots<T>(
   call: Acquisition,
   attempt: () => Promise<T | undefined>,
 ): Promise<T | undefined> {
-  const { permits, signals } = call;
-  if (permits === undefined) return attempt();
+  const { permits } = call;
+  return permits === undefined ? attempt() : attemptEach(call, permits, attempt);
+}
+
+async function attemptEach<T>(
+  call: Acquisition,
+  permits: Permits,
+  attempt: () => Promise<T | undefined>,
+): Promise<T | undefined> {
+  const { signals } = call;
   call.slotsEndMs = call.instance.environment.monotonicMs() + call.longestNodeTimeoutMs;
   const isOver = (): boolean => call.attemptLeftMs <= 0 || signals.some(({ aborted }) => aborted);
   let lock = await attempt();
