@@ -240,14 +240,6 @@ export class Acquisition extends Call {
     return acquireTimeout - this.elapsedMs;
   }
 
-  /** A node that was asked for several slots has its timeout once. */
-  override get nodeTimeoutMs(): (node: Node) => number {
-    const own = super.nodeTimeoutMs;
-    if (this.slotsEndMs === Infinity) return own;
-    const leftMs = Math.max(0, this.attemptLeftMs);
-    return (node) => Math.min(own(node), leftMs);
-  }
-
   /** Milliseconds that an attempt may take: attempts of one slot after the other have the time of one. */
   get attemptLeftMs(): number {
     const { budgetLeftMs, slotsEndMs } = this;

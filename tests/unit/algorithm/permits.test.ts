@@ -123,6 +123,28 @@ describe("permits", () => {
   );
 
   it(
+    "do not take a node for silent that was asked for a second slot shortly before the attempts end",
+    played(async (stage) => {
+      const a = await stage.connect();
+      const b = await stage.connect({ queue: true });
+      const locks = await fill(a, 4);
+      const errors: string[] = [];
+      b.redlock.on("error", ({ name, message }) => {
+        if (name !== "ResourceLockedError") errors.push(message);
+      });
+      for (const link of b.links) link.extraDelayMs = 20;
+      // The nodes are asked for one slot after the other, and each reply takes most of what is left.
+      const settings = { permits: 4, nodeTimeout: 100, retryCount: 0 };
+      await locks[3]?.release();
+      const lock = await b.redlock.acquire("r", 20_000, settings).catch(() => undefined);
+      await lock?.release();
+      await stage.sleep(500);
+      expect(errors).toEqual([]);
+      expect(await b.redlock.tryAcquire("r", 1000, { permits: 4 })).not.toBeNull();
+    }),
+  );
+
+  it(
     "of a holder that crashed are given to a waiter when they expire",
     played(async (stage) => {
       const a = await stage.connect({ queue: true });
