@@ -17,6 +17,7 @@ export interface WorkloadContext extends TenureContext {
   readonly life: number;
   readonly redlock: Redlock;
   readonly keys: readonly string[];
+  readonly permits: number;
   readonly random: Random;
   /** Gives a lock to another process. */
   readonly handOver: (lock: LockJson) => void;
@@ -32,6 +33,8 @@ const MIX = {
   "acquire several": 6,
   "acquire with a signal": 6,
   tryAcquire: 15,
+  "acquire a permit": 22,
+  "hand over a permit": 3,
   "hand over": 7,
   abandon: 1,
 } as const;
@@ -79,12 +82,15 @@ export class Workload {
   }
 
   async #runOne(): Promise<void> {
-    const { redlock, keys, random } = this.#context;
+    const { redlock, keys, permits, random } = this.#context;
     const names = someOf(random, keys, 1);
     const ttlMs = this.#ttlMs();
     const what = weighted(random, MIX);
     const acquire = (some = names, signal?: AbortSignal): Promise<Lock> =>
       redlock.acquire(some, ttlMs, { acquireTimeout: ACQUIRE_TIMEOUT_MS, signal });
+    // Permits have no tokens.
+    const limited = { permits, fencing: false, acquireTimeout: ACQUIRE_TIMEOUT_MS };
+    const acquirePermit = (): Promise<Lock> => redlock.acquire("permits", ttlMs, limited);
     switch (what) {
       case "using":
         return this.#use(names, ttlMs, 0);
@@ -102,6 +108,10 @@ export class Workload {
         );
       case "tryAcquire":
         return this.#hold("tryAcquire", () => redlock.tryAcquire(names, ttlMs));
+      case "acquire a permit":
+        return this.#hold("acquire a permit", acquirePermit, { extending: random() < 0.4 });
+      case "hand over a permit":
+        return this.#hold("acquire a permit", acquirePermit, { ending: "handed over" });
       case "hand over":
         return this.#hold("acquire", () => acquire(), { ending: "handed over" });
       case "abandon":

@@ -514,6 +514,18 @@ export const MUTANTS: readonly Mutant[] = [
     "lock === undefined && tries < MOST_TRIES",
     "tries < 3",
   ),
+  m(
+    "a permit's lock has the keys of every slot",
+    "algorithm/acquire.ts",
+    "const { keys, value, lease, shared, permit, fence } = holding;",
+    "const { value, lease, shared, permit, fence } = holding;\n  const { keys } = call;",
+  ),
+  m(
+    "a forced release names another permit",
+    "reports/force-release.ts",
+    "...(permit === undefined ? {} : { permit }),",
+    "...(permit === undefined ? {} : { permit: 0 }),",
+  ),
 ];
 
 /**

@@ -58,7 +58,12 @@ export type Step = { readonly afterMs: number } & (
       readonly ttlMs: number;
       readonly holdMs: number;
     }
-  | { readonly kind: "forceRelease"; readonly resources: readonly string[] }
+  | {
+      readonly kind: "forceRelease";
+      readonly resources: readonly string[];
+      /** Ends each of so many permits. */
+      readonly permits?: number;
+    }
   | ({
       readonly kind: "lead";
       /** It resigns so late, unless its routine ends a term by itself before, `holdMs` after it was elected. */
@@ -273,6 +278,10 @@ class PlanMaker {
       ...client,
       programs: client.programs.map((program) => program.map(limited)),
     }));
+    while (random.chance(0.3)) {
+      const afterMs = random.between(0, 0.7 * this.#scaleMs);
+      this.#insert(clients, { kind: "forceRelease", afterMs, resources: ["p"], permits });
+    }
     return { ...plan, clients, fencing: false };
   }
 

@@ -2,7 +2,7 @@ import type { NodeEntry } from "../../src/nodes/entries.js";
 import type { Lock } from "../../src/lock.js";
 import type { Redlock } from "../../src/redlock.js";
 import type { Settings } from "../../src/settings.js";
-import { Checker, type Tracked } from "./checker.js";
+import { Checker, slotKey, type Tracked } from "./checker.js";
 import { isValue, readersOf } from "./readers.js";
 import { Violation } from "./violation.js";
 import { Host } from "../virtual-world/host.js";
@@ -339,7 +339,7 @@ class Simulation {
         await this.#inspect(client);
         return mine;
       case "forceRelease":
-        await this.#forceRelease(client, step.resources);
+        await this.#forceRelease(client, step);
         return mine;
       case "lead":
         await this.#lead(client, step);
@@ -590,23 +590,24 @@ class Simulation {
   }
 
   /** An operator ends whatever locks there are. */
-  async #forceRelease(client: Client, resources: readonly string[]): Promise<void> {
+  async #forceRelease(
+    client: Client,
+    { resources, permits }: Step & { kind: "forceRelease" },
+  ): Promise<void> {
     const outcome = await this.#call(
       client,
       `forceRelease ${resources.join(", ")}`,
       NODE_TIMEOUT_WITHOUT_TTL_MS,
-      () => client.redlock.forceRelease(resources),
+      () => client.redlock.forceRelease(resources, { permits }),
     );
     if (outcome instanceof Error) return;
-    for (const { resource, value, nodes } of outcome) {
-      this.#count("locks ended by force");
+    for (const { resource, permit, value, nodes } of outcome) {
+      this.#count(permit === undefined ? "locks ended by force" : "permits ended by force");
+      const key = permit === undefined ? resource : slotKey(resource, permit);
       for (const node of nodes) {
         const name = this.#nodes.find((_, index) => client.links[index]?.name === node)?.name;
-        if (this.#checker.wasForced(value, resource, name)) continue;
-        throw new Violation(
-          "force",
-          `${value} on ${resource} was not ended on ${node}, as was said`,
-        );
+        if (this.#checker.wasForced(value, key, name)) continue;
+        throw new Violation("force", `${value} on ${key} was not ended on ${node}, as was said`);
       }
     }
   }
