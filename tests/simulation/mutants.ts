@@ -679,6 +679,12 @@ export const FOUND: readonly Mutant[] = [
     "if KEYS[4] and sharedUntil(KEYS[1], KEYS[4]) then",
     "if false then",
   ),
+  m(
+    "forceRelease goes on without the queue where a reply is lost",
+    "reports/force-release.ts",
+    "keys.length === 1 || !isReply(error)",
+    "keys.length === 1",
+  ),
 ];
 
 /** Bugs that show only where a node loses a part of what it holds, which the exhaustive search tries. */
