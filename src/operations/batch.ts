@@ -56,6 +56,7 @@ while at <= #ARGV do
   operation, keyCount, argCount = operations[ARGV[at]], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   last = count + tonumber(ARGV[at + 3])
   at = at + 4
+  seen.set = nil
   -- One pcall for the whole run, and one more for each error, not one for each operation.
   repeat
     local ok, failure = pcall(goOn)
