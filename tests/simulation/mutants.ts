@@ -680,6 +680,24 @@ export const FOUND: readonly Mutant[] = [
     "if false then",
   ),
   m(
+    "what one reader found is believed after another operation",
+    "operations/batch.ts",
+    "  seen.set = nil\n",
+    "",
+  ),
+  m(
+    "a reader behind another is let in for longer than the marker",
+    "operations/shared.ts",
+    "seen.set == set and untilMs <= seen.untilMs and",
+    "seen.set == set and",
+  ),
+  m(
+    "a reader leaves behind another without a look at the marker",
+    "operations/readers.ts",
+    "if latestMs ~= seenMs and",
+    "if not seenMs and",
+  ),
+  m(
     "forceRelease goes on without the queue where a reply is lost",
     "reports/force-release.ts",
     "keys.length === 1 || !isReply(error)",
