@@ -14,6 +14,7 @@ import { acquireSharedScript, extendSharedScript, releaseSharedScript } from "./
 import { script } from "./script.js";
 import { takeFencedScript } from "./take-fenced.js";
 import { takeScript } from "./take.js";
+import { together } from "./together.js";
 import { type Argument, type Command, type Operation, strangeReply } from "./operation.js";
 
 const scripts = [
@@ -38,32 +39,52 @@ const scripts = [
 const definitions = new Set(scripts.flatMap(({ definitions }) => definitions));
 
 /** Runs many operations in one command, in their order. An error of one is the reply of that one alone. */
-export const batchScript = script(`${[...definitions].join("")}
+export const batchScript = script(`${together}
 -- KEYS: those of all operations, in their order. ARGV: runs of operations of one shape. Each begins with the name of the
 -- operations, the number of keys and of arguments that each has, and how many they are; their arguments follow.
 -- Returns a JSON array of the replies; an error is {"err": its message}.
+local replies, done, last, first, at = {}, 0, 0, 1, 1
+local name, keyCount, argCount
+
+-- Does runs together as long as that can be. Returns whether nothing is left.
+local function areAllDone()
+  while done == last and at <= #ARGV do
+    local count = tonumber(ARGV[at + 3])
+    name, keyCount, argCount = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+    last, at = done + count, at + 4
+    local run = together[name .. ' ' .. keyCount]
+    if run and run(replies, done, count, first, keyCount, at) then
+      first, at, done = first + keyCount * count, at + argCount * count, last
+    end
+  end
+  return done == last
+end
+
+local function allReplies()
+  return '[' .. table.concat(replies, ',') .. ']'
+end
+
+-- Mostly nothing is left, and then the functions below are not even defined.
+if areAllDone() then return allReplies() end
+${[...definitions].join("")}
 local operations = { ${scripts.map(({ name }) => `${name} = ${name}`).join(", ")} }
-local replies, count, first, at = {}, 0, 1, 1
-local operation, keyCount, argCount, last
 local function goOn()
-  while count < last do
+  local operation = operations[name]
+  while done < last do
     local ownFirst, ownAt = first, at
-    first, at, count = first + keyCount, at + argCount, count + 1
-    replies[count] = operation(KEYS, ownFirst, first - 1, unpack(ARGV, ownAt, at - 1))
+    first, at, done = first + keyCount, at + argCount, done + 1
+    replies[done] = cjson.encode(operation(KEYS, ownFirst, first - 1, unpack(ARGV, ownAt, at - 1)))
   end
 end
-while at <= #ARGV do
-  operation, keyCount, argCount = operations[ARGV[at]], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  last = count + tonumber(ARGV[at + 3])
-  at = at + 4
+repeat
   seen.set = nil
   -- One pcall for the whole run, and one more for each error, not one for each operation.
-  repeat
+  while done < last do
     local ok, failure = pcall(goOn)
-    if not ok then replies[count] = { err = type(failure) == 'table' and failure.err or failure } end
-  until ok
-end
-return cjson.encode(replies)
+    if not ok then replies[done] = cjson.encode({ err = type(failure) == 'table' and failure.err or failure }) end
+  end
+until areAllDone()
+return allReplies()
 `);
 
 /** The last batch, to be used again: in one turn, mostly every node is asked the same. */

@@ -2,7 +2,7 @@ import { beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { ask } from "../support/servers.js";
 import { Redlock } from "../../src/index.js";
 import { joinAbsent, untilWaiting } from "../support/line.js";
-import { defined, fresh, rejection, untilHeld, valuesOn } from "../support/nodes.js";
+import { defined, fresh, rejection, untilFree, untilHeld, valuesOn } from "../support/nodes.js";
 import { rulesThatExist } from "../support/rights.js";
 import { useServers } from "../support/use-servers.js";
 
@@ -98,10 +98,22 @@ describe("a user without the right to GET", () => {
     const locks = await Promise.all(
       [fresh(), fresh()].map((name) => redlock.acquire(name, 60_000)),
     );
-    await setRights("-get");
+    await setRights("-get", "-mget");
     const extended = await Promise.all(locks.map((lock) => rejection(lock.extend(60_000))));
     const released = await Promise.all(locks.map((lock) => rejection(lock.release())));
     for (const { message } of [...extended, ...released]) expect(message).toMatch(REFUSED);
+  });
+});
+
+describe("a user without the right to MGET", () => {
+  test("releases several locks at once all the same", async () => {
+    const locks = await Promise.all(
+      [fresh(), fresh()].map((name) => redlock.acquire(name, 60_000)),
+    );
+    for (const lock of locks) await untilHeld(servers, lock);
+    await setRights("-mget");
+    await Promise.all(locks.map((lock) => lock.release()));
+    for (const lock of locks) await untilFree(servers, defined(lock.resources[0]));
   });
 });
 
@@ -109,6 +121,8 @@ describe("a user without the right to PUBLISH", () => {
   test("gets one report per node if it releases a lock for which others wait", async () => {
     const resource = fresh();
     const lock = await redlock.acquire(resource, 60_000);
+    // The waiter could take a key that is still on its way.
+    await untilHeld(servers, lock);
     const waiter = new Redlock(
       servers.map(({ port }) => `redis://127.0.0.1:${port}`),
       { nodeTimeout: 5000, retryCount: -1, retryDelay: 100, retryJitter: 0 },

@@ -3,6 +3,8 @@ import { ask, type RedisServer, startServer } from "../support/servers.js";
 import { acquireFencedScript } from "../../src/operations/acquire-fenced.js";
 import { acquireScript } from "../../src/operations/acquire.js";
 import { batchOf, batchScript, repliesOf } from "../../src/operations/batch.js";
+import { handOverScript } from "../../src/operations/hand-over.js";
+import { joinScript } from "../../src/operations/join.js";
 import { Operation } from "../../src/operations/operation.js";
 import { releaseScript } from "../../src/operations/release.js";
 import type { OperationScript } from "../../src/operations/script.js";
@@ -97,9 +99,18 @@ describe("a script that sets several keys", () => {
   );
 });
 
+type Shape = readonly [OperationScript, readonly string[], readonly string[]];
+
+/** Runs the operations as one batch, and returns their replies. */
+async function inOneBatch(shapes: readonly Shape[], before = ""): Promise<unknown[]> {
+  const operations = shapes.map(([script, keys, args]) => new Operation(script, keys, args));
+  const [, ...args] = batchOf(operations).args.map(String);
+  return repliesOf(await ask(server.port, ["EVAL", before + batchScript.text, ...args]));
+}
+
 describe("the script of a batch", () => {
   test("goes on after each operation that raises an error, with the keys and arguments of the next", async () => {
-    const shapes: [OperationScript, string[], string[]][] = [
+    const shapes: Shape[] = [
       [acquireScript, ["a"], ["of a", "60000"]],
       [acquireScript, ["b"], ["of b", "no ttl"]],
       [acquireScript, ["c"], ["of c", "no ttl"]],
@@ -108,10 +119,8 @@ describe("the script of a batch", () => {
       [acquireScript, ["e"], ["of e", "no ttl"]],
       [acquireScript, ["f", "g"], ["of both", "60000"]],
     ];
-    const operations = shapes.map(([script, keys, args]) => new Operation(script, keys, args));
-    const [, ...args] = batchOf(operations).args.map(String);
     await ask(server.port, ["FLUSHALL"]);
-    const replies = repliesOf(await ask(server.port, ["EVAL", batchScript.text, ...args]));
+    const replies = await inOneBatch(shapes);
     const notSet = /^ERR value is not an integer/;
     expect(
       replies.map((reply) => (reply instanceof Error ? notSet.test(reply.message) : reply)),
@@ -123,5 +132,111 @@ describe("the script of a batch", () => {
     expect(await ask(server.port, ["EVAL", held, "7", ...keys])).toBe(
       "nothing, nothing, nothing, of d, nothing, of both, of both",
     );
+  });
+
+  const names = Array.from({ length: 50 }, (_, index) => `lock ${index}`);
+  const deletions: {
+    name: string;
+    deletion: OperationScript;
+    keysOf: (key: string) => string[];
+  }[] = [
+    { name: "releases", deletion: releaseScript, keysOf: (key) => [key] },
+    { name: "hands over", deletion: handOverScript, keysOf: withLines },
+  ];
+
+  async function acquireAll(keys: readonly string[], others: readonly Shape[] = []): Promise<void> {
+    await ask(server.port, ["FLUSHALL"]);
+    await inOneBatch([
+      ...keys.map((key): Shape => [acquireScript, [key], [`of ${key}`, "60000"]]),
+      ...others,
+    ]);
+  }
+
+  /** How often a script has called this command since the last reset. */
+  async function callsOf(command: string): Promise<number> {
+    const stats = await ask(server.port, ["INFO", "commandstats"]);
+    return Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
+  }
+
+  test.each(deletions)("$name a run of locks with one call of each kind", async (each) => {
+    await acquireAll(names);
+    await ask(server.port, ["CONFIG", "RESETSTAT"]);
+    const all = names.map((key): Shape => [each.deletion, each.keysOf(key), [`of ${key}`]]);
+    expect(await inOneBatch(all)).toEqual(names.map(() => 1));
+    expect([await callsOf("mget"), await callsOf("del"), await callsOf("get")]).toEqual([1, 1, 0]);
+    expect(await ask(server.port, ["DBSIZE"])).toBe("0");
+  });
+
+  test.each(deletions)("$name only what a lock still holds, and each once", async (each) => {
+    await acquireAll(["own", "twice", "other's"]);
+    await ask(server.port, ["RPUSH", "list", "item"]);
+    const run = ([key, value]: readonly [string, string]): Shape => [
+      each.deletion,
+      each.keysOf(key),
+      [value],
+    ];
+    const replies = await inOneBatch(
+      (
+        [
+          ["twice", "of another"],
+          ["twice", "of twice"],
+          ["other's", "of own"],
+          ["twice", "of twice"],
+          ["gone", "of gone"],
+          ["list", "item"],
+          ["own", "of own"],
+        ] as const
+      ).map(run),
+    );
+    expect(replies).toEqual([0, 1, 0, 0, 0, 0, 1]);
+    expect(await ask(server.port, ["EXISTS", "own", "twice", "other's", "list"])).toBe("2");
+  });
+
+  test.each(deletions)(
+    "$name one by one where the server refuses MGET, DEL or EXISTS",
+    async (each) => {
+      for (const command of ["MGET", "DEL", "EXISTS"]) {
+        await acquireAll(names);
+        const refusing = `
+        local server, refused = redis, 0
+        local redis = {
+          call = server.call,
+          pcall = function(command, ...)
+            if command ~= '${command}' or refused == 1 then return server.pcall(command, ...) end
+            refused = 1
+            return server.error_reply('NOPERM no permissions')
+          end,
+        }`;
+        const all = names.map((key): Shape => [each.deletion, each.keysOf(key), [`of ${key}`]]);
+        expect(await inOneBatch(all, refusing)).toEqual(names.map(() => 1));
+        expect(await ask(server.port, ["DBSIZE"])).toBe("0");
+      }
+    },
+  );
+
+  test("hands over to the waiter for one lock of a run, and deletes the others", async () => {
+    const entry = ["1", "id", "", "60000", "60000"];
+    await acquireAll(["a", "b", "c"], [[joinScript, withLines("b"), entry]]);
+    const all = ["a", "b", "c"].map((key): Shape => [
+      handOverScript,
+      withLines(key),
+      [`of ${key}`],
+    ]);
+    expect(await inOneBatch(all)).toEqual([1, 1, 1]);
+    expect(await ask(server.port, ["EXISTS", "a", "c"])).toBe("0");
+    expect(await ask(server.port, ["GET", "b"])).toBe("reserved 1 id");
+  });
+
+  test("goes on with what cannot be done together, and after it", async () => {
+    await acquireAll(["a", "b"]);
+    expect(
+      await inOneBatch([
+        [releaseScript, ["a"], ["of a"]],
+        [releaseScript, ["a", "b"], ["of b"]],
+        [acquireScript, ["a"], ["next", "60000"]],
+        [acquireScript, ["a"], ["too late", "60000"]],
+      ]),
+    ).toEqual([1, 1, 1, 0]);
+    expect(await ask(server.port, ["GET", "a"])).toBe("next");
   });
 });
