@@ -1,14 +1,11 @@
-// What acquire and release cost, compared with another build: `npm run bench -- --against FILE`.
+// What acquire and release cost, compared with another build: `npm run bench -- --against COMMIT`.
 
-import { format } from "prettier";
-import { startServers, stopAll } from "../tests/support/servers.js";
 import { installedLibraries, libraryNamed, OURS } from "./libraries.js";
 import type { Locker } from "./locker.js";
-import { interleave, median, ratios, spread } from "./measure.js";
-import { tableInMarkdown } from "./report.js";
+import { interleave, median, medianInterval, ratios } from "./measure.js";
+import type { Figure, Outcome, Scenario, Stage, Table } from "./scenario.js";
 import { useAlone, useTogether, warmUp } from "./workloads.js";
 
-const NODES = 5;
 const LOCKS_ALONE = 500;
 const USERS = 64;
 const TURN_MS = 400;
@@ -29,13 +26,18 @@ const FIGURES: readonly { readonly name: string; readonly of: keyof Cost }[] = [
   { name: `${USERS} users: server CPU µs a pair`, of: "serverCpuUs" },
 ];
 
-/** Measures both builds in turns, in one process, on the same servers. Prints how much more the first costs. */
-export async function measureAgainst(
-  packageUrl: string,
-  otherUrl: string,
-  rounds: number,
-): Promise<void> {
-  const servers = await startServers(NODES);
+/** Compares what a pair costs in this build and in the other one. Both run in one process, and take turns. */
+export function against(name: string, otherUrl: string): Scenario {
+  return {
+    name: "against",
+    title: `What an acquire and release costs, against ${name}`,
+    about: "",
+    rounds: { usual: 60, short: 10 },
+    run: (stage) => run(stage, otherUrl),
+  };
+}
+
+async function run({ servers, packageUrl, rounds }: Stage, otherUrl: string): Promise<Outcome> {
   const urls = servers.map(({ url }) => url);
   const lockers: Locker[] = [];
   try {
@@ -72,27 +74,52 @@ export async function measureAgainst(
     const measured = await interleave(rounds, builds);
     const of = (build: string, figure: keyof Cost): number[] =>
       (measured.get(build) ?? []).map((cost) => cost[figure]);
-    const table = {
-      columns: [
-        { name: `acquire and release, ${rounds} rounds` },
-        { name: "this", digits: 1 },
-        { name: "other", digits: 1 },
-        { name: "this, relative to the other", digits: 3 },
-        { name: "the other, again", digits: 3 },
-      ],
-      rows: FIGURES.map(({ name, of: figure }) => ({
+    return { tables: [tableOf(of, rounds)], goals: [] };
+  } finally {
+    for (const locker of lockers) locker.close();
+  }
+}
+
+function tableOf(of: (build: string, figure: keyof Cost) => number[], rounds: number): Table {
+  return {
+    columns: [
+      { name: `acquire and release, ${rounds} rounds` },
+      { name: "this", digits: 1 },
+      { name: "other", digits: 1 },
+      { name: "this, relative to the other" },
+      { name: "verdict" },
+      { name: "the other, again" },
+    ],
+    rows: FIGURES.map(({ name, of: figure }) => {
+      const relative = ratios(of("this", figure), of("other", figure));
+      const again = ratios(of("other, again", figure), of("other", figure));
+      return {
         name,
         figures: [
           median(of("this", figure)),
           median(of("other", figure)),
-          spread(ratios(of("this", figure), of("other", figure))),
-          spread(ratios(of("other, again", figure), of("other", figure))),
+          withInterval(relative),
+          verdictOn(relative, again),
+          withInterval(again),
         ],
-      })),
-    };
-    console.log(await format(tableInMarkdown(table), { parser: "markdown" }));
-  } finally {
-    for (const locker of lockers) locker.close();
-    await stopAll(servers);
-  }
+      };
+    }),
+  };
+}
+
+function withInterval(values: readonly number[]): Figure {
+  const interval = medianInterval(values);
+  const text = median(values).toFixed(3);
+  if (interval === undefined) return text;
+  return `${text} (${interval.low.toFixed(3)}–${interval.high.toFixed(3)})`;
+}
+
+/** A difference counts if it is larger than chance explains, and than that of the other build from itself. */
+export function verdictOn(relative: readonly number[], again: readonly number[]): string {
+  const [ours, noise] = [medianInterval(relative), medianInterval(again)];
+  if (ours === undefined || noise === undefined) return "too few rounds";
+  const { low, high } = { low: Math.min(1, noise.low), high: Math.max(1, noise.high) };
+  if (ours.high < low) return "costs less";
+  if (ours.low > high) return "costs more";
+  return "no difference shown";
 }

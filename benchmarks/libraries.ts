@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { until } from "../tests/support/servers.js";
 import { bareIoredis, floorOf, loadScripts } from "./floor.js";
+import { coalescingLoop } from "./limit.js";
 import type { HeldLock, Locker } from "./locker.js";
 import { loadPackage } from "./package-under-test.js";
 
@@ -36,6 +37,19 @@ export function installedLibraries(packageUrl: string): Library[] {
 
 /** What a program without any lock library could do for its throughput: an option of its client. */
 export const PIPELINING_FLOOR = floor("ioredis alone, auto-pipelining", true);
+
+/** What a library that coalesces could cost at the least. */
+export const LIMIT: Library = {
+  name: "the limit: a bare loop",
+  role: "floor",
+  version: versionOf("ioredis"),
+  extends: false,
+  locksSeveral: false,
+  open: async (urls) => {
+    const { clients, reachAll, close } = connect(urls);
+    return { acquire: await coalescingLoop(clients), reachAll, close };
+  },
+};
 
 export function libraryNamed(libraries: readonly Library[], name: string): Library {
   const found = libraries.find((library) => library.name === name);

@@ -25,6 +25,35 @@ export function spread(values: readonly number[]): Spread {
   };
 }
 
+/** Where the median of what the values are drawn from lies. */
+export interface Interval {
+  readonly low: number;
+  readonly high: number;
+}
+
+/**
+ * The narrowest pair of values, equally far from both ends, that has the true median between them in at least 95 of 100
+ * such samples, whatever the distribution is. Fewer than six values cannot say: undefined.
+ *
+ * Source: W. J. Conover, Practical Nonparametric Statistics, “Confidence interval for a quantile”.
+ */
+export function medianInterval(values: readonly number[]): Interval | undefined {
+  const sorted = values.toSorted((a, b) => a - b);
+  const count = sorted.length;
+  // The chance that at most `outside` of the values lie below the true median: each does with a chance of one half.
+  let chance = 0.5 ** count;
+  let below = chance;
+  if (below > 0.025) return undefined;
+  let outside = 0;
+  for (;;) {
+    chance *= (count - outside) / (outside + 1);
+    if (below + chance > 0.025) break;
+    below += chance;
+    outside += 1;
+  }
+  return { low: sorted[outside] ?? NaN, high: sorted[count - 1 - outside] ?? NaN };
+}
+
 export function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
 }

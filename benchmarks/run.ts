@@ -9,9 +9,10 @@ import { InvalidArgumentError } from "commander";
 import { format } from "prettier";
 import { ask, startServers, stopAll } from "../tests/support/servers.js";
 import { coloured, npmScript, wholeNumber } from "../tests/support/terminal.js";
-import { measureAgainst } from "./against.js";
+import { against } from "./against.js";
 import { installedLibraries, missingPeers } from "./libraries.js";
 import { measureOwnServers } from "./own-servers.js";
+import { commitNamed, urlOfBuild } from "./other-build.js";
 import { buildPackage } from "./package-under-test.js";
 import {
   goalsInMarkdown,
@@ -32,6 +33,7 @@ import { line } from "./scenarios/line.js";
 import { nodeRedis } from "./scenarios/node-redis.js";
 import { nodes } from "./scenarios/nodes.js";
 import { oneUser } from "./scenarios/one-user.js";
+import { readers } from "./scenarios/readers.js";
 import { resources } from "./scenarios/resources.js";
 import { slowNode } from "./scenarios/slow-node.js";
 import { startUp } from "./scenarios/start-up.js";
@@ -49,6 +51,7 @@ const SCENARIOS: readonly Scenario[] = [
   faults,
   contention,
   line,
+  readers,
   leaders,
   heldLocks,
   telemetry,
@@ -58,7 +61,6 @@ const SCENARIOS: readonly Scenario[] = [
 ];
 const NODES = 5;
 const OWN_SERVERS_ROUNDS = 20;
-const AGAINST_ROUNDS = 60;
 
 const ABOUT = `Measures this library, other lock libraries and bare ioredis on five Redis
 servers of its own, and compares the figures with the goals.`;
@@ -76,7 +78,6 @@ interface Options {
   readonly check: boolean;
   readonly docs: boolean;
   readonly library?: string | undefined;
-  readonly against?: string | undefined;
   readonly nodes: readonly string[] | undefined;
 }
 
@@ -89,8 +90,8 @@ function readOptions(): Options {
     .option("--docs", "write the figures and charts into docs/benchmarks.md", false)
     .option("--library <FILE>", "measure this built module instead of a new build of src")
     .option(
-      "--against <FILE>",
-      "measure only what an acquire and release costs, against this build",
+      "--against <FILE|COMMIT>",
+      "measure only what an acquire and release costs, against this build, or the build of this commit or tag",
     )
     .option("--nodes <URL[,URL]>", "measure only latencies, on your own servers")
     .addHelpText("after", EXIT_STATUS)
@@ -109,14 +110,18 @@ function readOptions(): Options {
   const wrong = urls?.findIndex((url) => !isRedisUrl(url)) ?? -1;
   if (wrong >= 0)
     program.error(`URL number ${wrong + 1} of --nodes is no redis:// or rediss:// URL.`);
-  for (const option of ["library", "against"] as const) {
-    const file = others[option];
-    if (file !== undefined && !existsSync(file)) {
-      program.error(`--${option}: there is no file ${file}.`);
-    }
+  const { library, against: other, docs } = others;
+  if (library !== undefined && !existsSync(library)) {
+    program.error(`--library: there is no file ${library}.`);
   }
+  if (other !== undefined && !existsSync(other) && commitNamed(other) === undefined) {
+    program.error(`--against: there is no file or commit ${other}.`);
+  }
+  if (other !== undefined && docs)
+    program.error("--against has no place in the docs: leave out --docs.");
   if (urls?.length === 0) program.error("--nodes needs the URL of at least one server.");
-  return { ...others, rounds, nodes: urls, scenarios: scenario ?? SCENARIOS };
+  const scenarios = other === undefined ? scenario : [against(other, urlOfBuild(other))];
+  return { ...others, rounds, nodes: urls, scenarios: scenarios ?? SCENARIOS };
 }
 
 function scenariosNamed(names: string): readonly Scenario[] {
@@ -196,14 +201,11 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 }
 
 const options = readOptions();
-const { library, against } = options;
+const { library } = options;
 const packageUrl =
   library === undefined ? await buildPackage() : pathToFileURL(resolve(library)).href;
 
-if (against !== undefined) {
-  const otherUrl = pathToFileURL(resolve(against)).href;
-  await measureAgainst(packageUrl, otherUrl, options.rounds ?? AGAINST_ROUNDS);
-} else if (options.nodes === undefined) {
+if (options.nodes === undefined) {
   const results = await measure(options, packageUrl);
   console.log(`Written: ${await saveResults(results)}`);
   if (options.docs) {

@@ -81,6 +81,7 @@ local function goOn()
   end
 end
 repeat
+  seen.set = nil
   -- One pcall for the whole run, and one more for each error, not one for each operation.
   while done < last do
     local ok, failure = pcall(goOn)

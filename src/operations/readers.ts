@@ -22,6 +22,10 @@ local function nodeMs()
   return commandMs
 end
 
+-- In a batch, what the operation before found of a set, if it was of the same kind: which set, and when its last reader
+-- ends. So those who come or leave together ask the server once what they all would.
+local seen = {}
+
 -- The keys of the readers' sets follow all others, one for each lock. Returns them by the places of the locks' keys, which
 -- are step apart, and the last place before them.
 local function readersIn(keys, first, last, step)
@@ -66,7 +70,9 @@ end
 
 -- Removes a member of the set. Returns whether nobody is left, so that the caller has to free the key or pass it on.
 local function exit(key, set, member)
-  if valueOf(key) ~= SHARED then return false end
+  local seenMs = seen.set == set and seen.untilMs
+  seen.set = nil
+  if not seenMs and valueOf(key) ~= SHARED then return false end
   local isGone = redis.call('ZREM', set, member) == 1
   local latestMs = latestOf(set)
   if not latestMs then return isGone end
@@ -74,7 +80,10 @@ local function exit(key, set, member)
     redis.call('DEL', set)
     return true
   end
-  if isGone and redis.call('PTTL', key) > latestMs - nodeMs() then mark(key, set, latestMs) end
+  if isGone then
+    if latestMs ~= seenMs and redis.call('PTTL', key) > latestMs - nodeMs() then mark(key, set, latestMs) end
+    seen.set, seen.untilMs = set, latestMs
+  end
   return false
 end
 `;

@@ -12,10 +12,17 @@ export const acquireSharedScript = operationScript(
 -- sets follow.
 -- Returns the number of locks entered: all of them, or 0.
 local function acquireShared(keys, first, last, value, ttlMs, step)
+  local set, untilMs = keys[last], nodeMs() + ttlMs
+  -- Right behind another reader that was let in, and lives as long: nothing else has changed.
+  if seen.set == set and untilMs <= seen.untilMs and redis.call('ZADD', set, 'NX', untilMs, value) == 1 then return 1 end
   local sets, middle = readersIn(keys, first, last, tonumber(step))
   -- Without a ticket, every waiting writer is before it.
-  if not mayTakeAll(keys, first, middle, math.huge, '', sets) then return 0 end
-  return enterAll(keys, first, middle, sets, value, ttlMs)
+  local entered = 0
+  if mayTakeAll(keys, first, middle, math.huge, '', sets) then
+    entered = enterAll(keys, first, middle, sets, value, ttlMs)
+  end
+  seen.set, seen.untilMs = entered == 1 and set, untilMs
+  return entered
 end
 `,
   [valueOf, readers, queue],

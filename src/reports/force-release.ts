@@ -1,3 +1,4 @@
+import { isReply } from "../clients/connection.js";
 import { inList } from "../errors.js";
 import type { Node } from "../nodes/node.js";
 import { forceReleaseScript } from "../operations/force-release.js";
@@ -54,9 +55,10 @@ async function forceReleaseOn(node: Node, key: string): Promise<string[]> {
   const queueKeys = queueKeysOf([key]);
   const keys = queueKeys === undefined ? [key] : [...queueKeys, ...readersKeysOf([key])];
   const reply = await node.query("eval", [text, keys.length, ...keys]).catch(
-    // The client's user may have no right to the keys of the queue.
+    // The client's user may have no right to the keys of the queue. Without a reply, the node may have run the command:
+    // a second one could end the lock of whoever came next.
     (error: unknown) => {
-      if (keys.length === 1) throw error;
+      if (keys.length === 1 || !isReply(error)) throw error;
       return node.query("eval", [text, 1, key]);
     },
   );

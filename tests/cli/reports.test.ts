@@ -215,6 +215,19 @@ describe("redlock status", () => {
     expect((await call.ended).err).toBe("");
   });
 
+  test("--watch ends without a word when nobody reads on, as after head", async () => {
+    const call = cli.start(["status", fresh(), "--watch", "--interval", "20ms"]);
+    await until(() => call.out() !== "", BUSY_MS, call.err);
+    call.child.stdout?.destroy();
+    expect(await call.ended).toMatchObject({ status: 141, err: "" });
+  });
+
+  test("--help ends without a word when nobody reads it", async () => {
+    const call = cli.start(["status", "--help"]);
+    call.child.stdout?.destroy();
+    expect(await call.ended).toEqual({ status: 141, out: "", err: "" });
+  });
+
   test("shows no control characters of a name on the terminal", async () => {
     const { out } = await cli.call(["status", "a\u001b[31mb", ...PATIENT]);
     expect(out).toMatch(/^a\?\[31mb: free\n/);

@@ -45,6 +45,8 @@ describe("a command", () => {
     ["chaos", "--minutes 0", /argument '0' is invalid\. Give a number above 0\./],
     ["chaos", "--break glass", /Give no-lock or no-check\./],
     ["bench", "--scenario users,none", /There is no scenario none\./],
+    ["bench", "--against no-such-tag", /--against: there is no file or commit no-such-tag\./],
+    ["bench", "--against HEAD --docs", /--against has no place in the docs: leave out --docs\./],
     ["test:clients", "ioredis-4", /Allowed choices are ioredis-6, .*, node-redis-4\./],
     ["test:clients", "--servers redis-5", /Allowed are all, or some of redis-6\.0, .*, valkey-9\./],
     ["test:servers", "redis-5", /Allowed choices are redis-6\.0, .*, valkey-9\./],

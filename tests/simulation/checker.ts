@@ -63,7 +63,7 @@ interface Ballot {
   /** Whether the connection that it was sent on is still open. */
   readonly isConnected: () => boolean;
   readonly ttlMs: number;
-  /** What was left of the lock's validity; 0 where it was not held. */
+  /** What was left of the lock's validity by both clocks; 0 or less where it was not held. */
   readonly leftMs: number;
   readonly sentMonotonicMs: number;
   readonly sentWallMs: number;
@@ -675,7 +675,10 @@ export class Checker implements LinkObserver {
       node,
       isConnected: () => link.state === "ready" && link.epoch === epoch,
       ttlMs,
-      leftMs: (holder?.monotonicEndMs ?? 0) - host.monotonicAt(host.timeMs),
+      leftMs: Math.min(
+        (holder?.monotonicEndMs ?? 0) - host.monotonicAt(host.timeMs),
+        (holder?.wallEndMs ?? 0) - host.wallAt(host.timeMs),
+      ),
       sentMonotonicMs: host.monotonicAt(host.timeMs),
       sentWallMs: host.wallAt(host.timeMs),
       round: isAgain ? unknown?.round : host.turn,

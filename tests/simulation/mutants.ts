@@ -739,6 +739,30 @@ export const FOUND: readonly Mutant[] = [
     "if KEYS[4] and sharedUntil(KEYS[1], KEYS[4]) then",
     "if false then",
   ),
+  m(
+    "what one reader found is believed after another operation",
+    "operations/batch.ts",
+    "  seen.set = nil\n",
+    "",
+  ),
+  m(
+    "a reader behind another is let in for longer than the marker",
+    "operations/shared.ts",
+    "seen.set == set and untilMs <= seen.untilMs and",
+    "seen.set == set and",
+  ),
+  m(
+    "a reader leaves behind another without a look at the marker",
+    "operations/readers.ts",
+    "if latestMs ~= seenMs and",
+    "if not seenMs and",
+  ),
+  m(
+    "forceRelease goes on without the queue where a reply is lost",
+    "reports/force-release.ts",
+    "keys.length === 1 || !isReply(error)",
+    "keys.length === 1",
+  ),
 ];
 
 /** Bugs that show only where a node loses a part of what it holds, which the exhaustive search tries. */

@@ -9,6 +9,7 @@ import "./nodes/restart-guard.test.js";
 import "./algorithm/keeper.test.js";
 import "./algorithm/lead.test.js";
 import "./algorithm/lease.test.js";
+import "./errors.test.js";
 import "./lock.test.js";
 import "./nodes/node.test.js";
 import "./algorithm/permits.test.js";
