@@ -23,7 +23,7 @@ local function nodeMs()
 end
 
 -- In a batch, what the operation before found of a set, if it was of the same kind: which set, and when its last reader
--- ends. So those who come or leave together ask the server once what they all would.
+-- ends. So readers that come or leave in one command look at the key once.
 local seen = {}
 
 -- The keys of the readers' sets follow all others, one for each lock. Returns them by the places of the locks' keys, which
