@@ -212,17 +212,20 @@ export function resolveSettings(
   return all;
 }
 
-/** Throws a TypeError for settings of which each lets others hold a resource at once, or let none. */
+/** Throws a TypeError for two settings that say different things of who may hold a resource at once. */
 function refuseTogether({ shared, permits, fencing }: ResolvedSettings, call: string): void {
-  const why =
-    shared && fencing
-      ? "shared and fencing: readers write nothing that a token could order. Pass fencing: false with shared: true, or take the lock without shared"
-      : permits !== undefined && fencing
-        ? "permits and fencing: no token could order what several holders write at once. Pass fencing: false with permits, or take the lock without permits"
-        : shared && permits !== undefined
-          ? "shared and permits: any number of readers may hold a resource at once, but only as many as there are permits. Pass permits alone to limit how many hold it, or shared alone to keep readers and writers apart"
-          : undefined;
-  if (why !== undefined) throw invalidType(`${call}() cannot have ${why}.`);
+  if (shared && fencing) {
+    throw invalidType(
+      `${call}() cannot have shared and fencing: readers write nothing that a token could order. ` +
+        "Pass fencing: false with shared: true, or take the lock without shared.",
+    );
+  }
+  if (permits === undefined || !(shared || fencing)) return;
+  throw invalidType(
+    shared
+      ? `${call}() cannot have shared and permits: readers are not counted. Leave out one of them.`
+      : `${call}() cannot have permits and fencing: no token could order what several holders write. Leave out one of them.`,
+  );
 }
 
 /** Returns the ms of validity left at which the library extends. Throws if the threshold leaves less than 100 ms of the ttl. */

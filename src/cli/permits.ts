@@ -27,13 +27,9 @@ export function permitCount(text: string): number {
 }
 
 /** Throws a Failure for what cannot be together with --permits. */
-export function checkPermits(names: readonly string[], others: Readonly<Record<string, boolean>>) {
-  const [other] = Object.entries(others).find(([, isGiven]) => isGiven) ?? [];
-  if (other !== undefined) {
-    throw wrongCall(
-      `--permits lets several run at once, which ${other} does in another way or cannot. Leave out one of them.`,
-    );
-  }
+export function checkPermits(names: readonly string[], hasOther: boolean): void {
+  if (hasOther)
+    throw wrongCall("--permits goes with neither --shared nor --fencing. Leave one out.");
   if (new Set(names).size === 1) return;
   throw wrongCall("--permits takes one NAME. Run one redlock inside another for several.");
 }

@@ -130,7 +130,7 @@ async function run(
   if (fencing && shared) {
     throw wrongCall("--shared readers have no fencing token. Leave out --fencing or --shared.");
   }
-  if (permits !== undefined) checkPermits(names, { "--shared": shared, "--fencing": fencing });
+  if (permits !== undefined) checkPermits(names, shared || fencing);
   const { conflictExitCode: heldStatus = EXIT.held } = options;
   const nodeTimeout = options.nodeTimeout ?? config.nodeTimeout ?? usualNodeTimeoutMs(ttlMs);
   const redlock = await connect(options, config, { fencing, owner, nodeTimeout }, names);
