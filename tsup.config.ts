@@ -1,7 +1,7 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
-import { transform } from "esbuild";
+import { minify } from "terser";
 import { defineConfig, type Options } from "tsup";
 import ts from "typescript";
 
@@ -54,12 +54,17 @@ const plainRequire: ChunkPlugin = {
   }),
 };
 
-/** Leaves out the white space, a tenth of the package. The names stay, so that a stack trace can be read. */
-const withoutWhiteSpace: ChunkPlugin = {
-  name: "without-white-space",
+/**
+ * Leaves out the white space, and shortens the names of local variables: a sixth of the package. The names of functions,
+ * classes, methods and fields stay, so that a stack trace can be read. esbuild cannot tell these names apart.
+ */
+const withShortLocals: ChunkPlugin = {
+  name: "with-short-locals",
   renderChunk: async (code, { path }) => {
     if (!path.endsWith(".cjs")) return null;
-    return transform(code, { minifyWhitespace: true, minifySyntax: true, target: "node20" });
+    const mangle = { keep_classnames: true, keep_fnames: true };
+    const { code: short = code } = await minify(code, { compress: false, mangle });
+    return { code: short };
   },
 };
 
@@ -74,7 +79,7 @@ const shared: Options = {
   // The maps were two thirds of the package.
   sourcemap: false,
   esbuildPlugins: [withoutComments],
-  plugins: [plainRequire, withoutWhiteSpace],
+  plugins: [plainRequire, withShortLocals],
   dts,
   // tsup splits CommonJS by sucrase, which turns each `?.` and `??` into a call of a function. Rollup leaves them.
   treeshake: true,

@@ -33,6 +33,7 @@ import { line } from "./scenarios/line.js";
 import { nodeRedis } from "./scenarios/node-redis.js";
 import { nodes } from "./scenarios/nodes.js";
 import { oneUser } from "./scenarios/one-user.js";
+import { readers } from "./scenarios/readers.js";
 import { resources } from "./scenarios/resources.js";
 import { slowNode } from "./scenarios/slow-node.js";
 import { startUp } from "./scenarios/start-up.js";
@@ -50,6 +51,7 @@ const SCENARIOS: readonly Scenario[] = [
   faults,
   contention,
   line,
+  readers,
   leaders,
   heldLocks,
   telemetry,

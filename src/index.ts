@@ -34,7 +34,12 @@ export type {
 export type { ForcedRelease } from "./reports/force-release.js";
 export type { Holder } from "./reports/holder.js";
 export type { NodeHealth, NodeProblem } from "./reports/health.js";
-export type { NodeInspection, ResourceInspection, WaiterInspection } from "./reports/inspect.js";
+export type {
+  NodeInspection,
+  ReaderInspection,
+  ResourceInspection,
+  WaiterInspection,
+} from "./reports/inspect.js";
 export {
   Lock,
   type LockIssuer,

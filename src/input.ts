@@ -1,6 +1,6 @@
 import { driftMs } from "./algorithm/validity.js";
 import { invalidType, kindOf, outOfRange } from "./errors.js";
-import { isCompanionKey } from "./operations/companion-key.js";
+import { companionKey, isCompanionKey } from "./operations/companion-key.js";
 
 /** Measured: a server takes 2 ms to lock this many resources, and 10 ms to put a waiter into their queues. */
 const MOST_RESOURCES = 1000;
@@ -14,6 +14,7 @@ export interface AdoptedJson {
   readonly expiration: number;
   readonly ttl: number;
   readonly fence: number | undefined;
+  readonly shared: boolean;
 }
 
 /** Returns the resources without repeats. Throws a TypeError that says which one is invalid. */
@@ -130,6 +131,17 @@ export function keysOf(resources: readonly string[], keyPrefix: string): string[
   return resources.map((resource) => keyPrefix + resource);
 }
 
+/** Throws a TypeError that names a key that readers cannot share. */
+export function checkShared(keys: readonly string[], call: string): void {
+  for (const key of keys) {
+    if (companionKey(key, "shared") !== undefined) continue;
+    throw invalidType(
+      `${call}() cannot share the key ${key}: no other key is sure to lie in the same slot of a Redis Cluster. ` +
+        "Name the resource without braces, or with a hash tag such as {order:7}:items.",
+    );
+  }
+}
+
 /** Throws a TypeError if `json` is not what `lock.toJSON()` returns, or has another key prefix. */
 export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
   if (typeof json !== "object" || json === null) {
@@ -145,6 +157,7 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
     ttl,
     keyPrefix: prefix,
     fence,
+    shared = false,
   } = json as Record<string, unknown>;
   if (version !== 1) {
     throw invalidType(`adopt() reads version 1 of a lock's data, but this has ${kindOf(version)}.`);
@@ -167,13 +180,22 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
       `adopt() needs the lock's fence, a whole number from 1 to 2^53 − 1, or none, but has ${kindOf(fence)}.`,
     );
   }
+  if (typeof shared !== "boolean" || (shared && fence !== undefined)) {
+    throw invalidType(
+      `adopt() needs shared: true for a reader, which has no fence, or none, but has ${kindOf(shared)}` +
+        `${fence === undefined ? "" : ` and the fence ${fence}`}.`,
+    );
+  }
   checkTtl(ttl, "adopt", 0);
+  const names = checkResources(resources, "adopt", keyPrefix);
+  if (shared) checkShared(keysOf(names, keyPrefix), "adopt");
   return {
-    resources: checkResources(resources, "adopt", keyPrefix),
+    resources: names,
     value,
     expiration,
     ttl,
     fence,
+    shared,
   };
 }
 

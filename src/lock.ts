@@ -30,6 +30,8 @@ export interface LockJson {
   readonly keyPrefix: string;
   /** The fencing token, if the lock has one. */
   readonly fence?: number;
+  /** True for a reader: a lock with the setting `shared`. */
+  readonly shared?: true;
 }
 
 /** Aborts when the lock is lost. `error` is then the same LockLostError as `reason`. */
@@ -52,6 +54,7 @@ export interface LockParts {
   readonly queue: boolean;
   readonly lease: Lease;
   readonly history: History;
+  readonly shared: boolean;
   readonly fence?: Fence | undefined;
   /** The expiration in the data of an adopted lock, in epoch ms. */
   readonly statedExpirationMs?: number | undefined;
@@ -87,6 +90,8 @@ export class Lock {
    * guards, which must refuse a token smaller than one it has seen. Undefined without the setting `fencing`.
    */
   readonly fence: number | undefined;
+  /** Whether this is a reader, beside which others may hold the resources: it was acquired with the setting `shared`. */
+  readonly shared: boolean;
   readonly #lease: Lease;
   readonly #parts: LockInside;
 
@@ -106,6 +111,7 @@ export class Lock {
     this.resources = [...parts.resources];
     this.value = parts.value;
     this.fence = parts.fence?.token;
+    this.shared = parts.shared;
     this.#lease = parts.lease;
     this.#parts = parts;
   }
@@ -174,6 +180,7 @@ export class Lock {
       ttl: this.ttl,
       keyPrefix: this.#parts.keyPrefix,
       ...(this.fence === undefined ? {} : { fence: this.fence }),
+      ...(this.shared ? { shared: true } : {}),
     };
   }
 

@@ -38,6 +38,11 @@ export interface Settings {
   readonly automaticExtensionThreshold?: number | undefined;
   /** Whether to wait in the queue, and to hand over to the next waiter on release; false for polling. Default true. */
   readonly queue?: boolean | undefined;
+  /**
+   * Whether to read: any number of readers may hold a resource at once, but none beside a holder without `shared`. Not
+   * with `fencing`. Default false.
+   */
+  readonly shared?: boolean | undefined;
   /** Whether a lock has a fencing token, `lock.fence`, larger than that of all earlier locks. Default false. */
   readonly fencing?: boolean | undefined;
 }
@@ -83,6 +88,8 @@ export interface ResolvedSettings {
   readonly automaticExtensionThreshold: number | undefined;
   /** See {@link Settings.queue}. */
   readonly queue: boolean;
+  /** See {@link Settings.shared}. */
+  readonly shared: boolean;
   /** See {@link Settings.fencing}. */
   readonly fencing: boolean;
   /** See {@link RedlockSettings.keyPrefix}. */
@@ -105,6 +112,7 @@ const DEFAULTS: ResolvedSettings = {
   maxHold: undefined,
   automaticExtensionThreshold: undefined,
   queue: true,
+  shared: false,
   fencing: false,
   keyPrefix: "",
   owner: defaultOwner,
@@ -137,6 +145,7 @@ const CHECKS: Record<keyof ResolvedSettings, Check> = {
   maxHold: wholeNumber(1, "ms since the acquisition"),
   automaticExtensionThreshold: wholeNumber(1, "ms"),
   queue: assertBoolean,
+  shared: assertBoolean,
   fencing: assertBoolean,
   keyPrefix: (value, name) => {
     if (typeof value !== "string")
@@ -180,6 +189,12 @@ export function resolveSettings(
     }
     CHECKS[name](value, `The setting ${name} of ${call}()`);
     resolved[name] = value;
+  }
+  if (resolved["shared"] === true && resolved["fencing"] === true) {
+    throw invalidType(
+      `${call}() cannot have shared and fencing: readers write nothing that a token could order. ` +
+        "Pass fencing: false with shared: true, or take the lock without shared.",
+    );
   }
   return resolved as unknown as ResolvedSettings;
 }

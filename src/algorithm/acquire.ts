@@ -3,11 +3,14 @@ import { Lock, partsOf } from "../lock.js";
 import type { Fence } from "../operations/accept-fence.js";
 import { acquireOperation } from "../operations/acquire-fenced.js";
 import { queueReplyIn } from "../operations/queue.js";
-import { takeOperation } from "../operations/take-fenced.js";
+import { acquireSharedOperation } from "../operations/shared.js";
+import { takeOperation, takeSharedOperation } from "../operations/take-fenced.js";
 import type { Question } from "../quorum/ballot.js";
+import type { Node } from "../nodes/node.js";
 import type { Round } from "../quorum/round.js";
 import { endOfTurn } from "../runtime/environment.js";
 import type { QueuedAttempt } from "../waiting/wait.js";
+import type { Operation } from "../operations/operation.js";
 import type { Acquisition } from "./call.js";
 import { whyNotAcquired } from "./explain.js";
 import { acceptedFence, proposedFence, setsLock } from "./fence.js";
@@ -66,7 +69,8 @@ async function attempt(
   queued?: QueuedAttempt,
   onRound?: (round: Round) => void,
 ): Promise<Lock | undefined> {
-  const { instance, keys, ttlMs, history } = call;
+  const { instance, keys, history } = call;
+  const { shared } = call.settings;
   const { environment } = instance;
   call.assertOpen();
   // Each attempt has its own value, so that a late reply or release of this attempt cannot touch the next one.
@@ -75,11 +79,8 @@ async function attempt(
   const since = environment.now();
   const proposed = proposedFence(call, since);
   // Step 2: ask every node to set the keys to the value, with a timeout that is short compared to the ttl.
-  const plain = acquireOperation(keys, value, ttlMs, proposed);
   const round = call.ask(
-    queued === undefined
-      ? () => plain
-      : (node) => takeOperation(queued.keys, value, ttlMs, queued.entryFor(node), proposed),
+    operationOf(call, value, proposed, queued),
     passingOn(queued, proposed === undefined ? grantsAll(keys.length) : setsLock(keys.length)),
     call.budgetLeftMs,
   );
@@ -97,7 +98,7 @@ async function attempt(
   const isOpen = !call.end.aborted;
   if (granted && isOpen && validityMs(term, environment.now()) > 0) {
     const lease = Lease.held(environment, term);
-    giveToRest(round, { keys, value, lease, fence }, queued !== undefined);
+    giveToRest(round, { keys, value, lease, shared, fence }, queued !== undefined);
     return lockOf(call, value, lease, fence);
   }
   // Step 5: otherwise release the keys on every node that may have set them.
@@ -108,10 +109,35 @@ async function attempt(
   return undefined;
 }
 
+/** Returns what each node is asked: a free lock's first attempt sends the same to all. */
+function operationOf(
+  { instance, keys, ttlMs, settings }: Acquisition,
+  value: string,
+  proposed: Fence | undefined,
+  queued: QueuedAttempt | undefined,
+): (node: Node) => Operation {
+  if (queued !== undefined) {
+    if (settings.shared) {
+      return (node) => takeSharedOperation(queued.keys, value, ttlMs, queued.entryFor(node));
+    }
+    return (node) => takeOperation(queued.keys, value, ttlMs, queued.entryFor(node), proposed);
+  }
+  // Only a reader looks at the queue here: it could join others for ever, while a writer waits.
+  const operation = settings.shared
+    ? acquireSharedOperation(
+        keys,
+        value,
+        ttlMs,
+        settings.queue ? instance.queues.keysFor(keys) : undefined,
+      )
+    : acquireOperation(keys, value, ttlMs, proposed);
+  return () => operation;
+}
+
 function lockOf(call: Acquisition, value: string, lease: Lease, fence: Fence | undefined): Lock {
   const { instance, resources, keys, ttlMs, settings, history } = call;
   const { issuer, nodes } = instance;
-  const { keyPrefix, queue } = settings;
+  const { keyPrefix, queue, shared } = settings;
   const makeLock = (handle: Handle): Lock =>
     // Written out: with a spread, every later use of the lock took 4 % longer.
     new Lock({
@@ -126,6 +152,7 @@ function lockOf(call: Acquisition, value: string, lease: Lease, fence: Fence | u
       lease,
       handle,
       history,
+      shared,
       fence,
       statedExpirationMs: undefined,
     });
@@ -140,7 +167,9 @@ function lockOf(call: Acquisition, value: string, lease: Lease, fence: Fence | u
  */
 function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
   const { keys, settings, history, instance } = call;
-  const others = settings.queue && call.retries > 0 ? instance.queues.lastAttempt(keys) : undefined;
+  // Of several readers, one may be refused and the next let in.
+  const sharesAttempts = settings.queue && !settings.shared && call.retries > 0;
+  const others = sharesAttempts ? instance.queues.lastAttempt(keys) : undefined;
   if (others === undefined) return attempt(call);
   history.addOfOther(others.round);
   return Promise.resolve(undefined);
@@ -163,6 +192,7 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
     return await instance.queues.wait({
       keys,
       queueKeys,
+      shared: settings.shared,
       start,
       history,
       retries,

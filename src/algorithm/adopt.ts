@@ -12,7 +12,7 @@ import { Lease } from "./lease.js";
 export function adopt(instance: Instance, json: unknown): Lock {
   const { issuer, nodes, settings, environment, tokens } = instance;
   const { keyPrefix, queue } = settings;
-  const { resources, value, ttl, expiration, fence } = checkJson(json, keyPrefix);
+  const { resources, value, ttl, expiration, fence, shared } = checkJson(json, keyPrefix);
   const keys = keysOf(resources, keyPrefix);
   if (fence !== undefined) tokens.saw(fence, environment.now().wallMs);
   const fenced =
@@ -31,6 +31,7 @@ export function adopt(instance: Instance, json: unknown): Lock {
       lease,
       handle,
       history: new History(0),
+      shared,
       fence: fenced,
       statedExpirationMs: expiration,
     });

@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events";
 import { type ErrorCode, isHeld } from "../errors.js";
-import { checkResources, checkTtl, keysOf } from "../input.js";
+import { checkResources, checkShared, checkTtl, keysOf } from "../input.js";
 import type { Node } from "../nodes/node.js";
 import type { FoundKey } from "../operations/inspect.js";
 import { lockValue } from "../operations/lock-value.js";
@@ -262,6 +262,7 @@ export function acquisition(
   checkTtl(ttl, name, resolved.driftFactor);
   if (resolved.autoExtend) extensionThresholdMs(ttl, resolved);
   const keys = keysOf(names, keyPrefix);
+  if (resolved.shared) checkShared(keys, name);
   const fenceKeys = resolved.fencing ? fenceKeysOf(keys, name) : undefined;
   return new Acquisition(instance, { resources: names, keys, ttlMs: ttl }, resolved, fenceKeys);
 }

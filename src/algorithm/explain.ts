@@ -11,6 +11,7 @@ import {
 import type { Node } from "../nodes/node.js";
 import type { FoundKey } from "../operations/inspect.js";
 import { ownerOf } from "../operations/lock-value.js";
+import { SHARED } from "../operations/readers.js";
 import { agreedValue } from "../quorum/agreement.js";
 import type { Vote } from "../quorum/ballot.js";
 import type { History } from "../quorum/history.js";
@@ -113,7 +114,12 @@ export async function whyNotAcquired(
 }
 
 /** Says who holds a resource. Waits for the nodes that were inspected only until a quorum agrees. */
-async function whoHolds({ resources, found, instance: { nodes } }: Acquisition): Promise<string> {
+async function whoHolds({
+  resources,
+  found,
+  settings: { shared },
+  instance: { nodes },
+}: Acquisition): Promise<string> {
   const rows: (readonly FoundKey[])[] = [];
   const holder = (keys: readonly FoundKey[]): string | undefined => {
     rows.push(keys);
@@ -123,7 +129,10 @@ async function whoHolds({ resources, found, instance: { nodes } }: Acquisition):
         nodes.length,
       );
       if (agreed === undefined) continue;
-      const owner = ownerOf(agreed.value) ?? "another lock";
+      if (agreed.value === SHARED && shared) {
+        return `${inList([resource])} has readers, and somebody without shared has waited for it longer.`;
+      }
+      const owner = agreed.value === SHARED ? "readers" : (ownerOf(agreed.value) ?? "another lock");
       return `${inList([resource])} is held by ${owner} ${remainingInWords(agreed.remainingMs)}.`;
     }
     return undefined;

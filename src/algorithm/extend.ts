@@ -1,6 +1,7 @@
 import { ExecutionError, inList, isHeld } from "../errors.js";
 import { type Lock, type LockParts, partsOf } from "../lock.js";
 import { extendOperation } from "../operations/extend-fenced.js";
+import { extendSharedOperation } from "../operations/shared.js";
 import type { ResolvedSettings } from "../settings.js";
 import { Call } from "./call.js";
 import { executionError, inTurn } from "./explain.js";
@@ -47,9 +48,11 @@ export async function attemptExtension(
   const { instance, lock, lease, keys, ttlMs, history, parts } = call;
   const leftMs = lease.adopted ? Infinity : lease.remainingMs;
   if (leftMs <= 0) return undefined;
-  const { value, fence } = parts;
+  const { value, fence, shared } = parts;
   const since = instance.environment.now();
-  const operation = extendOperation(keys, value, ttlMs, fence);
+  const operation = shared
+    ? extendSharedOperation(keys, value, ttlMs)
+    : extendOperation(keys, value, ttlMs, fence);
   lease.longestTtlMs = Math.max(lease.longestTtlMs, ttlMs);
   const round = call.ask(() => operation, grantsAll(keys.length), Math.min(limitMs, leftMs));
   history.add(round);

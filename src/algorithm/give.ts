@@ -4,6 +4,8 @@ import type { Node } from "../nodes/node.js";
 import type { Fence } from "../operations/accept-fence.js";
 import { acquireOperation } from "../operations/acquire-fenced.js";
 import { extendOperation } from "../operations/extend-fenced.js";
+import type { Operation } from "../operations/operation.js";
+import { acquireSharedOperation, extendSharedOperation } from "../operations/shared.js";
 import type { Round } from "../quorum/round.js";
 import type { Lease } from "./lease.js";
 
@@ -12,6 +14,7 @@ export interface Holding {
   readonly keys: readonly string[];
   readonly value: string;
   readonly lease: Lease;
+  readonly shared: boolean;
   readonly fence?: Fence | undefined;
 }
 
@@ -40,7 +43,7 @@ export function giveToRest(round: Round, holding: Holding, isQueued: boolean): v
  * asked again.
  */
 export function keepOnRest(round: Round, holding: Holding): void {
-  const { keys, value, lease, fence } = holding;
+  const { value, lease } = holding;
   round.eachVoteAgainst((error, node) => {
     if (isHeld(error)) {
       void round.complete().then(() => {
@@ -48,7 +51,7 @@ export function keepOnRest(round: Round, holding: Holding): void {
       });
     } else if (!isReply(error) && lease.open) {
       const give = (): void => {
-        node.tell(extendOperation(keys, value, lease.keyTtlMs, fence), () => lease.open);
+        node.tell(extension(holding), () => lease.open);
         // The key may have expired on that node meanwhile.
         giveKeys(node, holding);
       };
@@ -58,15 +61,31 @@ export function keepOnRest(round: Round, holding: Holding): void {
 }
 
 /** Gives the node each key by itself: it may hold some of them already. */
-export function giveKeys(node: Node, { keys, value, lease, fence }: Holding): void {
+export function giveKeys(node: Node, holding: Holding): void {
+  const { keys, lease, fence } = holding;
   const isWanted = (): boolean => lease.open;
   for (const [index, key] of keys.entries()) {
-    const own = fence && { ...fence, keys: fence.keys.slice(index, index + 1) };
+    const own: Holding = {
+      ...holding,
+      keys: [key],
+      fence: fence && { ...fence, keys: fence.keys.slice(index, index + 1) },
+    };
     const extendIfShort = (): void => {
-      if (lease.isExtended) node.tell(extendOperation([key], value, lease.keyTtlMs, own), isWanted);
+      if (lease.isExtended) node.tell(extension(own), isWanted);
     };
     // An earlier command may have set the key for less than an extension has granted meanwhile: one that the
     // node's client sent again in full, since the node had not cached its script.
-    node.tell(acquireOperation([key], value, lease.keyTtlMs, own), isWanted, extendIfShort);
+    node.tell(gift(own), isWanted, extendIfShort);
   }
+}
+
+/** A reader that a quorum has let in passes waiting writers: none of them can have the lock before it ends. */
+function gift({ keys, value, lease, shared, fence }: Holding): Operation {
+  if (shared) return acquireSharedOperation(keys, value, lease.keyTtlMs);
+  return acquireOperation(keys, value, lease.keyTtlMs, fence);
+}
+
+function extension({ keys, value, lease, shared, fence }: Holding): Operation {
+  if (shared) return extendSharedOperation(keys, value, lease.keyTtlMs);
+  return extendOperation(keys, value, lease.keyTtlMs, fence);
 }

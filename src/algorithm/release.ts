@@ -5,6 +5,7 @@ import type { PendingRelease } from "../nodes/pending.js";
 import { handOverOperation } from "../operations/hand-over.js";
 import type { Operation } from "../operations/operation.js";
 import { releaseOperation } from "../operations/release.js";
+import { releaseSharedOperation } from "../operations/shared.js";
 import { History } from "../quorum/history.js";
 import type { ExecutionResult } from "../quorum/results.js";
 import { Round } from "../quorum/round.js";
@@ -69,11 +70,13 @@ export function releaseSettings({ settings }: Instance, { queue }: LockParts): R
 /** Asks every node to release the lock or, with a queue, to hand it over to the next waiter. */
 export function askRelease(call: Release): Round {
   const { instance, keys, settings, parts, lock } = call;
-  const { value, lease, history } = parts;
+  const { value, lease, history, shared } = parts;
   const queueKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
   const operation =
-    queueKeys === undefined ? releaseOperation(keys, value) : handOverOperation(queueKeys, value);
-  const pending = { keys, value, ttlMs: Math.max(lock.ttl, lease.longestTtlMs) };
+    queueKeys === undefined
+      ? deletion(keys, value, shared)
+      : handOverOperation(queueKeys, value, shared);
+  const pending = { keys, value, shared, ttlMs: Math.max(lock.ttl, lease.longestTtlMs) };
   return releaseOn(instance.nodes, call, history.last, operation, pending, instance.onRefusal);
 }
 
@@ -82,9 +85,17 @@ export function askRelease(call: Release): Round {
  * the next waiter: attempts that each hold a minority would reserve keys for each other for ever.
  */
 export function releaseFailedAttempt(call: Acquisition, round: Round, value: string): void {
-  const { keys, ttlMs } = call;
+  const {
+    keys,
+    ttlMs,
+    settings: { shared },
+  } = call;
   const asked = round.ballots.flatMap((ballot) => (ballot.asked ? [ballot.node] : []));
-  releaseOn(asked, call, round, releaseOperation(keys, value), { keys, value, ttlMs });
+  releaseOn(asked, call, round, deletion(keys, value, shared), { keys, value, shared, ttlMs });
+}
+
+function deletion(keys: readonly string[], value: string, shared: boolean): Operation {
+  return shared ? releaseSharedOperation(keys, value) : releaseOperation(keys, value);
 }
 
 /** Asks the nodes to release. A node that does not confirm the release gets it as a pending release. */

@@ -19,6 +19,7 @@ interface RunOptions extends NodeOptions {
   /** False for --no-wait. */
   readonly wait?: number | boolean;
   readonly fencing?: boolean;
+  readonly shared?: boolean;
   readonly keep?: boolean;
   readonly grace?: number;
   readonly conflictExitCode?: number;
@@ -80,6 +81,7 @@ export function runCommand(given: readonly string[]): Command {
     .option("--wait <time>", "wait at most so long for the lock", duration)
     .option("--no-wait", "try once")
     .option("--keep", "after status 0, leave the lock until its ttl has passed")
+    .option("--shared", "read: others with --shared may run beside it, and nobody without")
     .option("--fencing", "take a fencing token: REDLOCK_FENCE")
     .option(
       "--grace <time>",
@@ -118,14 +120,17 @@ async function run(
   if (graceMs > ttlMs / 3) {
     throw wrongCall("--grace is more than a third of the ttl. Give a longer --ttl, or less.");
   }
-  const { wait, fencing = false, keep = false, owner } = options;
+  const { wait, fencing = false, shared = false, keep = false, owner } = options;
+  if (fencing && shared) {
+    throw wrongCall("--shared readers have no fencing token. Leave out --fencing or --shared.");
+  }
   const { conflictExitCode: heldStatus = EXIT.held } = options;
   const nodeTimeout = options.nodeTimeout ?? config.nodeTimeout ?? usualNodeTimeoutMs(ttlMs);
   const redlock = await connect(options, config, { fencing, owner, nodeTimeout }, names);
   let isKept = false;
   try {
     const waitMs = wait === false ? 0 : typeof wait === "number" ? wait : undefined;
-    const lock = await take(redlock, { names, ttlMs, waitMs, heldStatus }, signals);
+    const lock = await take(redlock, { names, ttlMs, waitMs, shared, heldStatus }, signals);
     const status = await runUnder(lock, graceMs, command, signals);
     isKept = keep && status === EXIT.ok;
     if (isKept) await keepOn(redlock, lock, ttlMs);

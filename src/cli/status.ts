@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
 import { remainingInWords } from "../errors.js";
-import type { Holder, NodeInspection, Redlock } from "../index.js";
+import type { Holder, NodeInspection, ReaderInspection, Redlock } from "../index.js";
 import { quorumOf } from "../quorum/round.js";
 import { makeCommand } from "./command.js";
 import { duration } from "./duration.js";
@@ -19,12 +19,22 @@ import {
 } from "./report.js";
 
 const USUAL_INTERVAL_MS = 1000;
+/** So many readers are named at most. */
+const MOST_NAMED = 3;
+const NO_OWNER = "a lock without an owner";
 const CLEAR_SCREEN = "\u001b[H\u001b[2J\u001b[3J";
 
 interface StatusOptions extends NodeOptions {
   readonly watch?: boolean;
   readonly interval?: number;
   readonly json?: boolean;
+}
+
+/** One reader of a resource, as JSON. */
+interface ReaderRow {
+  readonly owner: string | null;
+  readonly value: string;
+  readonly remainingMs: number;
 }
 
 /** What one node stores for one resource, as JSON. */
@@ -34,6 +44,8 @@ interface NodeRow {
   readonly error: string | null;
   readonly value: string | null;
   readonly owner: string | null;
+  /** Those that read it; null if it is not shared. */
+  readonly readers: readonly ReaderRow[] | null;
   /** Null without an expiry. */
   readonly remainingMs: number | null;
   readonly reservedFor: string | null;
@@ -45,6 +57,8 @@ interface NodeRow {
 export interface Status {
   readonly resource: string;
   readonly state: "held" | "free" | "unknown";
+  /** Those that read it, the last to end first; null if it is not shared. */
+  readonly readers: readonly ReaderRow[] | null;
   readonly owner: string | null;
   readonly value: string | null;
   readonly remainingMs: number | null;
@@ -125,6 +139,7 @@ function statusOf(
   return {
     resource,
     state: holder === undefined ? "unknown" : holder === null ? "free" : "held",
+    readers: readerRows(holder?.readers),
     owner: holder?.owner ?? null,
     value: holder?.value ?? null,
     remainingMs: finite(holder?.remainingMs),
@@ -141,11 +156,17 @@ function rowOf({ node, ok, error, resources }: NodeInspection, index: number): N
     error: ok ? null : problemInWords(error),
     value: found?.value ?? null,
     owner: found?.owner ?? null,
+    readers: readerRows(found?.readers),
     remainingMs: finite(found?.remainingMs),
     reservedFor: found?.reservedFor ?? null,
     type: found?.type ?? null,
     waiters: found?.waiters.length ?? 0,
   };
+}
+
+function readerRows(readers: readonly ReaderInspection[] | undefined): ReaderRow[] | null {
+  if (readers === undefined) return null;
+  return readers.map(({ owner = null, value, remainingMs }) => ({ owner, value, remainingMs }));
 }
 
 function finite(ms: number | undefined): number | null {
@@ -156,7 +177,16 @@ function inText(statuses: readonly Status[]): string {
   return statuses.map((status) => `${headline(status)}\n${nodesTable(status)}`).join("\n\n");
 }
 
-function headline({ resource, state, owner, remainingMs, fence, waiters, nodes }: Status): string {
+function headline({
+  resource,
+  state,
+  owner,
+  readers,
+  remainingMs,
+  fence,
+  waiters,
+  nodes,
+}: Status): string {
   const name = printable(resource);
   const read = nodes.filter(({ error }) => error === null).length;
   const queue = waiters === 0 ? "" : `, ${waiters} in the queue`;
@@ -165,27 +195,40 @@ function headline({ resource, state, owner, remainingMs, fence, waiters, nodes }
     return `${name}: unknown, ${read} of ${nodes.length} nodes could be read, ${needed} needed`;
   }
   if (state === "free") {
-    const holding = nodes.filter(({ value }) => value !== null).length;
+    const holding = nodes.filter(
+      ({ value, readers: own }) => value !== null || own !== null,
+    ).length;
     const remnant =
       holding === 0 ? "" : `: ${holding} of ${nodes.length} nodes hold a lock, no quorum`;
     return `${name}: free${remnant}${queue}`;
   }
   const token = fence === null ? "" : `, fence ${fence}`;
   const left = remainingInWords(remainingMs ?? Infinity);
-  return `${name}: held by ${owner ?? "a lock without an owner"} ${left}${token}${queue}`;
+  const who = readers === null ? (owner ?? NO_OWNER) : readersInWords(readers);
+  return `${name}: held by ${who} ${left}${token}${queue}`;
 }
 
 function nodesTable({ nodes }: Status): string {
   const rows = nodes.map((row) => {
     if (row.error !== null) return [row.node, "", "", printable(row.error)];
-    const left = row.value === null ? "" : leftInWords(row.remainingMs);
+    const isHeld = row.value !== null || row.readers !== null;
+    const left = isHeld ? leftInWords(row.remainingMs) : "";
     return [row.node, left, row.waiters === 0 ? "" : String(row.waiters), holdsInWords(row)];
   });
   return table([["node", "remaining", "queue", "holds"], ...rows]);
 }
 
-function holdsInWords({ value, owner, reservedFor, type }: NodeRow): string {
+/** Names the first few. */
+export function readersInWords(readers: readonly ReaderRow[]): string {
+  const owners = readers.slice(0, MOST_NAMED).map(({ owner }) => owner ?? NO_OWNER);
+  const more = readers.length > MOST_NAMED ? `, and ${readers.length - MOST_NAMED} more` : "";
+  const count = readers.length === 1 ? "1 reader" : `${readers.length} readers`;
+  return `${count} (${owners.join(", ")}${more})`;
+}
+
+function holdsInWords({ value, owner, readers, reservedFor, type }: NodeRow): string {
   if (reservedFor !== null) return "nothing: reserved for the next in the queue";
-  if (value !== null) return owner ?? "a lock without an owner";
+  if (readers !== null) return readersInWords(readers);
+  if (value !== null) return owner ?? NO_OWNER;
   return type === "none" || type === null ? "nothing" : `other data: a ${type}`;
 }

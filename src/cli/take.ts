@@ -18,14 +18,16 @@ export interface Wish {
   readonly ttlMs: number;
   /** How long to wait; 0 for one attempt, undefined for no limit. */
   readonly waitMs: number | undefined;
+  /** Whether to read. */
+  readonly shared: boolean;
   /** The exit status if somebody else holds the lock. */
   readonly heldStatus: number;
 }
 
 /** Acquires the lock. Throws a Failure with status 75 or 69, or an Interrupted. */
 export async function take(redlock: Redlock, wish: Wish, signals: Signals): Promise<Lock> {
-  const { names, ttlMs, waitMs, heldStatus } = wish;
-  const settings = { autoExtend: true, signal: signals.waiting };
+  const { names, ttlMs, waitMs, shared, heldStatus } = wish;
+  const settings = { autoExtend: true, shared, signal: signals.waiting };
   const lookout = waitMs === undefined ? new Lookout(redlock, names, signals) : undefined;
   try {
     if (waitMs !== 0) {
@@ -59,7 +61,8 @@ async function whoHolds(redlock: Redlock, names: readonly string[], waitMs: numb
 
 function inWordsOf(holder: Holder | null): string {
   if (holder === null) return "held by others";
-  const { owner = "another lock", remainingMs } = holder;
+  const { owner: name = "another lock", remainingMs, readers } = holder;
+  const owner = readers === undefined ? name : "readers";
   return `held by ${owner} ${remainingInWords(remainingMs)}`;
 }
 

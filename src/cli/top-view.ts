@@ -1,7 +1,7 @@
 import { inWords } from "../errors.js";
 import { inMs, leftInWords, printable } from "./report.js";
 import type { Size } from "./screen.js";
-import type { Status } from "./status.js";
+import { readersInWords, type Status } from "./status.js";
 import type { NodeState, Snapshot } from "./top.js";
 
 const INVERSE = "\u001b[7m";
@@ -106,17 +106,25 @@ function stateInWords({ state, error, heldBackUntil }: NodeState): string {
 }
 
 function rowOfLock({ resource, state, owner, value, remainingMs, ...others }: Status): string[] {
-  const { fence, waiters, nodes } = others;
-  const holding = nodes.filter((row) => row.value !== null && row.value === value).length;
+  const { fence, waiters, readers, nodes } = others;
+  const holding = nodes.filter(
+    (row) =>
+      value !== null &&
+      (row.value === value || row.readers?.some((reader) => reader.value === value) === true),
+  ).length;
   const isHeld = state === "held";
   return [
     printable(resource),
-    isHeld ? (owner ?? "without an owner") : state,
+    isHeld ? holderInWords(owner, readers) : state,
     isHeld ? leftInWords(remainingMs) : "–",
     waiters === 0 ? "–" : String(waiters),
     fence === null ? "–" : String(fence),
     isHeld ? `${holding} of ${nodes.length}` : "–",
   ];
+}
+
+function holderInWords(owner: string | null, readers: Status["readers"]): string {
+  return readers === null ? (owner ?? "without an owner") : readersInWords(readers);
 }
 
 /** Returns as many rows as there is room for. If that is not all, the last one says how many more there are. */

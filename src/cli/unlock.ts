@@ -11,7 +11,8 @@ interface UnlockOptions extends NodeOptions {
 }
 
 const HELP = `
-The next waiter in the queue gets the lock. It is for a holder that has died, or
+The next waiter in the queue gets the lock. If several read it, all their locks
+end. It is for a holder that has died, or
 that must give way.
 
 A holder that is alive learns of it only when it next extends its lock. Until

@@ -1,6 +1,7 @@
 import type { Connection } from "../clients/connection.js";
 import { inFull } from "../operations/operation.js";
-import { releaseOperation, releaseScript } from "../operations/release.js";
+import { releaseOperation } from "../operations/release.js";
+import { releaseSharedOperation } from "../operations/shared.js";
 import type { Environment, Timer } from "../runtime/environment.js";
 import { Pending, type PendingKey, type PendingRelease } from "./pending.js";
 
@@ -121,8 +122,9 @@ export class PendingReleases {
   }
 
   /** Sends a release in full, not by EVALSHA: a second try after NOSCRIPT would arrive after the votes. */
-  async #send({ keys, value }: PendingRelease): Promise<void> {
-    const { command, args } = inFull(releaseOperation(keys, value).command, releaseScript);
+  async #send({ keys, value, shared }: PendingRelease): Promise<void> {
+    const operation = (shared ? releaseSharedOperation : releaseOperation)(keys, value);
+    const { command, args } = inFull(operation.command, operation.script);
     this.#onTheirWay.add(value);
     try {
       await this.#connection.send(command, args);

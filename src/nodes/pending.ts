@@ -4,6 +4,8 @@ import type { Environment, Timer } from "../runtime/environment.js";
 export interface PendingRelease {
   readonly keys: readonly string[];
   readonly value: string;
+  /** Whether it is that of a reader. */
+  readonly shared: boolean;
   /** The longest time that the keys may live, in ms. */
   readonly ttlMs: number;
 }

@@ -10,6 +10,7 @@ import { joinScript } from "./join.js";
 import { leaveScript } from "./leave.js";
 import { lookScript } from "./look.js";
 import { releaseScript } from "./release.js";
+import { acquireSharedScript, extendSharedScript, releaseSharedScript } from "./shared.js";
 import { script } from "./script.js";
 import { takeFencedScript } from "./take-fenced.js";
 import { takeScript } from "./take.js";
@@ -30,6 +31,9 @@ const scripts = [
   handOverScript,
   leaveScript,
   lookScript,
+  acquireSharedScript,
+  extendSharedScript,
+  releaseSharedScript,
 ];
 /** Each definition once, even if several scripts use it. */
 const definitions = new Set(scripts.flatMap(({ definitions }) => definitions));
@@ -73,6 +77,7 @@ local function goOn()
   end
 end
 repeat
+  seen.set = nil
   -- One pcall for the whole run, and one more for each error, not one for each operation.
   while done < last do
     local ok, failure = pcall(goOn)

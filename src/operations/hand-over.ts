@@ -1,4 +1,6 @@
 import { queue } from "./queue.js";
+import { readers, readersKeysOf } from "./readers.js";
+import { releaseSharedOperation } from "./shared.js";
 import { operationScript, withShortcut } from "./script.js";
 import { valueOf } from "./value-of.js";
 import { Operation } from "./operation.js";
@@ -10,11 +12,14 @@ export const handOverScript = withShortcut(
   operationScript(
     "handOver",
     `
--- value: the lock's. Returns the number of locks released or, if the next waiter could not be notified, the error.
-local function handOver(keys, first, last, value)
+-- value: the lock's. reads: as in join; then the last reader hands over. Returns the number of locks released or, if the next waiter could not be notified, the error.
+local function handOver(keys, first, last, value, reads)
+  local sets
+  if reads then sets, last = readersIn(keys, first, last, 3) end
   local released, failure = 0, nil
   for i = first, last, 3 do
-    if valueOf(keys[i]) == value then
+    local isFree = not sets and valueOf(keys[i]) == value
+    if isFree or sets and exit(keys[i], sets[i], value) then
       -- Mostly nobody waits. An error here means that the queue must be looked at with care.
       if redis.pcall('EXISTS', keys[i + 1]) == 0 then
         redis.call('DEL', keys[i])
@@ -27,7 +32,7 @@ local function handOver(keys, first, last, value)
   return failure or released
 end
 `,
-    [valueOf, queue],
+    [valueOf, readers, queue],
   ),
   `
 -- The shortcut for one lock without waiters. A table is an error, which the full script handles.
@@ -40,7 +45,14 @@ end
 );
 
 /** Hands over to the next waiter. */
-export function handOverOperation(keys: QueueKeys, value: string): Operation {
+export function handOverOperation(keys: QueueKeys, value: string, reads: boolean): Operation {
+  if (reads) {
+    const locks = locksOf(keys);
+    return new Operation(handOverScript, [...keys, ...readersKeysOf(locks)], [value, 1], {
+      resendUndecided: true,
+      otherwise: () => releaseSharedOperation(locks, value),
+    });
+  }
   return new Operation(handOverScript, keys, [value], {
     resendUndecided: true,
     otherwise: () => releaseOperation(locksOf(keys), value),

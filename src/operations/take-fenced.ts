@@ -5,6 +5,8 @@ import { valueOf } from "./value-of.js";
 import { Operation } from "./operation.js";
 import { type Fence, fencedArgs } from "./accept-fence.js";
 import { acquireOperation } from "./acquire-fenced.js";
+import { readersKeysOf } from "./readers.js";
+import { acquireSharedOperation } from "./shared.js";
 import { argsOf, locksOf, type QueueKeys, type QueueEntry } from "./queue.js";
 
 export const takeFencedScript = operationScript(
@@ -24,6 +26,21 @@ end
 `,
   [valueOf, acceptFence, ...takeScript.definitions],
 );
+
+/** Lets a waiting reader in, or joins the queue for the locks that it cannot have. */
+export function takeSharedOperation(
+  keys: QueueKeys,
+  value: string,
+  ttlMs: number,
+  entry: QueueEntry,
+): Operation {
+  const locks = locksOf(keys);
+  const args = [value, ttlMs, ...argsOf(entry), 1];
+  return new Operation(takeScript, [...keys, ...readersKeysOf(locks)], args, {
+    sets: value,
+    otherwise: () => acquireSharedOperation(locks, value, ttlMs),
+  });
+}
 
 /** Acquires keys that are free or reserved for this waiter; joins the queue for the others. */
 export function takeOperation(

@@ -1,17 +1,19 @@
+import { isReply } from "../clients/connection.js";
 import { inList } from "../errors.js";
 import type { Node } from "../nodes/node.js";
 import { forceReleaseScript } from "../operations/force-release.js";
 import { ownerOf } from "../operations/lock-value.js";
+import { readersKeysOf } from "../operations/readers.js";
 import { queueKeysOf } from "../waiting/queue-keys.js";
 import { askQuorum, type Query } from "./query.js";
 
-/** A lock that `forceRelease` ended. */
+/** A lock that `forceRelease` ended. There may be several on one resource: those of readers. */
 export interface ForcedRelease {
   /** The name of the resource. */
   readonly resource: string;
   /** Who held it; undefined if its value names nobody. */
   readonly owner: string | undefined;
-  /** What the key held. */
+  /** What the key held; of a reader, its value. */
   readonly value: string;
   /** The nodes that held it, as `host:port`. */
   readonly nodes: readonly string[];
@@ -29,8 +31,9 @@ export async function forceRelease(query: Query): Promise<ForcedRelease[]> {
   return names.flatMap((resource, index) => {
     const holders = new Map<string, string[]>();
     for (const { node, answer } of replies) {
-      const value = answer[index] ?? "";
-      if (value !== "") holders.set(value, [...(holders.get(value) ?? []), node.name]);
+      for (const value of answer[index] ?? []) {
+        holders.set(value, [...(holders.get(value) ?? []), node.name]);
+      }
     }
     return [...holders].map(([value, on]) => ({
       resource,
@@ -42,15 +45,17 @@ export async function forceRelease(query: Query): Promise<ForcedRelease[]> {
 }
 
 /** In full, not by EVALSHA: this is rare, and a node need not keep the script. */
-async function forceReleaseOn(node: Node, key: string): Promise<string> {
+async function forceReleaseOn(node: Node, key: string): Promise<string[]> {
   const { text } = forceReleaseScript;
-  const queueKeys = queueKeysOf([key]) ?? [key];
-  const reply = await node.query("eval", [text, queueKeys.length, ...queueKeys]).catch(
-    // The client's user may have no right to the keys of the queue.
+  const queueKeys = queueKeysOf([key]);
+  const keys = queueKeys === undefined ? [key] : [...queueKeys, ...readersKeysOf([key])];
+  const reply = await node.query("eval", [text, keys.length, ...keys]).catch(
+    // The client's user may have no right to the keys of the queue. Without a reply, the node may have run the command:
+    // a second one could end the lock of whoever came next.
     (error: unknown) => {
-      if (queueKeys.length === 1) throw error;
+      if (keys.length === 1 || !isReply(error)) throw error;
       return node.query("eval", [text, 1, key]);
     },
   );
-  return String(reply);
+  return Array.isArray(reply) ? reply.map(String) : [];
 }

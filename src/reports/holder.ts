@@ -4,21 +4,24 @@ import { type FoundKey, foundIn, inspectOperation } from "../operations/inspect.
 import { ownerOf } from "../operations/lock-value.js";
 import { agreedValue } from "../quorum/agreement.js";
 import { quorumOf } from "../quorum/round.js";
-import { queuesOn } from "./inspect.js";
+import { SHARED } from "../operations/readers.js";
+import { type Beside, besideOn, type ReaderInspection } from "./inspect.js";
 import { askQuorum, type Query } from "./query.js";
 
-/** Who holds a resource, as a quorum of nodes says. */
+/** Who holds a resource, as a quorum of nodes says. Of several readers, the one that ends last. */
 export interface Holder {
   /** The setting `owner` of the Redlock that acquired the lock; undefined if its value names nobody. */
   readonly owner: string | undefined;
-  /** What the keys hold. */
+  /** The lock's value. */
   readonly value: string;
   /** Ms until fewer than a quorum of nodes hold it, if nobody extends it; Infinity if it has no expiry. */
   readonly remainingMs: number;
   /** The fencing token of the lock, if it has one. */
   readonly fence?: number;
-  /** Whether several may hold the resource at once. Always false so far. */
+  /** Whether readers hold it: locks with the setting `shared`. */
   readonly shared: boolean;
+  /** All readers that a quorum of nodes has, the last to end first; with `shared` only. */
+  readonly readers?: readonly ReaderInspection[];
   /** How many processes wait in the queue, as one node sees it at most. */
   readonly waiters: number;
 }
@@ -26,7 +29,7 @@ export interface Holder {
 interface Answer {
   readonly found: FoundKey | undefined;
   readonly fence: FoundKey | undefined;
-  readonly waiters: number;
+  readonly beside: Beside | undefined;
 }
 
 /** Asks every node who holds a resource. Returns null if nobody does. Throws an ExecutionError if no quorum answers. */
@@ -45,7 +48,15 @@ export async function holder(query: Query): Promise<Holder | null> {
     answers.flatMap(({ found }) => found ?? []),
     nodes.length,
   );
-  if (agreed === undefined) return null;
+  const waiters = Math.max(...answers.map(({ beside }) => beside?.waiters.length ?? 0));
+  const readers = agreedReaders(answers, nodes.length);
+  const [last] = readers;
+  if (last !== undefined) {
+    const { owner, value, remainingMs } = last;
+    return { owner, value, remainingMs, shared: true, readers, waiters };
+  }
+  // A quorum may have readers, but none of them a quorum.
+  if (agreed === undefined || (agreed.value === SHARED && answers.some(hasReaders))) return null;
   const { value, remainingMs } = agreed;
   const fence = fenceOf(value, answers, quorumOf(nodes.length));
   return {
@@ -54,19 +65,37 @@ export async function holder(query: Query): Promise<Holder | null> {
     remainingMs,
     ...(fence === undefined ? {} : { fence }),
     shared: false,
-    waiters: Math.max(...answers.map(({ waiters }) => waiters)),
+    waiters,
   };
+}
+
+function hasReaders({ beside }: Answer): boolean {
+  return beside !== undefined && beside.readers.length + beside.notified.length > 0;
+}
+
+/** Returns the readers that a quorum of nodes has, the last to end first. */
+function agreedReaders(answers: readonly Answer[], nodeCount: number): ReaderInspection[] {
+  const all = answers.flatMap(({ beside }) => beside?.readers ?? []);
+  const readers = [...new Set(all.map(({ value }) => value))].flatMap((value) => {
+    const found = all.flatMap((reader) =>
+      reader.value === value ? [{ type: "string", value, pttl: reader.remainingMs }] : [],
+    );
+    const agreed = agreedValue(found, nodeCount);
+    const owner = ownerOf(value);
+    return agreed === undefined ? [] : [{ ...agreed, ...(owner === undefined ? {} : { owner }) }];
+  });
+  return readers.sort((a, b) => b.remainingMs - a.remainingMs);
 }
 
 async function answerOf(node: Node, key: string): Promise<Answer> {
   const fenceKey = companionKey(key, "fence");
   const keys = fenceKey === undefined ? [key] : [key, fenceKey];
-  const [reply, queues] = await Promise.all([
+  const [reply, beside] = await Promise.all([
     node.perform(inspectOperation(keys), () => true),
-    queuesOn(node, [key]),
+    besideOn(node, [key]),
   ]);
   const [found, fence] = foundIn(reply);
-  return { found, fence, waiters: queues.get(key)?.length ?? 0 };
+  return { found, fence, beside: beside.get(key) };
 }
 
 /** Returns the token that a quorum stored for this value. */

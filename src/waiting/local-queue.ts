@@ -106,7 +106,8 @@ export class LocalQueues {
   /** Waits until an attempt acquires the lock, or the time or the retries are used up. */
   async wait(wait: Wait): Promise<Lock | undefined> {
     const name = nameOf(wait.keys);
-    let queue = this.#queues.get(name);
+    // Each reader is in the queue on the nodes, so that all are notified together.
+    let queue = wait.shared ? new LocalQueue() : this.#queues.get(name);
     if (queue === undefined) this.#queues.set(name, (queue = new LocalQueue()));
     // Later callers wait behind this one, without a first attempt of their own.
     const { last: round } = wait.history;
@@ -134,9 +135,9 @@ export class LocalQueues {
     } finally {
       waiter.leave(lock);
       queue.leave(link);
-      if (queue.size === 0) this.#queues.delete(name);
+      if (queue.size === 0 && queue === this.#queues.get(name)) this.#queues.delete(name);
       // The new holder's own work goes first. The next waiter has until its release to join the queue.
-      else this.#shared.environment.afterPoll(queue.joinFirst);
+      if (queue.size > 0) this.#shared.environment.afterPoll(queue.joinFirst);
     }
   }
 

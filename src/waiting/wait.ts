@@ -20,6 +20,8 @@ export interface Wait {
   /** The keys of the locks that it waits for. */
   readonly keys: readonly string[];
   readonly queueKeys: QueueKeys;
+  /** Whether it waits to read. */
+  readonly shared: boolean;
   /** When the call began: first come, first served. */
   readonly start: Instant;
   readonly history: History;

@@ -140,12 +140,13 @@ export class Waiter implements QueueListener {
     if (!wasQueued) return;
     this.#shared.subscriptions.forget(this.#id);
     const last = this.#lastRound;
-    const leave = leaveOperation(this.#wait.queueKeys, this.#id, false);
+    const { queueKeys, shared } = this.#wait;
+    const leave = leaveOperation(queueKeys, this.#id, false, shared);
     if (lock === undefined || !this.#wasQueuedThen || last === undefined) {
       for (const node of this.#shared.nodes) node.tell(leave, () => true);
       return;
     }
-    const leaveForLock = leaveOperation(this.#wait.queueKeys, this.#id, true);
+    const leaveForLock = leaveOperation(queueKeys, this.#id, true, shared);
     void last.complete().then(() => {
       for (const { node, vote } of last.ballots) {
         if (vote === "for") continue;
@@ -175,13 +176,13 @@ export class Waiter implements QueueListener {
   /** Asks for a place in the queue; without an id, only reads the state of the nodes. */
   async #ask(id: string, nodes = this.#shared.nodes): Promise<void> {
     const { environment, onRefusal } = this.#shared;
-    const { queueKeys, nodeTimeoutMs } = this.#wait;
+    const { queueKeys, nodeTimeoutMs, shared } = this.#wait;
     const askedMs = environment.monotonicMs();
     const lastRound = this.#lastRound;
     const round = new Round(
       {
         nodes,
-        operation: (node) => joinOperation(queueKeys, { ...this.#entryFor(node), id }),
+        operation: (node) => joinOperation(queueKeys, { ...this.#entryFor(node), id }, shared),
         judge: (reply, node) => {
           const queueReply = queueReplyIn(reply);
           if (queueReply !== undefined) this.#onQueueReply(node, queueReply, askedMs);

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { reportOf } from "./check/report.js";
+import { readersTogether } from "./check/tenures.js";
 import { judgeFolder } from "./check/verdict.js";
 import type { ClientRecord, NemesisRecord, RegisterLine, RunFacts } from "./records.js";
 
@@ -132,6 +133,65 @@ test("a second holder before the first released is an overlap", async () => {
     ],
   });
   expect(violations).toEqual([expect.stringMatching(/^overlap on a: 1-1 .* 0-1 .* 1\.0 ms/)]);
+});
+
+/** A reader's: its lock, and one of its reads. */
+function reading(tenure: string, at: number, remainingMs: number): ClientRecord {
+  return { ...acquired(tenure, at, remainingMs), shared: true } as ClientRecord;
+}
+
+function readAt(token: string, read: string, at: number): RegisterLine {
+  return { ...landed(token, read, at), what: "read" };
+}
+
+test("readers beside each other are no overlap, a reader and a writer are one, whoever came first", async () => {
+  const judged = (first: ClientRecord, second: ClientRecord): Promise<string[]> =>
+    violationsOf({ clients: [[...probes, first], [second]] });
+  expect(await judged(reading("0-1", 100, 900), reading("1-1", 159, 900))).toEqual([]);
+  expect(readersTogether(judgeFolder(folder).tenures.values())).toBe(1);
+  for (const [first, second] of [
+    [reading("0-1", 100, 900), acquired("1-1", 159, 900)],
+    [acquired("0-1", 100, 900), reading("1-1", 159, 900)],
+  ] as const) {
+    expect(await judged(first, second)).toEqual([
+      expect.stringMatching(/^overlap on a: 1-1 .* 0-1 .* 841\.0 ms/),
+    ]);
+  }
+});
+
+test("a write between two reads of a reader is a violation, but not where its lock had ended", async () => {
+  const judged = (secondRead: number): Promise<string[]> =>
+    violationsOf({
+      clients: [
+        [...probes, reading("0-1", 100, 900)],
+        [acquired("1-1", 1_001, 900), wrote("1-1", 1_002, 890, 1_004), ended("1-1", 1_005)],
+      ],
+      register: [
+        readAt("0-1.1", "", 120),
+        landed("1-1.1", "", secondRead - 5),
+        readAt("0-1.1", "1-1.1", secondRead),
+      ],
+    });
+  expect(await judged(990)).toEqual(["changed under a reader on a: 1-1.1 between the reads 0-1.1"]);
+  expect(judgeFolder(folder).updates.readTwice).toBe(1);
+  expect(await judged(1_010)).toEqual([]);
+  expect(judgeFolder(folder).updates.readTwice).toBe(0);
+});
+
+test("a write between two reads that landed after its holder's validity is counted apart", async () => {
+  const violations = await violationsOf({
+    clients: [
+      [...probes, acquired("0-1", 100, 900), wrote("0-1", 150, 850, 1_500)],
+      [reading("1-1", 1_200, 900)],
+    ],
+    register: [
+      readAt("1-1.1", "", 1_250),
+      landed("0-1.1", "", 1_499),
+      readAt("1-1.1", "0-1.1", 1_520),
+    ],
+  });
+  expect(violations).toEqual([]);
+  expect(judgeFolder(folder).updates.changed).toMatchObject([{ by: "0-1.1", stale: true }]);
 });
 
 test("a holder that was never heard of again is one until its validity ends, extensions included", async () => {

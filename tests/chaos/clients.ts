@@ -23,6 +23,7 @@ export interface ClientOrders {
   /** False where the servers keep every write. */
   readonly restartGuardMs: number | false;
   readonly fencing: boolean;
+  readonly readers: boolean;
   readonly broken: string;
 }
 

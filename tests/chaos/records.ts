@@ -21,6 +21,8 @@ export interface RunFacts {
   readonly emptyRestarts: boolean;
   /** The locks have tokens, and the guarded resources compare them. */
   readonly fencing: boolean;
+  /** Most of the locks are readers': each reads its resource twice, and must find the same. Absent in older logs. */
+  readonly readers?: boolean;
   /** What was broken on purpose, so that the checker must find something; "" in a real run. */
   readonly broken: string;
 }
@@ -69,6 +71,8 @@ export type ClientRecord =
       readonly remainingMs: number;
       /** The lock's fencing token, if it has one. */
       readonly fence?: number;
+      /** Whether it is a reader's, beside which others may read. */
+      readonly shared?: true;
     }
   /** What `lock.remaining` said; `atUs` was read before it, so that no pause makes it look longer. */
   | {
@@ -124,7 +128,7 @@ export type ClientRecord =
       readonly tenure: string;
       readonly key: string;
     }
-  /** A write that was not made, since too little validity was left. */
+  /** A write, or a reader's second read, that was not made, since too little validity was left. */
   | {
       readonly type: "held back";
       readonly atUs: number;

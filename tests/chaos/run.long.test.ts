@@ -32,6 +32,13 @@ test("clients whose locks exclude nobody are found out by overlaps and lost upda
   expect(report).toMatch(/^Lost updates +[1-9]/m);
 });
 
+test("readers whose locks exclude nobody are found out by overlaps, and by reads that differ", async () => {
+  const report = await broken("no-lock", "--readers");
+  expect(report).toMatch(/^Overlaps +[1-9]/m);
+  expect(report).toMatch(/^Readers beside others +[1-9]/m);
+  expect(report).toMatch(/^ +changed in between +[1-9]/m);
+});
+
 test("clients that write without a look at their lock are found out by lost updates", async () => {
   const report = await broken("no-check");
   expect(report).toMatch(/^Writes begun past the validity +[1-9]/m);

@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 import { type RedisServer, startServers, stopAll } from "../support/servers.js";
 import { coloured, npmScript, positiveNumber, wholeNumber } from "../support/terminal.js";
 import { ClientProcess } from "./clients.js";
@@ -93,10 +93,10 @@ async function setUp(stage: Stage): Promise<void> {
   if (facts.emptyRestarts) await sleep(LONGEST_TTL_MS + 3000, undefined, { signal });
   signal.throwIfAborted();
   stage.clients = stage.links.map((links, index) => {
-    const { seed, keys, nodeTimeoutMs, fencing, broken } = facts;
+    const { seed, keys, nodeTimeoutMs, fencing, readers = false, broken } = facts;
     const urls = links.map(({ url }) => url);
     const restartGuardMs = facts.emptyRestarts && LONGEST_TTL_MS;
-    const told = { folder, urls, keys, nodeTimeoutMs, restartGuardMs, fencing, broken };
+    const told = { folder, urls, keys, nodeTimeoutMs, restartGuardMs, fencing, readers, broken };
     return new ClientProcess({ index, seed, ...told });
   });
   for (const [index, client] of stage.clients.entries()) {
@@ -176,6 +176,7 @@ interface Options {
   readonly seed?: number;
   readonly logs?: string;
   readonly fencing: boolean;
+  readonly readers: boolean;
   readonly emptyRestarts: boolean;
   readonly break?: string;
 }
@@ -190,6 +191,15 @@ function parseCall(): { facts: RunFacts; folder: string } {
       "use fencing tokens: the resource refuses a token smaller than one it has seen, " +
         "and no update may be lost, not even by clients frozen for longer than their ttl",
       false,
+    )
+    .addOption(
+      new Option(
+        "--readers",
+        "most locks are readers' (`shared: true`): each reads its resource twice, and nobody may have " +
+          "written in between; not with --fencing, since readers have no tokens",
+      )
+        .default(false)
+        .conflicts("fencing"),
     )
     .option(
       "--empty-restarts",
@@ -206,7 +216,7 @@ function parseCall(): { facts: RunFacts; folder: string } {
     .addHelpText("after", EXIT_STATUS)
     .parse()
     .opts<Options>();
-  const { minutes, logs, fencing, emptyRestarts, break: broken = "" } = options;
+  const { minutes, logs, fencing, readers, emptyRestarts, break: broken = "" } = options;
   const seed = options.seed ?? Math.floor(Math.random() * 1e6);
   const time = new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, "");
   const home = join(import.meta.dirname, "..", "..", "chaos-logs");
@@ -222,6 +232,7 @@ function parseCall(): { facts: RunFacts; folder: string } {
       settleMs: emptyRestarts ? GUARDED_SETTLE_MS : SETTLE_MS,
       emptyRestarts,
       fencing,
+      readers,
       broken,
     },
   };

@@ -27,6 +27,7 @@ export class Tenure {
   readonly #lock: Lock;
   readonly #call: Call;
   readonly keys: readonly string[];
+  readonly shared: boolean;
   #open = true;
   #validUntilUs = 0;
   #watch: NodeJS.Timeout | undefined;
@@ -38,11 +39,12 @@ export class Tenure {
     this.#lock = lock;
     this.#call = call;
     this.keys = lock.resources;
+    this.shared = lock.shared;
     const atUs = nowUs();
     const { keys } = this;
     const remainingMs = lock.remaining;
-    const fence = this.#fence;
-    this.#note({ type: "acquired", atUs, tenure: id, call, keys, askedUs, remainingMs, ...fence });
+    const kind = this.shared ? { shared: true as const } : this.#fence;
+    this.#note({ type: "acquired", atUs, tenure: id, call, keys, askedUs, remainingMs, ...kind });
     this.#validUntilUs = atUs + remainingMs * 1_000;
   }
 
@@ -122,6 +124,23 @@ export class Tenure {
     const looked = { checkedUs, remainingMs };
     this.#note({ type: "wrote", atUs: nowUs(), tenure: this.#id, key, token, ...looked, accepted });
     onWrite();
+    this.look();
+  }
+
+  /** Reads, works, looks whether the lock still holds, and reads again: nobody may have written in between. */
+  async readTwice(key: string, workMs: number): Promise<void> {
+    const { access, unchecked } = this.#context;
+    const shown = { key, token: `${this.#id}.${++this.#updates}` };
+    await access({ what: "read", ...shown });
+    await sleep(workMs);
+    this.look();
+    const atUs = nowUs();
+    const remainingMs = this.#lock.remaining;
+    if (remainingMs < MARGIN_MS && !unchecked) {
+      this.#note({ type: "held back", atUs, tenure: this.#id, remainingMs });
+      return;
+    }
+    await access({ what: "read", ...shown });
     this.look();
   }
 

@@ -11,6 +11,8 @@ const TTLS_MS = [600, 1_000, LONGEST_TTL_MS] as const;
 const ACQUIRE_TIMEOUT_MS = 3_000;
 const PROBE_TTL_MS = 1_000;
 const PROBE_PAUSE_MS = 20;
+/** So many calls are readers', where there are readers. */
+const READERS_SHARE = 0.7;
 
 export interface WorkloadContext extends TenureContext {
   readonly client: number;
@@ -18,6 +20,8 @@ export interface WorkloadContext extends TenureContext {
   readonly redlock: Redlock;
   readonly keys: readonly string[];
   readonly random: Random;
+  /** Whether most calls take readers' locks. */
+  readonly readers: boolean;
   /** Gives a lock to another process. */
   readonly handOver: (lock: LockJson) => void;
   readonly onAcquired: () => void;
@@ -79,17 +83,18 @@ export class Workload {
   }
 
   async #runOne(): Promise<void> {
-    const { redlock, keys, random } = this.#context;
+    const { redlock, keys, random, readers } = this.#context;
     const names = someOf(random, keys, 1);
     const ttlMs = this.#ttlMs();
     const what = weighted(random, MIX);
+    const shared = readers && random() < READERS_SHARE;
     const acquire = (some = names, signal?: AbortSignal): Promise<Lock> =>
-      redlock.acquire(some, ttlMs, { acquireTimeout: ACQUIRE_TIMEOUT_MS, signal });
+      redlock.acquire(some, ttlMs, { acquireTimeout: ACQUIRE_TIMEOUT_MS, signal, shared });
     switch (what) {
       case "using":
-        return this.#use(names, ttlMs, 0);
+        return this.#use(names, ttlMs, 0, shared);
       case "using for longer than the ttl":
-        return this.#use(names, ttlMs, between(random, ttlMs, 2 * ttlMs));
+        return this.#use(names, ttlMs, between(random, ttlMs, 2 * ttlMs), shared);
       case "acquire":
         return this.#hold("acquire", () => acquire());
       case "acquire and extend":
@@ -101,7 +106,7 @@ export class Workload {
           acquire(names, AbortSignal.timeout(between(random, 5, 300))),
         );
       case "tryAcquire":
-        return this.#hold("tryAcquire", () => redlock.tryAcquire(names, ttlMs));
+        return this.#hold("tryAcquire", () => redlock.tryAcquire(names, ttlMs, { shared }));
       case "hand over":
         return this.#hold("acquire", () => acquire(), { ending: "handed over" });
       case "abandon":
@@ -109,7 +114,12 @@ export class Workload {
     }
   }
 
-  async #use(names: readonly string[], ttlMs: number, forMs: number): Promise<void> {
+  async #use(
+    names: readonly string[],
+    ttlMs: number,
+    forMs: number,
+    shared: boolean,
+  ): Promise<void> {
     const { redlock } = this.#context;
     const askedUs = nowUs();
     let tenure: Tenure | undefined;
@@ -117,7 +127,7 @@ export class Workload {
       await redlock.using(
         names,
         ttlMs,
-        { acquireTimeout: ACQUIRE_TIMEOUT_MS },
+        { acquireTimeout: ACQUIRE_TIMEOUT_MS, shared },
         async (signal, lock) => {
           const own = (tenure = this.#begin(lock, "using", askedUs));
           signal.addEventListener("abort", () => {
@@ -174,7 +184,8 @@ export class Workload {
       const transit = weighted(random, { none: 4, short: 3, long: 3 });
       // Now and then longer than the ttl: a lock that is not extended must then not be relied on.
       const workMs = random() < longShare ? LONGEST_TTL_MS : between(random, 1, 40);
-      await tenure.update(key, workMs, transitMs[transit]);
+      if (tenure.shared) await tenure.readTwice(key, workMs);
+      else await tenure.update(key, workMs, transitMs[transit]);
     }
   }
 

@@ -33,6 +33,32 @@ async function json(...args: string[]): Promise<unknown> {
 }
 
 describe("redlock status", () => {
+  test("names the readers, which redlock run --shared takes together, and keeps others out", async () => {
+    const name = fresh();
+    const one = await redlock.acquire(name, BUSY_MS, { shared: true });
+    const run = ["run", "--no-wait", "--shared", "--owner", "cron", ...PATIENT, name, "--"];
+    const print = await cli.call([...run, process.execPath, "-e", "console.log('reads')"]);
+    expect(print).toMatchObject({ status: 0, out: "reads\n" });
+    const two = await redlock.acquire(name, 30_000, { shared: true });
+    await until(
+      async () => (await redlock.holder(name))?.readers?.length === 2,
+      5000,
+      () => "they do not read",
+    );
+    const reader = (value: string) => ({ owner: "api-7", value, remainingMs: expect.any(Number) });
+    expect(await json("status", name)).toMatchObject([
+      { state: "held", value: one.value, readers: [reader(one.value), reader(two.value)] },
+    ]);
+    const { out } = await cli.call(["status", name, ...PATIENT]);
+    expect(out).toMatch(new RegExp(`^${name}: held by 2 readers \\(api-7, api-7\\) for another`));
+    const writer = await cli.call(["run", "--no-wait", ...PATIENT, name, "--", "true"]);
+    expect(writer.status).toBe(75);
+    expect(writer.err).toContain("is held by readers");
+    const both = await cli.call(["run", "--shared", "--fencing", name, "--", "true"]);
+    expect(both.status).toBe(64);
+    await Promise.all([one.release(), two.release()]);
+  });
+
   test("shows the holder, its time, its fencing token, the queue, and each node", async () => {
     const name = fresh();
     const lock = await redlock.acquire(name, BUSY_MS, { fencing: true });
@@ -43,6 +69,7 @@ describe("redlock status", () => {
       value: lock.value,
       owner: "api-7",
       remainingMs: expect.any(Number),
+      readers: null,
       reservedFor: null,
       type: "string",
       waiters: 1,
@@ -64,6 +91,7 @@ describe("redlock status", () => {
       {
         resource: name,
         state: "held",
+        readers: null,
         owner: "api-7",
         value: lock.value,
         remainingMs: expect.any(Number),

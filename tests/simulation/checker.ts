@@ -5,21 +5,20 @@ import type { Library } from "../virtual-world/library.js";
 import type { Link, LinkObserver } from "../virtual-world/link.js";
 import type { SimulatedNode } from "../virtual-world/node.js";
 import { type Question, questionsIn, repliesIn } from "../virtual-world/questions.js";
+import {
+  checkReading,
+  checkTogether,
+  isAwaited,
+  isValue,
+  readersOf,
+  watchQueue,
+} from "./readers.js";
+import { isBefore, reservationIn } from "./tickets.js";
+import { Violation } from "./violation.js";
 import type { Entry } from "../../src/testing/redis/keyspace.js";
 import type { RedisModel } from "../../src/testing/redis/model.js";
 import { type Reply, ReplyError } from "../../src/testing/redis/reply.js";
 import type { Actor, World } from "../virtual-world/world.js";
-
-/** Something that must never be. */
-export class Violation extends Error {
-  constructor(
-    /** Which promise is broken, in a word or two. */
-    readonly rule: string,
-    readonly detail: string,
-  ) {
-    super(`${rule}: ${detail}`);
-  }
-}
 
 /** A lock that a program holds, or once held. */
 export interface Tracked {
@@ -64,7 +63,7 @@ interface Ballot {
   /** Whether the connection that it was sent on is still open. */
   readonly isConnected: () => boolean;
   readonly ttlMs: number;
-  /** What was left of the lock's validity; 0 where it was not held. */
+  /** What was left of the lock's validity by both clocks; 0 or less where it was not held. */
   readonly leftMs: number;
   readonly sentMonotonicMs: number;
   readonly sentWallMs: number;
@@ -123,8 +122,11 @@ export class Checker implements LinkObserver {
   readonly #quorum: number;
   #broken: Error | undefined;
   readonly #ballots = new Map<string, Ballot[]>();
-  /** Who held each resource, in order. */
-  readonly #holders = new Map<string, string[]>();
+  /** Who held each resource, in order: one writer, or readers together. */
+  readonly #holders = new Map<
+    string,
+    { readonly shared: boolean; readonly values: Set<string> }[]
+  >();
   /** The fenced locks on each resource, in the order in which they were given. */
   readonly #fenced = new Map<string, Fenced[]>();
   readonly #startMs = new Map<string, number>();
@@ -278,9 +280,10 @@ export class Checker implements LinkObserver {
   }
 
   #checkHolder(resource: string, tracked: Tracked): void {
-    const { value } = tracked.lock;
+    const { value, shared } = tracked.lock;
     for (const other of this.tracked) {
       if (other.lock.value === value || !other.resources.includes(resource)) continue;
+      if (shared && other.lock.shared) continue;
       if (this.believes(other) && !this.#excused.has(other.lock.value)) {
         throw new Violation(
           "exclusion",
@@ -290,14 +293,16 @@ export class Checker implements LinkObserver {
     }
     let holders = this.#holders.get(resource);
     if (holders === undefined) this.#holders.set(resource, (holders = []));
-    if (holders.at(-1) === value) return;
-    if (holders.includes(value)) {
+    const last = holders.at(-1);
+    if (last?.values.has(value) === true) return;
+    if (holders.some(({ values }) => values.has(value))) {
       throw new Violation(
         "continuity",
-        `${holders.at(-1) ?? ""} held ${resource} in the middle of the tenure of ${value}`,
+        `${[...(last?.values ?? [])].join()} held ${resource} in the middle of the tenure of ${value}`,
       );
     }
-    holders.push(value);
+    if (shared && last?.shared === true) last.values.add(value);
+    else holders.push({ shared, values: new Set([value]) });
   }
 
   /** As a leader's routine begins: no other's runs for the same, or it has been told to stop. */
@@ -393,18 +398,24 @@ export class Checker implements LinkObserver {
   /** A lock that an operator ended in part, and that a quorum has kept while nobody else held it, is held as any other. */
   #readmit(tracked: Tracked): void {
     const { resources, lock } = tracked;
-    const { value } = lock;
+    const { value, shared } = lock;
     const holding = this.nodes.filter(({ redis, clockMs }) =>
-      resources.every((key) => redis.peek(key, clockMs)?.value === value),
+      resources.every((key) =>
+        shared
+          ? readersOf(redis, clockMs, key, `{${key}}:redlock:shared`)?.has(value)
+          : redis.peek(key, clockMs)?.value === value,
+      ),
     );
     const isAlone = resources.every((resource) => {
       const holders = this.#holders.get(resource) ?? [];
       return (
-        (holders.at(-1) === value || !holders.includes(value)) &&
+        (holders.at(-1)?.values.has(value) === true ||
+          !holders.some(({ values }) => values.has(value))) &&
         !this.tracked.some(
           (other) =>
             other.lock.value !== value &&
             other.resources.includes(resource) &&
+            !(shared && other.lock.shared) &&
             this.believes(other),
         )
       );
@@ -655,7 +666,10 @@ export class Checker implements LinkObserver {
       node,
       isConnected: () => link.state === "ready" && link.epoch === epoch,
       ttlMs,
-      leftMs: (holder?.monotonicEndMs ?? 0) - host.monotonicAt(host.timeMs),
+      leftMs: Math.min(
+        (holder?.monotonicEndMs ?? 0) - host.monotonicAt(host.timeMs),
+        (holder?.wallEndMs ?? 0) - host.wallAt(host.timeMs),
+      ),
       sentMonotonicMs: host.monotonicAt(host.timeMs),
       sentWallMs: host.wallAt(host.timeMs),
       round: isAgain ? unknown?.round : host.turn,
@@ -775,7 +789,7 @@ export class Checker implements LinkObserver {
       }
     });
     const reply = run();
-    const keys = questions.flatMap(({ keys, fenceKeys }) => [...keys, ...fenceKeys]);
+    const keys = questions.flatMap(({ keys, fenceKeys, sets }) => [...keys, ...fenceKeys, ...sets]);
     if (
       !isDeepStrictEqual(repliesIn(reply, questions.length).map(asFailed), expected) ||
       keys.some((key) => !isDeepStrictEqual(one.peek(key, clockMs), node.redis.peek(key, clockMs)))
@@ -793,8 +807,10 @@ export class Checker implements LinkObserver {
     const { kind, keys, fenceKeys, value, ttlMs } = question;
     const { clockMs } = node;
     if (kind === "force") return this.#executeForced(node, question, run);
+    if (question.reads) return checkReading(node, redis, question, run);
     const before = keys.map((key) => redis.peek(key, clockMs));
     const fences = fenceKeys.map((key) => redis.peek(key, clockMs));
+    const waiting = watchQueue(node, redis, question);
     const reply = run();
     const isHolder = keys.every((key) => redis.peek(key, clockMs)?.value === value);
     for (const [index, key] of fenceKeys.entries()) {
@@ -802,7 +818,11 @@ export class Checker implements LinkObserver {
       this.#checkFence(node, key, fences[index], after, isHolder, ttlMs);
     }
     for (const [index, key] of keys.entries()) {
-      this.#checkChange(node, key, question, before[index], redis.peek(key, clockMs));
+      const after = redis.peek(key, clockMs);
+      this.#checkChange(node, key, question, before[index], after);
+      if (after !== before[index]) {
+        checkTogether(node, redis, question, index, after, waiting[index]);
+      }
     }
     if (
       kind === "extend" &&
@@ -818,23 +838,31 @@ export class Checker implements LinkObserver {
   }
 
   /** An operator ends whatever lock a key holds, and nothing else; where somebody waits for it, the key passes to them. */
-  #executeForced(node: SimulatedNode, { keys, queueKeys }: Question, run: () => Reply): Reply {
+  #executeForced(
+    node: SimulatedNode,
+    { keys, queueKeys, sets }: Question,
+    run: () => Reply,
+  ): Reply {
     const { redis, clockMs } = node;
     const [key = ""] = keys;
     const before = redis.peek(key, clockMs);
-    const isWaitedFor = this.#isWaitedFor(node, queueKeys);
+    const readers = readersOf(redis, clockMs, key, sets[0] ?? "");
+    const held =
+      readers === undefined ? [before?.value ?? ""] : [...readers.keys()].filter(isValue);
+    const isWaitedFor = isAwaited(node, redis, queueKeys);
     const reply = run();
     const after = redis.peek(key, clockMs);
-    const isLock = before?.type === "string" && reservationIn(before.value) === undefined;
+    const isLock =
+      before?.type === "string" && reservationIn(before.value) === undefined && held.length > 0;
     if (!isLock) {
-      if (before === after && reply === "") return reply;
+      if (before === after && String(reply) === "") return reply;
       throw new Violation(
         "only locks are ended by force",
         `${key} on ${node.name} held ${before?.value ?? "nothing"}, then ${after?.value ?? "nothing"}`,
       );
     }
     const isReserved = after !== undefined && reservationIn(after.value) !== undefined;
-    if (reply !== before.value || !(after === undefined || isReserved)) {
+    if (String(reply) !== String(held) || !(after === undefined || isReserved)) {
       throw new Violation(
         "a lock is ended by force",
         `${key} of ${before.value} on ${node.name} then held ${after?.value ?? "nothing"}`,
@@ -846,27 +874,12 @@ export class Checker implements LinkObserver {
         `${key} of ${before.value} on ${node.name} was free, though somebody waited for it`,
       );
     }
-    const places = this.#forced.get(before.value) ?? new Set();
-    this.#forced.set(before.value, places.add(`${key} on ${node.name}`));
-    this.#excused.add(before.value);
-    return reply;
-  }
-
-  /** Whether somebody who can be told waits for a lock, in a line that is as the library's own commands leave it. */
-  #isWaitedFor(node: SimulatedNode, queueKeys: readonly string[] = []): boolean {
-    const { redis, clockMs } = node;
-    const [order = "", alive = ""] = queueKeys;
-    if (redis.peek(order, clockMs)?.type !== "zset") return false;
-    const { type, fields } = redis.peek(alive, clockMs) ?? {};
-    if (type !== "hash") return false;
-    for (const { member } of redis.peek(order, clockMs)?.members ?? []) {
-      const entry = /^\[([\d.e+]+),([\d.]+),"(.*)"\]$/.exec(fields?.get(member) ?? "");
-      if (entry === null) return false;
-      const [, untilMs, , channel = ""] = entry;
-      if (Number(untilMs) < clockMs) continue;
-      if (channel === "" || node.listenerCount(channel) > 0) return true;
+    for (const value of held) {
+      const places = this.#forced.get(value) ?? new Set();
+      this.#forced.set(value, places.add(`${key} on ${node.name}`));
+      this.#excused.add(value);
     }
-    return false;
+    return reply;
   }
 
   /** A fence only rises, by who holds the lock, and outlives whoever could propose less. */
@@ -939,21 +952,6 @@ const FAILED = { err: true };
 
 function asFailed(reply: unknown): unknown {
   return typeof reply === "object" && reply !== null && "err" in reply ? FAILED : reply;
-}
-
-interface Ticket {
-  readonly timeMs: number;
-  readonly id: string;
-}
-
-/** The ticket that a key's value reserves it for. */
-export function reservationIn(value: string): Ticket | undefined {
-  const [, time, id] = /^reserved (-?\d+) (.+)$/.exec(value) ?? [];
-  return time === undefined || id === undefined ? undefined : { timeMs: Number(time), id };
-}
-
-function isBefore(a: Ticket, b: Ticket): boolean {
-  return a.timeMs < b.timeMs || (a.timeMs === b.timeMs && a.id <= b.id);
 }
 
 function name({ lock }: Tracked): string {

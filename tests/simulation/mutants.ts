@@ -412,7 +412,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "nobody follows the first waiter of a process in line",
     "waiting/local-queue.ts",
-    "else this.#shared.environment.afterPoll(queue.joinFirst);",
+    "if (queue.size > 0) this.#shared.environment.afterPoll(queue.joinFirst);",
     "",
   ),
   m(
@@ -469,8 +469,8 @@ export const MUTANTS: readonly Mutant[] = [
 ];
 
 /**
- * Bugs that the simulator found, put back, and for each rule of the fencing tokens one that breaks it. Each has
- * the plan that shows it, under regressions.
+ * Bugs that the simulator found, put back, and for each rule of the fencing tokens and of readers one that breaks it. Each
+ * has the plan that shows it, under regressions.
  */
 export const FOUND: readonly Mutant[] = [
   m(
@@ -592,6 +592,131 @@ export const FOUND: readonly Mutant[] = [
     "a loss before anybody listens is told to nobody",
     "algorithm/lease.ts",
     'if (this.#state === "lost") listener.onLost();',
+    "",
+  ),
+  // Readers.
+  m(
+    "the marker ends with the reader that came last",
+    "operations/readers.ts",
+    "local latest = redis.call('ZRANGE', set, -1, -1, 'WITHSCORES')[2]",
+    "local latest = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')[2]",
+  ),
+  m(
+    "the last reader leaves the marker",
+    "operations/readers.ts",
+    "if not latestMs then return isGone end",
+    "if not latestMs then return false end",
+  ),
+  m(
+    "any reader deletes the marker",
+    "operations/readers.ts",
+    "if not latestMs then return isGone end",
+    "if isGone then return true end",
+  ),
+  m(
+    "a reader passes a writer that waits",
+    "operations/queue.ts",
+    "if ok and waits then return false end",
+    "",
+  ),
+  m(
+    "expired readers are counted",
+    "operations/readers.ts",
+    "if latestMs < nodeMs() then",
+    "if latestMs < 0 then",
+  ),
+  m(
+    "a reader is extended that the node has no more",
+    "operations/shared.ts",
+    "if not sets.untilMs[i] or untilOf(sets[i], value) < nodeMs() then return 0 end",
+    "if not sets.untilMs[i] then return 0 end",
+  ),
+  m(
+    "a reader joins whoever holds the key",
+    "operations/queue.ts",
+    "    if value == SHARED then\n",
+    "    if value and true then\n      if true then return true end\n",
+  ),
+  m(
+    "an extension brings a reader's end nearer",
+    "operations/queue.ts",
+    "math.max(untilMs, untilOf(set, value))",
+    "untilMs",
+  ),
+  m(
+    "the last reader hands over to nobody",
+    "operations/hand-over.ts",
+    "if isFree or sets and exit(keys[i], sets[i], value) then",
+    "if sets and exit(keys[i], sets[i], value) then redis.call('DEL', keys[i]) end if isFree then",
+  ),
+  m(
+    "readers are told one by one",
+    "operations/queue.ts",
+    "if hears and not reads then break end",
+    "if hears then break end",
+  ),
+  m(
+    "readers are told past the next writer",
+    "operations/queue.ts",
+    "if group[1] and isAlive and not reads then break end",
+    "",
+  ),
+  m(
+    "a reader that was refused stays on the nodes",
+    "algorithm/release.ts",
+    "deletion(keys, value, shared), { keys, value, shared, ttlMs });",
+    "deletion(keys, value, false), { keys, value, shared, ttlMs });",
+  ),
+  m(
+    "a reader's pending release is a writer's",
+    "nodes/pending-releases.ts",
+    "(shared ? releaseSharedOperation : releaseOperation)(keys, value)",
+    "(shared && keys.length > 9 ? releaseSharedOperation : releaseOperation)(keys, value)",
+  ),
+  m(
+    "forceRelease leaves the readers' set, and names the marker",
+    "operations/force-release.ts",
+    "if KEYS[4] and sharedUntil(KEYS[1], KEYS[4]) then",
+    "if false then",
+  ),
+  m(
+    "what one reader found is believed after another operation",
+    "operations/batch.ts",
+    "  seen.set = nil\n",
+    "",
+  ),
+  m(
+    "a reader behind another is let in for longer than the marker",
+    "operations/shared.ts",
+    "seen.set == set and untilMs <= seen.untilMs and",
+    "seen.set == set and",
+  ),
+  m(
+    "a reader leaves behind another without a look at the marker",
+    "operations/readers.ts",
+    "if latestMs ~= seenMs and",
+    "if not seenMs and",
+  ),
+  m(
+    "forceRelease goes on without the queue where a reply is lost",
+    "reports/force-release.ts",
+    "keys.length === 1 || !isReply(error)",
+    "keys.length === 1",
+  ),
+];
+
+/** Bugs that show only where a node loses a part of what it holds, which the exhaustive search tries. */
+export const OF_LOSSES: readonly Mutant[] = [
+  m(
+    "a reader is extended without the marker",
+    "operations/shared.ts",
+    "if not sets.untilMs[i] or untilOf(sets[i], value) < nodeMs() then return 0 end",
+    "if untilOf(sets[i], value) < nodeMs() then return 0 end",
+  ),
+  m(
+    "a new marker keeps the readers of an older one",
+    "operations/queue.ts",
+    "redis.call('DEL', set)\n",
     "",
   ),
 ];

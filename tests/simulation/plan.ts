@@ -15,6 +15,8 @@ export interface CallSettings {
 }
 
 interface Taking {
+  /** Whether it reads. */
+  readonly shared?: boolean;
   readonly resources: readonly string[];
   readonly ttlMs: number;
   readonly settings: CallSettings;
@@ -251,7 +253,8 @@ class PlanMaker {
     );
     const fenced = { ...plan, fencing: random.chance(0.4) };
     const handled = random.chance(0.5) ? this.#withHandles(fenced) : fenced;
-    return random.chance(0.25) ? this.#withLeaders(handled) : handled;
+    const led = random.chance(0.25) ? this.#withLeaders(handled) : handled;
+    return random.chance(0.6) ? led : this.#withReaders(led);
   }
 
   /** Lets some of the clients lead, among all else that they do. */
@@ -291,6 +294,24 @@ class PlanMaker {
         ? { maxHoldMs: Math.max(1, Math.round(this.#scaleMs * random.between(0.1, 3))) }
         : {}),
     };
+  }
+
+  /** Readers have no tokens. */
+  #withReaders(plan: Omit<Plan, "seed">): Omit<Plan, "seed"> {
+    const random = this.#random;
+    const share = random.pick([0.4, 0.7, 0.9]);
+    const reading = (step: Step): Step =>
+      "resources" in step &&
+      step.kind !== "forceRelease" &&
+      step.kind !== "lead" &&
+      random.chance(share)
+        ? { ...step, shared: true }
+        : step;
+    const clients = plan.clients.map((client) => ({
+      ...client,
+      programs: client.programs.map((program) => program.map(reading)),
+    }));
+    return { ...plan, clients, fencing: false };
   }
 
   /** Lets the clients have owners, keep locks by autoExtend, read their signals, force releases and drain. */

@@ -2,7 +2,9 @@ import type { NodeEntry } from "../../src/nodes/entries.js";
 import type { Lock } from "../../src/lock.js";
 import type { Redlock } from "../../src/redlock.js";
 import type { Settings } from "../../src/settings.js";
-import { Checker, type Tracked, Violation } from "./checker.js";
+import { Checker, type Tracked } from "./checker.js";
+import { isValue, readersOf } from "./readers.js";
+import { Violation } from "./violation.js";
 import { Host } from "../virtual-world/host.js";
 import type { Library } from "../virtual-world/library.js";
 import { type Direction, Link } from "../virtual-world/link.js";
@@ -38,6 +40,8 @@ const WAYS: Record<Direction, string> = {
 };
 /** What the name of a key with a fencing token ends with. */
 const FENCE_MARK = ":fence";
+/** What the name of a readers' set ends with, after that of its lock's key in braces. */
+const SET_MARK = ":redlock:shared";
 const DAY_MS = 86_400_000;
 /** No clock is ahead of another by more. */
 const MOST_APART_MS = 1_000_000;
@@ -422,12 +426,13 @@ class Simulation {
           client.redlock.acquire(resources, ttlMs, {
             ...settings,
             ...settingsOf(handling),
+            shared: step.shared ?? false,
             signal: controller.signal,
           }),
       ),
     );
     if (outcome instanceof Error) return undefined;
-    this.#count("acquired");
+    this.#count(step.shared === true ? "acquired, to read" : "acquired");
     return this.#handle(client, outcome, step);
   }
 
@@ -535,7 +540,12 @@ class Simulation {
           this.#checker.wasRefused(value, host, node) || this.#checker.wasForced(value);
         if (!isAsked || isDisturbed || isTaken) continue;
         this.#count("held locks looked for on a node");
-        const missing = tracked.resources.find((key) => redis.peek(key, clockMs) === undefined);
+        const { shared } = tracked.lock;
+        const missing = tracked.resources.find((key) => {
+          const readers = shared && readersOf(redis, clockMs, key, `{${key}}${SET_MARK}`);
+          if (readers) return !readers.has(value);
+          return redis.peek(key, clockMs) === undefined;
+        });
         if (missing !== undefined) {
           throw new Violation(
             "every node",
@@ -650,7 +660,7 @@ class Simulation {
       const isSlow = straggling > 0 || this.#leastNodeTimeoutMs < 2 * roundTripMs + LATE_MS;
       if (isSlow || host.pausedMs > pausedMs) return;
       for (const [index, node] of this.#nodes.entries()) {
-        const { redis, clockMs, name, incarnation } = node;
+        const { name, incarnation } = node;
         const { count = 1, untilMs = 0 } = this.#disturbances[index] ?? {};
         const isWhole =
           count === 0 &&
@@ -660,8 +670,7 @@ class Simulation {
           (resetMs.get(index) ?? -1) < nowMs;
         if (!isWhole) continue;
         this.#count("nodes looked at after a drain");
-        for (const key of redis.keys(clockMs)) {
-          const value = redis.peek(key, clockMs)?.value ?? "";
+        for (const [key, value] of valuesOn(node)) {
           const isItsOwn = this.#clients[value.charCodeAt(0) - 97]?.host === host;
           if (!isItsOwn || this.#shared.has(value) || key.endsWith(FENCE_MARK)) continue;
           const tracked = this.#checker.tracked.find(({ lock }) => lock.value === value);
@@ -698,6 +707,7 @@ class Simulation {
         client.redlock.tryAcquire(resources, ttlMs, {
           ...settings,
           ...settingsOf(step.handling),
+          shared: step.shared ?? false,
         }),
       ),
     );
@@ -846,7 +856,7 @@ class Simulation {
           client.redlock.using(
             resources,
             ttlMs,
-            { ...settings, ...limitOf(maxHoldMs) },
+            { ...settings, ...limitOf(maxHoldMs), shared: step.shared ?? false },
             (signal, lock) => this.#watched(() => routine(signal, lock)),
           ),
       ),
@@ -1198,9 +1208,8 @@ class Simulation {
       }
     });
     for (const node of this.#nodes) {
-      const { redis, clockMs } = node;
-      for (const key of redis.keys(clockMs).filter((key) => !key.endsWith(FENCE_MARK))) {
-        this.#checkLeft(node, key, redis.peek(key, clockMs)?.value ?? "");
+      for (const [key, value] of valuesOn(node)) {
+        if (!key.endsWith(FENCE_MARK)) this.#checkLeft(node, key, value);
       }
     }
   }
@@ -1243,6 +1252,16 @@ class Simulation {
       if (stays !== undefined) throw new Violation("nothing leaks", `${stays} stays on ${name}`);
     }
   }
+}
+
+/** The keys of a node and what they hold; a readers' set once for each reader that still reads. */
+function valuesOn({ redis, clockMs }: SimulatedNode): [string, string][] {
+  return redis.keys(clockMs).flatMap((key): [string, string][] => {
+    const { value = "", members = [] } = redis.peek(key, clockMs) ?? {};
+    if (!key.endsWith(SET_MARK)) return [[key, value]];
+    const live = members.filter(({ member, score }) => isValue(member) && score >= clockMs);
+    return live.map(({ member }) => [key, member]);
+  });
 }
 
 /** What the library gives one node, at most and at least. */

@@ -102,7 +102,7 @@ describe("the simulator", () => {
     if (mutant === undefined) throw new Error(`there is no mutant ${name}`);
     const bugged = await mutate(mutant);
     let found: Outcome["violation"];
-    for (let seed = 1; found === undefined && seed <= 50; seed++) {
+    for (let seed = 1; found === undefined && seed <= 200; seed++) {
       found = (await replay(makePlan(seed), bugged)).violation;
     }
     expect(found?.message).toMatch(/^an end: client .* times in one turn of the event loop/);

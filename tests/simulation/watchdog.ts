@@ -1,6 +1,6 @@
 import { createContext, Script } from "node:vm";
 import { writeSync } from "node:fs";
-import { Violation } from "./checker.js";
+import { Violation } from "./violation.js";
 
 /** Of real time, for one slice, which takes a few ms: no busy machine is ten thousand times slower. */
 const LIMIT_MS = 60_000;

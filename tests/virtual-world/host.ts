@@ -1,5 +1,5 @@
 import type { Environment, Instant, Timer } from "../../src/runtime/environment.js";
-import { Violation } from "../simulation/checker.js";
+import { Violation } from "../simulation/violation.js";
 import type { Random } from "./random.js";
 import { type Actor, type Happening, RANK, type World } from "./world.js";
 

@@ -13,6 +13,11 @@ import { joinScript } from "../../src/operations/join.js";
 import { leaveScript } from "../../src/operations/leave.js";
 import { lookScript } from "../../src/operations/look.js";
 import { releaseScript } from "../../src/operations/release.js";
+import {
+  acquireSharedScript,
+  extendSharedScript,
+  releaseSharedScript,
+} from "../../src/operations/shared.js";
 import { takeFencedScript } from "../../src/operations/take-fenced.js";
 import { takeScript } from "../../src/operations/take.js";
 
@@ -22,10 +27,12 @@ export const library = {
   internalsKey,
   acquireScript,
   acquireFencedScript,
+  acquireSharedScript,
   batchScript,
   confirmFenceScript,
   extendScript,
   extendFencedScript,
+  extendSharedScript,
   forceReleaseScript,
   handOverScript,
   inspectScript,
@@ -33,6 +40,7 @@ export const library = {
   leaveScript,
   lookScript,
   releaseScript,
+  releaseSharedScript,
   takeFencedScript,
   takeScript,
 };

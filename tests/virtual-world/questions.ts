@@ -7,8 +7,12 @@ export interface Question {
   readonly kind: "acquire" | "confirm" | "extend" | "release" | "force" | "inspect" | "line";
   /** Those of locks. */
   readonly keys: readonly string[];
-  /** With `force`: those of the lock's queue, if it can have one. */
+  /** Those of the locks' queues, in pairs, if it is about queues. */
   readonly queueKeys?: readonly string[];
+  /** Those of the readers' sets, if it may be about readers. */
+  readonly sets: readonly string[];
+  /** Whether it is a reader's. */
+  readonly reads: boolean;
   /** Where their fencing tokens are kept, if it is about one. */
   readonly fenceKeys: readonly string[];
   /** The lock's; empty where it is about none. */
@@ -32,6 +36,13 @@ interface Meaning {
   readonly queueKeys?: true;
   /** The fences' keys follow, one for each lock. */
   readonly isFenced?: true;
+  /** The readers' sets follow, one for each lock: always, or if this argument says so. */
+  readonly sets?: true;
+  readonly reads?: number;
+  /** Whether it is always a reader's. */
+  readonly isShared?: true;
+  /** The place of the argument that says how many keys a lock has. */
+  readonly step?: number;
   /** The place of the ticket's id among the arguments; its time is before it. Value and ttl are the first two. */
   readonly id?: number;
 }
@@ -44,12 +55,15 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   extendFenced: { kind: "extend", isFenced: true },
   release: { kind: "release" },
   inspect: { kind: "inspect" },
-  take: { kind: "acquire", queueKeys: true, id: 3 },
+  acquireShared: { kind: "acquire", isShared: true, sets: true, step: 2 },
+  extendShared: { kind: "extend", isShared: true, sets: true },
+  releaseShared: { kind: "release", isShared: true, sets: true },
+  take: { kind: "acquire", queueKeys: true, id: 3, reads: 7 },
   takeFenced: { kind: "acquire", queueKeys: true, isFenced: true, id: 4 },
-  handOver: { kind: "release", queueKeys: true },
-  join: { kind: "line", queueKeys: true, id: 1 },
-  leave: { kind: "line", queueKeys: true, id: 0 },
-  look: { kind: "line", queueKeys: true },
+  handOver: { kind: "release", queueKeys: true, reads: 1 },
+  join: { kind: "line", queueKeys: true, id: 1, reads: 5 },
+  leave: { kind: "line", queueKeys: true, id: 0, reads: 2 },
+  look: { kind: "line", queueKeys: true, sets: true },
 };
 
 /** The operations in a command, in their order; none in one that is about no lock. */
@@ -81,7 +95,9 @@ function forced(text: string, keys: readonly string[]): Question {
   return {
     kind: "force",
     keys: keys.slice(0, 1),
-    queueKeys: keys.slice(1),
+    queueKeys: keys.slice(1, 3),
+    sets: keys.slice(3),
+    reads: false,
     fenceKeys: [],
     value: "",
     ttlMs: NaN,
@@ -122,14 +138,21 @@ function question(
 ): Question {
   const meaning = MEANINGS[name];
   if (meaning === undefined) throw new Error(`nothing is known of the operation ${name}`);
-  const { kind, queueKeys, isFenced, id } = meaning;
-  const keysPerLock = queueKeys === true ? 3 : 1;
-  const lockCount = keys.length / (keysPerLock + (isFenced === true ? 1 : 0));
+  const { kind, queueKeys, isFenced, id, step } = meaning;
+  const reads =
+    meaning.isShared === true || (meaning.reads !== undefined && args[meaning.reads] === "1");
+  const hasSets = meaning.sets === true || reads;
+  const keysPerLock = step === undefined ? (queueKeys === true ? 3 : 1) : Number(args[step]);
+  const lockCount = keys.length / (keysPerLock + Number(isFenced === true) + Number(hasSets));
+  const ofLocks = keys.slice(0, keysPerLock * lockCount);
   const isAboutLock = kind !== "line" && kind !== "inspect";
   return {
     kind,
-    keys: keys.slice(0, keysPerLock * lockCount).filter((_, index) => index % keysPerLock === 0),
-    fenceKeys: keys.slice(keysPerLock * lockCount),
+    keys: ofLocks.filter((_, index) => index % keysPerLock === 0),
+    queueKeys: ofLocks.filter((_, index) => index % keysPerLock !== 0),
+    sets: hasSets ? keys.slice(ofLocks.length) : [],
+    reads,
+    fenceKeys: hasSets ? [] : keys.slice(ofLocks.length),
     value: isAboutLock ? (args[0] ?? "") : "",
     ttlMs: isAboutLock ? Number(args[1]) : NaN,
     token: isFenced === true ? args[2] : undefined,

@@ -12,7 +12,7 @@ import {
 } from "./faults.js";
 import type { Log } from "./log.js";
 import { lengthMs, type Span, union, without } from "./spans.js";
-import { heldByKey, type Tenure } from "./tenures.js";
+import { heldByKey, readersTogether, type Tenure } from "./tenures.js";
 import type { Verdict } from "./verdict.js";
 
 const VIOLATIONS_SHOWN = 10;
@@ -48,9 +48,10 @@ function proofLines({ log, updates }: Verdict): string[] {
 }
 
 function runLines(log: Log): string[] {
-  const { seed, clientCount, nodeCount, keys, emptyRestarts, fencing, broken } = log.facts;
+  const { seed, clientCount, nodeCount, keys, emptyRestarts, fencing, readers, broken } = log.facts;
   const flags = [
     ...(fencing ? ["with fencing: the resources refuse a smaller token than they have seen"] : []),
+    ...(readers === true ? ["most locks are readers'"] : []),
     ...(emptyRestarts ? ["servers lose their data when killed"] : []),
     ...(broken === "" ? [] : [`broken on purpose: ${broken}`]),
   ];
@@ -188,6 +189,7 @@ function safetyLines(verdict: Verdict): string[] {
     log.facts.emptyRestarts ? `${count} more after a node came back empty` : "";
   return [
     line("Overlaps", overlaps.length - forgottenOverlaps, dataLoss(forgottenOverlaps)),
+    ...readerLines(verdict),
     line("Writes", updates.writes, `${updates.refused} refused`),
     line(
       "Stale writes attempted",
@@ -216,6 +218,17 @@ function safetyLines(verdict: Verdict): string[] {
   ];
 }
 
+function readerLines({ log, tenures, updates }: Verdict): string[] {
+  if (log.facts.readers !== true) return [];
+  const own = updates.changed.filter(({ stale, acrossDataLoss }) => !stale && !acrossDataLoss);
+  const stale = updates.changed.filter((read) => read.stale).length;
+  return [
+    line("Readers beside others", readersTogether(tenures.values()), "pairs on one resource"),
+    line("Read twice under one lock", updates.readTwice),
+    line("  changed in between", own.length, `${stale} more by writers that stood still`),
+  ];
+}
+
 /**
  * How soon resources that were released, or whose holders were killed, found one who waited for them, where
  * that one ran and had a majority.
@@ -230,6 +243,8 @@ function successionLines({ log, tenures }: Verdict): string[] {
     const waitsMs = pairs.flatMap(({ last, next }) => {
       const fromUs = last && freeUs(last);
       if (fromUs === undefined || next.keys.length > 1 || next.askedUs >= fromUs) return [];
+      // While others read on, the resource was not free.
+      if (last?.shared === true) return [];
       return [totalMs(without({ fromUs, toUs: next.fromUs }, unable[next.life.client] ?? []))];
     });
     return line(name, figuresOf(waitsMs), `${waitsMs.length} times`);

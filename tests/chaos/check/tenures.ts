@@ -12,6 +12,8 @@ export interface Tenure {
   readonly askedUs: number;
   readonly fromUs: number;
   readonly fence: number | undefined;
+  /** Whether it is a reader's. */
+  readonly shared: boolean;
   /** The latest end of validity that the library ever told the client. */
   validUntilUs: number;
   /** That, or when the client gave the lock up, was told of its loss, or was dead, if that was sooner. */
@@ -42,9 +44,9 @@ export function tenuresOf(log: Log): Map<string, Tenure> {
 
 function take(tenures: Map<string, Tenure>, life: Life, record: ClientRecord): void {
   if (record.type === "acquired") {
-    const { tenure: id, call, keys, askedUs, atUs: fromUs, fence } = record;
+    const { tenure: id, call, keys, askedUs, atUs: fromUs, fence, shared = false } = record;
     const validUntilUs = fromUs + record.remainingMs * 1_000;
-    const known = { id, life, call, keys, askedUs, fromUs, fence };
+    const known = { id, life, call, keys, askedUs, fromUs, fence, shared };
     tenures.set(id, { ...known, validUntilUs, endUs: Infinity, released: false });
   } else if (record.type === "valid") {
     const tenure = tenures.get(record.tenure);
@@ -59,8 +61,18 @@ function take(tenures: Map<string, Tenure>, life: Life, record: ClientRecord): v
   }
 }
 
-/** Each tenure that began while another one, of the same key, had validity left. */
+/** Each tenure that began while another one, of the same key, had validity left; but for readers beside each other. */
 export function overlapsOf(tenures: Iterable<Tenure>, losses: readonly Span[]): Overlap[] {
+  return togetherOf(tenures, losses).filter(({ first, second }) => !first.shared || !second.shared);
+}
+
+/** How many readers began beside which others. */
+export function readersTogether(tenures: Iterable<Tenure>): number {
+  return togetherOf(tenures, []).filter(({ first, second }) => first.shared && second.shared)
+    .length;
+}
+
+function togetherOf(tenures: Iterable<Tenure>, losses: readonly Span[]): Overlap[] {
   return [...heldByKey(tenures)].flatMap(([key, own]) => overlapsIn(key, own, losses));
 }
 

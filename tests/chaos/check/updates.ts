@@ -25,11 +25,25 @@ export interface LostUpdate {
   readonly acrossDataLoss: boolean;
 }
 
+/** What a reader read twice under one lock, and found changed. */
+export interface ChangedRead {
+  readonly key: string;
+  readonly token: string;
+  /** The write that took the place of what it had read. */
+  readonly by: string;
+  /** The write landed after its holder's validity, though the holder had looked: the process stood still. */
+  readonly stale: boolean;
+  readonly acrossDataLoss: boolean;
+}
+
 export interface Updates {
   /** Refused ones, too. */
   readonly writes: number;
   readonly refused: number;
   readonly lost: readonly LostUpdate[];
+  /** How many readers read again while they held their locks. */
+  readonly readTwice: number;
+  readonly changed: readonly ChangedRead[];
   /** Writes that landed after their holder's validity, though it had looked: lost update, refused, or neither. */
   readonly staleWrites: number;
   readonly staleRefused: number;
@@ -81,10 +95,19 @@ export function updatesOf(
   };
   const all = [...writes.values()];
   const stale = all.filter(({ token }) => isStale(token));
+  const readings = [...log.registers].flatMap(([key, lines]) => readingsIn(key, lines, tenures));
   return {
     writes: all.length,
     refused: all.filter(({ accepted }) => !accepted).length,
     lost: [...log.registers].flatMap(([key, lines]) => lostIn(key, lines)).map(judged),
+    readTwice: readings.length,
+    changed: readings.flatMap(({ key, reader, token, writes: between }) =>
+      between.map((by) => {
+        const writer = tenures.get(tenureOf(by));
+        const acrossDataLoss = writer !== undefined && isAcross(losses, reader, writer);
+        return { key, token, by, stale: isStale(by), acrossDataLoss };
+      }),
+    ),
     staleWrites: stale.length,
     staleRefused: stale.filter(({ accepted }) => !accepted).length,
     readsRefused: log.clients.flat().filter(({ type }) => type === "read refused").length,
@@ -109,6 +132,32 @@ function lostIn(
     return accepted
       .slice(madeFrom + 1, index)
       .map((lost) => ({ key, lost: lost.token, by: token }));
+  });
+}
+
+interface Reading {
+  readonly key: string;
+  readonly reader: Tenure;
+  readonly token: string;
+  /** What was accepted between its two reads. */
+  readonly writes: readonly string[];
+}
+
+/** Of each reader, what was written between its two reads; but where it read again after its lock had ended. */
+function readingsIn(
+  key: string,
+  lines: readonly RegisterLine[],
+  tenures: ReadonlyMap<string, Tenure>,
+): Reading[] {
+  const firstAt = new Map<string, number>();
+  return lines.flatMap(({ what, token, atUs }, index) => {
+    const reader = tenures.get(tenureOf(token));
+    if (what !== "read" || reader?.shared !== true) return [];
+    const from = firstAt.get(token);
+    if (from === undefined) firstAt.set(token, index);
+    if (from === undefined || atUs > reader.endUs) return [];
+    const between = writesIn(lines.slice(from, index)).filter(({ accepted }) => accepted);
+    return [{ key, reader, token, writes: between.map((write) => write.token) }];
   });
 }
 

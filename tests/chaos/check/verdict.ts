@@ -46,6 +46,12 @@ export function judge(log: Log): Verdict {
       .filter(({ stale }) => stale === undefined || log.facts.fencing)
       .filter(({ acrossDataLoss }) => !acrossDataLoss)
       .map(({ key, lost, by }) => `lost update on ${key}: ${by} was made without ${lost}`),
+    ...updates.changed
+      .filter(({ stale, acrossDataLoss }) => !stale && !acrossDataLoss)
+      .map(
+        ({ key, token, by }) =>
+          `changed under a reader on ${key}: ${by} between the reads ${token}`,
+      ),
     ...fencingViolations(log, tenures, forgotten),
     ...updates.unchecked.map((token) => `${token} was written with no validity left`),
     ...losses

@@ -2,7 +2,7 @@ import type { Environment, Instant } from "../../../src/runtime/environment.js";
 import type { Lock } from "../../../src/lock.js";
 import type { NodeEntry } from "../../../src/nodes/entries.js";
 import type { Redlock } from "../../../src/redlock.js";
-import { Violation } from "../checker.js";
+import { Violation } from "../violation.js";
 import type { Library } from "../../virtual-world/library.js";
 import type { Wire } from "./wire.js";
 

@@ -1,8 +1,17 @@
 import type { Library } from "../../virtual-world/library.js";
 import { turn } from "../../virtual-world/turn.js";
 import { PAIRS } from "./pairs.js";
+import { searchReaders } from "./readers.js";
 import { type Found, search } from "./search.js";
 import type { Bounds } from "./system.js";
+
+/** Readers and writers of one node, how many commands, and whether the node loses keys. */
+const READERS = [
+  [["reader", "writer", "reader"], 9, false],
+  [["reader", "reader", "writer"], 8, true],
+  [["reader", "reader", "writer", "reader"], 8, false],
+  [["writer", "reader", "writer", "reader"], 8, false],
+] as const;
 
 /** Bounds in place of the pairs' own. */
 type Given = { readonly [name in "deliveries" | "faults" | "timers"]?: number | undefined };
@@ -22,6 +31,17 @@ export function explore(library: Library, given: Given = {}): Promise<boolean> {
       const found = search(pair.programs, library, bounds);
       console.log(`${pair.name}\n${inWords(bounds, found)}`);
       isClean &&= found.violation === undefined;
+    }
+    for (const [kinds, depth, withLosses] of READERS) {
+      const { states, transitions, violation } = searchReaders(kinds, depth, library, withLosses);
+      console.log(
+        `one node, ${kinds.join(", ")}${withLosses ? ", and losses" : ""}\n  up to ${depth} commands: ` +
+          `${transitions} steps, ${states} states\n  ` +
+          (violation === undefined
+            ? "complete: no violation"
+            : `VIOLATION ${violation.error.message}\n  after ${violation.steps.join(", ")}`),
+      );
+      isClean &&= violation === undefined;
     }
     return isClean;
   });

@@ -1,4 +1,4 @@
-import { Violation } from "../checker.js";
+import { Violation } from "../violation.js";
 import type { Library } from "../../virtual-world/library.js";
 import type { Entry } from "../../../src/testing/redis/keyspace.js";
 import { RedisModel } from "../../../src/testing/redis/model.js";

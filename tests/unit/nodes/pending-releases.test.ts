@@ -18,7 +18,7 @@ describe("releases that a server is owed", () => {
       nodes[0]?.fellSilent();
       const values = Array.from({ length: 1003 }, (_, index) => `v${index}`);
       for (const value of values)
-        nodes[0]?.addRelease({ keys: ["r"], value, ttlMs: 20_000 }, false);
+        nodes[0]?.addRelease({ keys: ["r"], value, shared: false, ttlMs: 20_000 }, false);
       await stage.sleep(3000);
       expect(released(stage)).toEqual(values.slice(3));
     }),
@@ -33,7 +33,7 @@ describe("releases that a server is owed", () => {
       nodes[0]?.ask({ ...SETTING, operation: acquireOperation(["r"], "late", 3000) });
       await stage.sleep(1);
       nodes[0]?.fellSilent();
-      nodes[0]?.addRelease({ keys: ["r"], value: "late", ttlMs: 3000 }, true);
+      nodes[0]?.addRelease({ keys: ["r"], value: "late", shared: false, ttlMs: 3000 }, true);
       await stage.sleep(3200);
       // What was in flight is lost with the connection, though the server may have read it.
       link?.cut("both");
@@ -54,8 +54,8 @@ describe("releases that a server is owed", () => {
       nodes[0]?.ask({ ...SETTING, operation: acquireOperation(["s"], "another", 60_000) });
       await stage.sleep(1);
       nodes[0]?.fellSilent();
-      nodes[0]?.addRelease({ keys: ["r"], value: "old", ttlMs: 1000 }, false);
-      nodes[0]?.addRelease({ keys: ["s"], value: "another", ttlMs: 60_000 }, false);
+      nodes[0]?.addRelease({ keys: ["r"], value: "old", shared: false, ttlMs: 1000 }, false);
+      nodes[0]?.addRelease({ keys: ["s"], value: "another", shared: false, ttlMs: 60_000 }, false);
       await stage.sleep(1200);
       link?.cut("both");
       link?.reset();
