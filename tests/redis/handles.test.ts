@@ -9,6 +9,9 @@ import { type Lock, LockLostError, Redlock } from "../../src/index.js";
 import { defined, fresh, rejection, untilFree, untilHeld, valuesOn } from "../support/nodes.js";
 import { until } from "../support/servers.js";
 import { useServersAndClients } from "../support/use-servers.js";
+import { Programs } from "../support/programs.js";
+
+const programs = new Programs();
 
 const root = join(import.meta.dirname, "..", "..");
 /** On a busy machine a reply may take long. */
@@ -221,15 +224,11 @@ describe("autoExtend", () => {
         console.log("valid");
       }, 20);
     `;
-    const child = spawn(
-      process.execPath,
-      ["--import", "tsx", "--input-type=module", "--eval", program],
-      {
-        cwd: root,
-        env: { ...process.env, NODE_OPTIONS: "" },
-        stdio: ["ignore", "pipe", "inherit"],
-      },
-    );
+    const child = spawn(process.execPath, programs.args(program), {
+      cwd: root,
+      env: { ...process.env, NODE_OPTIONS: "" },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
     let output = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
       output += text;
