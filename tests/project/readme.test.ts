@@ -229,11 +229,20 @@ async function flawOf(command: string): Promise<string | undefined> {
   }
 }
 
+const helps = new Map<string, ReturnType<typeof run>>();
+
+/** Many lines are calls of the same script. */
+function helpOf(file: string): ReturnType<typeof run> {
+  const help = helps.get(file) ?? runTool("tsx/dist/cli.mjs", [file, "--help"], root);
+  helps.set(file, help);
+  return help;
+}
+
 async function flawOfScript([script = "", dashes, ...args]: string[]): Promise<string | undefined> {
   const [runner, file = ""] = (scripts[script] ?? "").split(" ");
   if (runner !== "tsx" || !existsSync(join(root, file))) return `there is no script ${script}`;
   if (dashes === undefined) return undefined;
-  const { code, out } = await runTool("tsx/dist/cli.mjs", [file, "--help"], root);
+  const { code, out } = await helpOf(file);
   const usage = out.split(/[^\w.-]+/).map((word) => word.replace(/\.$/, ""));
   // A URL or a path is the reader's own.
   const words = args.filter((arg) => !arg.includes("/")).flatMap((arg) => arg.split(","));

@@ -33,12 +33,15 @@ function watched(lock: Lock): { lock: Lock; expiration: number; abortedAt: numbe
   return watch;
 }
 
-/** Returns how late a timer was at most. Waits first until the last delay is measured. */
+/**
+ * Returns how late a timer was at most. Waits first until the last delay is measured. A timer can be held up before a
+ * sample and, in the same turn, after it, so that it is late by two samples.
+ */
 async function latestMs(loopDelay: ReturnType<typeof monitorEventLoopDelay>): Promise<number> {
   await sleep(50);
   loopDelay.disable();
   // It samples once a ms, and the wall clock is read in whole ms.
-  return loopDelay.max / 1e6 + 2;
+  return (2 * loopDelay.max) / 1e6 + 2;
 }
 
 function acquireMany(count: number, ttlOf: (index: number) => number): Promise<Lock[]> {
