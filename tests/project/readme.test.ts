@@ -174,7 +174,8 @@ describe("the documents' code blocks", () => {
   test.each(shellLines.map(({ where, line }) => [where, line] as const))(
     "%s names what exists: %s",
     async (_where, line) => {
-      for (const command of line.split(" && ")) expect(await flawOf(command)).toBeUndefined();
+      const [commands = ""] = line.split(" # ");
+      for (const command of commands.split(" && ")) expect(await flawOf(command)).toBeUndefined();
     },
   );
 
@@ -244,8 +245,9 @@ async function flawOfScript([script = "", dashes, ...args]: string[]): Promise<s
   if (dashes === undefined) return undefined;
   const { code, out } = await helpOf(file);
   const usage = out.split(/[^\w.-]+/).map((word) => word.replace(/\.$/, ""));
-  // A URL or a path is the reader's own.
-  const words = args.filter((arg) => !arg.includes("/")).flatMap((arg) => arg.split(","));
+  // A URL, a path or a commit is the reader's own.
+  const options = args.filter((arg) => !/\/|^[0-9a-f]{7,40}$/.test(arg));
+  const words = options.flatMap((arg) => arg.split(","));
   return code === 0 && out.startsWith("Usage") && words.every((word) => usage.includes(word))
     ? undefined
     : `its help is: ${out}`;
