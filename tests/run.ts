@@ -1,15 +1,17 @@
 // npm test [-- OPTIONS OF JEST]      the checks, and every test that is not long
 // npm run test:all [-- …]            the checks, and every test
 //
-// The checks run beside the tests, with what these leave of the processors.
+// The checks run beside the tests, and as important: check:lint takes a minute of one processor, and with what the tests
+// leave it would end after them.
 
 import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
-import { constants, setPriority, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pack, TARBALL_VARIABLE } from "./support/packed-package.js";
 
-const CHECKS = ["check:types", "check:lint", "check:format"];
+// The types are checked by a rule of check:lint.
+const CHECKS = ["check:lint", "check:format"];
 const QUICK = ["--config", "jest.quick.config.js"];
 
 /** Whether it ended with 0. What it prints is shown at its end, where that is to be seen. */
@@ -18,9 +20,6 @@ function run(args: readonly string[], env: NodeJS.ProcessEnv, isQuiet: boolean):
     stdio: isQuiet ? ["ignore", "pipe", "pipe"] : "inherit",
     env: { ...process.env, ...env },
   });
-  if (isQuiet && child.pid !== undefined) {
-    setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL);
-  }
   let printed = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream?.setEncoding("utf8").on("data", (text: string) => (printed += text));

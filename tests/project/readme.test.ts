@@ -174,7 +174,8 @@ describe("the documents' code blocks", () => {
   test.each(shellLines.map(({ where, line }) => [where, line] as const))(
     "%s names what exists: %s",
     async (_where, line) => {
-      for (const command of line.split(" && ")) expect(await flawOf(command)).toBeUndefined();
+      const [commands = ""] = line.split(" # ");
+      for (const command of commands.split(" && ")) expect(await flawOf(command)).toBeUndefined();
     },
   );
 
@@ -229,14 +230,24 @@ async function flawOf(command: string): Promise<string | undefined> {
   }
 }
 
+const helps = new Map<string, ReturnType<typeof run>>();
+
+/** Many lines are calls of the same script. */
+function helpOf(file: string): ReturnType<typeof run> {
+  const help = helps.get(file) ?? runTool("tsx/dist/cli.mjs", [file, "--help"], root);
+  helps.set(file, help);
+  return help;
+}
+
 async function flawOfScript([script = "", dashes, ...args]: string[]): Promise<string | undefined> {
   const [runner, file = ""] = (scripts[script] ?? "").split(" ");
   if (runner !== "tsx" || !existsSync(join(root, file))) return `there is no script ${script}`;
   if (dashes === undefined) return undefined;
-  const { code, out } = await runTool("tsx/dist/cli.mjs", [file, "--help"], root);
+  const { code, out } = await helpOf(file);
   const usage = out.split(/[^\w.-]+/).map((word) => word.replace(/\.$/, ""));
-  // A URL or a path is the reader's own.
-  const words = args.filter((arg) => !arg.includes("/")).flatMap((arg) => arg.split(","));
+  // A URL, a path or a commit is the reader's own.
+  const options = args.filter((arg) => !/\/|^[0-9a-f]{7,40}$/.test(arg));
+  const words = options.flatMap((arg) => arg.split(","));
   return code === 0 && out.startsWith("Usage") && words.every((word) => usage.includes(word))
     ? undefined
     : `its help is: ${out}`;

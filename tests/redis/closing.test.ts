@@ -41,6 +41,9 @@ import {
 import { startStubbornServer } from "../support/proxy.js";
 import { rulesThatExist } from "../support/rights.js";
 import { useServers } from "../support/use-servers.js";
+import { Programs } from "../support/programs.js";
+
+const programs = new Programs();
 
 const root = join(import.meta.dirname, "..", "..");
 const NODE_TIMEOUT_MS = 500;
@@ -470,13 +473,7 @@ describe("a process", () => {
   function run(
     parts: readonly string[],
   ): Promise<{ code: number | null; output: string; lingerMs: number }> {
-    const args = [
-      "--import",
-      "tsx",
-      "--input-type=module",
-      "--eval",
-      [begin, ...parts, end].join(""),
-    ];
+    const args = programs.args([begin, ...parts, end].join(""));
     const child = spawn(process.execPath, args, {
       cwd: root,
       env: { ...process.env, NODE_OPTIONS: "", REDLOCK_TEST: JSON.stringify(urls()) },

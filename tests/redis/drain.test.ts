@@ -6,6 +6,9 @@ import { Redlock } from "../../src/index.js";
 import { defined, fresh, rejection, valuesOn } from "../support/nodes.js";
 import { slowness, until } from "../support/servers.js";
 import { useServers } from "../support/use-servers.js";
+import { Programs } from "../support/programs.js";
+
+const programs = new Programs();
 
 const root = join(import.meta.dirname, "..", "..");
 /** What a process may take beyond what it promises, on a busy machine. */
@@ -30,11 +33,11 @@ function run(work: string): Running {
     const redlock = new Redlock(${JSON.stringify(servers.map(({ url }) => url))}, { nodeTimeout: 5000 });
     ${work}
   `;
-  const child = spawn(
-    process.execPath,
-    ["--import", "tsx", "--input-type=module", "--eval", program],
-    { cwd: root, env: { ...process.env, NODE_OPTIONS: "" }, stdio: ["ignore", "pipe", "inherit"] },
-  );
+  const child = spawn(process.execPath, programs.args(program), {
+    cwd: root,
+    env: { ...process.env, NODE_OPTIONS: "" },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const lines: string[] = [];
   const times: number[] = [];
   let rest = "";

@@ -8,6 +8,9 @@ import { extendScript } from "../../src/operations/extend.js";
 import { defined, fresh, occupy, rejection, untilFree, valuesOn } from "../support/nodes.js";
 import { startProxy, startStubbornServer } from "../support/proxy.js";
 import { useServersAndClients } from "../support/use-servers.js";
+import { Programs } from "../support/programs.js";
+
+const programs = new Programs();
 
 const root = join(import.meta.dirname, "..", "..");
 /** Long, so that a busy machine fails no vote. */
@@ -374,19 +377,15 @@ describe("adopt", () => {
       console.log(JSON.stringify([...before, lock.valid, lock.value]));
       await redlock.quit();
     `;
-    const { stdout } = await promisify(execFile)(
-      process.execPath,
-      ["--import", "tsx", "--input-type=module", "--eval", script],
-      {
-        cwd: root,
-        timeout: 30_000,
-        env: {
-          ...process.env,
-          NODE_OPTIONS: "",
-          REDLOCK_TEST: JSON.stringify([servers.map(({ url }) => url), JSON.stringify(lock)]),
-        },
+    const { stdout } = await promisify(execFile)(process.execPath, programs.args(script), {
+      cwd: root,
+      timeout: 30_000,
+      env: {
+        ...process.env,
+        NODE_OPTIONS: "",
+        REDLOCK_TEST: JSON.stringify([servers.map(({ url }) => url), JSON.stringify(lock)]),
       },
-    );
+    });
     expect(JSON.parse(stdout)).toEqual([false, 0, true, lock.value]);
     const pttls = await Promise.all(servers.map(({ port }) => ask(port, ["PTTL", resource])));
     expect(pttls.filter((pttl) => Number(pttl) > 500_000).length).toBeGreaterThanOrEqual(3);

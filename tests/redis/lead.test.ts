@@ -10,6 +10,9 @@ import { defined, fresh, untilFree } from "../support/nodes.js";
 import { type Proxy, startProxy } from "../support/proxy.js";
 import { slowness, until } from "../support/servers.js";
 import { useServers } from "../support/use-servers.js";
+import { Programs } from "../support/programs.js";
+
+const programs = new Programs();
 
 // Leaders in processes of their own, which resign, die and stop.
 
@@ -93,19 +96,15 @@ function leaderProcess(name: string): Leader {
       say(signal.aborted ? "told" : "untold", lock);
     });
   `;
-  const child = spawn(
-    process.execPath,
-    ["--import", "tsx", "--input-type=module", "--eval", text],
-    {
-      cwd: root,
-      env: {
-        ...process.env,
-        NODE_OPTIONS: "",
-        REDLOCK_TEST: JSON.stringify({ urls: servers.map(({ url }) => url), name }),
-      },
-      stdio: ["ignore", "pipe", "inherit"],
+  const child = spawn(process.execPath, programs.args(text), {
+    cwd: root,
+    env: {
+      ...process.env,
+      NODE_OPTIONS: "",
+      REDLOCK_TEST: JSON.stringify({ urls: servers.map(({ url }) => url), name }),
     },
-  );
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   processes.push(child);
   const printed = createInterface(child.stdout)[Symbol.asyncIterator]();
   return {

@@ -2,6 +2,9 @@ import { describe, expect, test } from "@jest/globals";
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { useServers } from "../support/use-servers.js";
+import { Programs } from "../support/programs.js";
+
+const programs = new Programs();
 
 /** Far above what a heap differs by from one measurement to the next; each attempt that is kept takes 3 KB and more. */
 const NOISE_BYTES = 500_000;
@@ -34,7 +37,7 @@ async function growthOf(uses: number, useOne: string): Promise<number> {
   `;
   const { stdout } = await promisify(execFile)(
     process.execPath,
-    ["--expose-gc", "--import", "tsx", "--input-type=module", "--eval", program],
+    ["--expose-gc", ...programs.args(program)],
     { env: { ...process.env, NODE_OPTIONS: "" } },
   );
   return Number(stdout);

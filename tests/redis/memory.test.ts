@@ -5,6 +5,9 @@ import { join } from "node:path";
 import { startServer } from "../support/servers.js";
 import { startStubbornServer } from "../support/proxy.js";
 import { useServers } from "../support/use-servers.js";
+import { Programs } from "../support/programs.js";
+
+const programs = new Programs();
 
 const root = join(import.meta.dirname, "..", "..");
 
@@ -55,7 +58,7 @@ function growthBytes(
     operation,
     most: MOST_GROWTH_BYTES,
   });
-  const args = ["--expose-gc", "--import", "tsx", "--input-type=module", "--eval", program];
+  const args = ["--expose-gc", ...programs.args(program)];
   const child = spawn(process.execPath, args, {
     cwd: root,
     env: { ...process.env, NODE_OPTIONS: "", REDLOCK_TEST: task },

@@ -89,6 +89,8 @@ describe.each(versions)("clients of node-redis $version", ({ version, library })
     expect((await redlock.inspect(resource)).every(({ ok }) => ok)).toBe(true);
     await redlock.release(lock);
     const next = await waiting;
+    // Else it could be released on other connections before its acquire has come to the last node.
+    await untilHeld(servers, next);
     const adopted = redlock.adopt(next.toJSON());
     await adopted.extend(60_000);
     await adopted.release();

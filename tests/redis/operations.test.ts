@@ -27,6 +27,9 @@ import { untilWaiting } from "../support/line.js";
 import { startProxy } from "../support/proxy.js";
 import { documentedRights } from "../support/rights.js";
 import { defined, fresh, rejection, untilFree, untilHeld } from "../support/nodes.js";
+import { Programs } from "../support/programs.js";
+
+const programs = new Programs();
 
 // What docs/operations.md says that operators should do, done on real servers.
 
@@ -235,11 +238,10 @@ describe("TLS", () => {
         await redlock.acquire("any", 60_000, settings).catch(({ message }) => console.log(message));
         process.exit();
       `;
-      const { stdout } = await run(
-        process.execPath,
-        ["--import", "tsx", "--input-type=module", "--eval", program],
-        { cwd: root, env: { ...process.env, NODE_OPTIONS: "" } },
-      );
+      const { stdout } = await run(process.execPath, programs.args(program), {
+        cwd: root,
+        env: { ...process.env, NODE_OPTIONS: "" },
+      });
       expect(stdout).toContain("DEPTH_ZERO_SELF_SIGNED_CERT");
     } finally {
       await trusting.quit();

@@ -18,6 +18,9 @@ import {
   untilHeld,
 } from "../support/nodes.js";
 import { useServers } from "../support/use-servers.js";
+import { Programs } from "../support/programs.js";
+
+const programs = new Programs();
 
 // Other processes in the line, which die, stop, or end; and nodes that do.
 
@@ -70,19 +73,15 @@ async function run(
     ${script}
   `;
   const urls = servers.map(({ url }) => url);
-  const child = spawn(
-    process.execPath,
-    ["--import", "tsx", "--input-type=module", "--eval", text],
-    {
-      cwd: root,
-      env: {
-        ...process.env,
-        NODE_OPTIONS: "",
-        REDLOCK_TEST: JSON.stringify({ urls, resource }),
-      },
-      stdio: ["ignore", "pipe", "inherit"],
+  const child = spawn(process.execPath, programs.args(text), {
+    cwd: root,
+    env: {
+      ...process.env,
+      NODE_OPTIONS: "",
+      REDLOCK_TEST: JSON.stringify({ urls, resource }),
     },
-  );
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   processes.push(child);
   const printed = createInterface(child.stdout)[Symbol.asyncIterator]();
   const next = async (): Promise<[string, number]> => {

@@ -840,13 +840,21 @@ export interface Catch {
   readonly traceLines: number;
 }
 
+/** The first seed, of so many, whose schedule the library fails and the original does not. */
+export function seedThatCatches(library: Library, mostSeeds: number): number | undefined {
+  for (let seed = 1; seed <= mostSeeds; seed++) {
+    if (run(makePlan(seed), library).violation === undefined) continue;
+    // Not the mutant's doing where the library itself fails.
+    if (run(makePlan(seed), original).violation === undefined) return seed;
+  }
+  return undefined;
+}
+
 export async function catchMutant(mutant: Mutant, mostSeeds: number): Promise<Catch> {
   const library = await mutate(mutant);
   return turn(() => {
-    for (let seed = 1; seed <= mostSeeds; seed++) {
-      if (run(makePlan(seed), library).violation === undefined) continue;
-      // Not the mutant's doing where the library itself fails.
-      if (run(makePlan(seed), original).violation !== undefined) continue;
+    const seed = seedThatCatches(library, mostSeeds);
+    if (seed !== undefined) {
       const { plan, outcome } = shrink(makePlan(seed), library);
       return {
         name: mutant.name,

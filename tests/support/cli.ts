@@ -1,10 +1,11 @@
 // The command line as a program of its own, on real servers, for the tests of tests/cli.
 
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll } from "@jest/globals";
+import { bundle } from "./programs.js";
 import type { RedisServer } from "./servers.js";
 
 const root = join(import.meta.dirname, "..", "..");
@@ -41,18 +42,15 @@ export class Cli {
   constructor(servers: readonly RedisServer[]) {
     this.#servers = servers;
     beforeAll(async () => {
-      // Inside the repository, so that its node_modules are found.
-      this.#directory = await mkdtemp(join(root, "tests", "consumers", ".work-"));
+      this.#directory = await mkdtemp(join(tmpdir(), "redlock-quorum-cli-"));
       const { version } = JSON.parse(await readFile(join(root, "package.json"), "utf8")) as {
         version: string;
       };
-      // prettier-ignore
-      const options = [
-        "--bundle", "--platform=node", "--format=esm", "--packages=external", "--target=node20",
-        `--define:REDLOCK_QUORUM_VERSION="${version}"`, `--outfile=${this.path}`, "--log-level=warning",
-      ];
-      const esbuild = join(root, "node_modules", ".bin", "esbuild");
-      await promisify(execFile)(esbuild, [join(root, "src", "cli", "main.ts"), ...options]);
+      await bundle({
+        entryPoints: [join(root, "src", "cli", "main.ts")],
+        outfile: this.path,
+        define: { REDLOCK_QUORUM_VERSION: JSON.stringify(version) },
+      });
     });
     afterEach(() => {
       for (const child of this.#calls.splice(0)) child.kill("SIGKILL");

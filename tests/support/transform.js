@@ -5,7 +5,7 @@ import { transformSync, version } from "esbuild";
 const options = { loader: "ts", format: "esm", target: "node20", sourcemap: "inline" };
 const own = readFileSync(import.meta.filename, "utf8");
 
-/** Removes the types, a file at a time, in a tenth of the compiler's time. `npm run check:types` checks them. */
+/** Removes the types, a file at a time, in a tenth of the compiler's time. `npm run check:lint` checks them. */
 export default {
   process: (text, path) => ({ code: transformSync(text, { ...options, sourcefile: path }).code }),
   getCacheKey: (text, path) =>

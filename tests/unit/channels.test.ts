@@ -14,6 +14,9 @@ import {
 import { rejection } from "../support/nodes.js";
 import { until } from "../support/servers.js";
 import { useMemoryNodes } from "../support/use-memory-nodes.js";
+import { Programs } from "../support/programs.js";
+
+const programs = new Programs("./src/testing/index.ts");
 
 const root = join(import.meta.dirname, "..", "..");
 const TTL_MS = 60_000;
@@ -258,8 +261,9 @@ describe("the tracing channels", () => {
       const lock = await new Redlock(memoryNodes(5)).acquire("a", 60_000);
       setImmediate(() => console.log(JSON.stringify([lock.valid, uncaught])));
     `;
-    const args = ["--import", "tsx", "--input-type=module", "--eval", program];
-    const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: root });
+    const { stdout } = await promisify(execFile)(process.execPath, programs.args(program), {
+      cwd: root,
+    });
     expect(JSON.parse(stdout)).toEqual([true, ["start", "end", "asyncStart", "asyncEnd"]]);
   });
 });
