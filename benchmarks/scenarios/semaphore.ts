@@ -1,4 +1,4 @@
-import { interleave, quantile, ratios, spread } from "../measure.js";
+import { interleave, quantile, spread } from "../measure.js";
 import type { Outcome, Scenario, Stage } from "../scenario.js";
 import { startWorker, type Worker } from "../workers.js";
 import type { Task, Turn } from "./semaphore-worker.js";
@@ -104,7 +104,6 @@ function outcome(measured: ReadonlyMap<(typeof LIBRARIES)[number], readonly Roun
   const of = (library: (typeof LIBRARIES)[number], figure: keyof Round): number[] =>
     (measured.get(library) ?? []).map((round) => round[figure]);
   const most = Math.max(...of("redlock-quorum", "most"));
-  const waits = spread(ratios(of("redlock-quorum", "p99Ms"), of("redis-semaphore", "p99Ms")));
   return {
     tables: [
       {
@@ -135,12 +134,6 @@ function outcome(measured: ReadonlyMap<(typeof LIBRARIES)[number], readonly Roun
         digits: 0,
         goal: `at most ${PERMITS}`,
         met: most <= PERMITS,
-      },
-      {
-        measure: "p99 wait, relative to redis-semaphore",
-        measured: waits,
-        goal: "at most 0.5",
-        met: waits.median <= 0.5,
       },
     ],
   };
