@@ -34,7 +34,7 @@ export async function acquire(call: Acquisition): Promise<Lock> {
 export async function tryAcquire(call: Acquisition): Promise<Lock | null> {
   const { settings, history } = call;
   settings.signal?.throwIfAborted();
-  const lock = await attemptSlots(call, () => attempt(call));
+  const lock = await attemptOnce(call);
   if (lock !== undefined) return acquired(call, lock);
   const { last } = history;
   const isTaken =
@@ -55,6 +55,12 @@ function acquired(call: Acquisition, lock: Lock): Lock {
     attempts: history.count,
   }));
   return lock;
+}
+
+/** Attempts once without the queue; of permits, one free slot after the other. */
+function attemptOnce(call: Acquisition): Promise<Lock | undefined> {
+  const { permits } = call;
+  return permits === undefined ? attempt(call) : attemptSlots(call, permits, attempt);
 }
 
 /**
@@ -148,7 +154,7 @@ function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
   // Of several readers, one may be refused and the next let in.
   const sharesAttempts = settings.queue && !settings.shared && call.retries > 0;
   const others = sharesAttempts ? instance.queues.lastAttempt(keys) : undefined;
-  if (others === undefined) return attemptSlots(call, () => attempt(call));
+  if (others === undefined) return attemptOnce(call);
   history.addOfOther(others.round);
   return Promise.resolve(undefined);
 }
@@ -165,8 +171,7 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
   publishWaiting(call);
   try {
     if (queueKeys === undefined) {
-      const again = (): Promise<Lock | undefined> => attemptSlots(call, () => attempt(call));
-      return await call.attemptAgain(again, retries, signals, timeLeftMs);
+      return await call.attemptAgain(() => attemptOnce(call), retries, signals, timeLeftMs);
     }
     return await instance.queues.wait({
       keys,

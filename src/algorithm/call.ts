@@ -177,8 +177,6 @@ export class Acquisition extends Call {
   isWaiting = false;
   /** Returns how many waiters are before it, once it is in a queue. */
   ahead: (() => number) | undefined;
-  /** When its attempts of one free slot after the other end, by the monotonic clock. */
-  slotsEndMs = Infinity;
   /** How far it came in the queue, if it waited there until it gave up. */
   progress: Progress | undefined;
 
@@ -242,9 +240,9 @@ export class Acquisition extends Call {
 
   /** Milliseconds that an attempt may take: attempts of one slot after the other have the time of one. */
   get attemptLeftMs(): number {
-    const { budgetLeftMs, slotsEndMs } = this;
-    if (slotsEndMs === Infinity) return budgetLeftMs;
-    return Math.min(budgetLeftMs, slotsEndMs - this.instance.environment.monotonicMs());
+    const { budgetLeftMs, permits } = this;
+    if (permits === undefined || permits.endMs === Infinity) return budgetLeftMs;
+    return Math.min(budgetLeftMs, permits.endMs - this.instance.environment.monotonicMs());
   }
 
   /** Milliseconds left of the whole call, including the time it takes to find out why it failed. */

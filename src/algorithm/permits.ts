@@ -42,6 +42,8 @@ export class Permits {
   readonly keys: readonly string[];
   /** The keys of the queue, then those of the slots. */
   readonly slotKeys: SlotKeys;
+  /** When the attempts of one free slot after the other end, by the monotonic clock. */
+  endMs = Infinity;
   readonly #last: LastSlots;
   readonly #random: () => number;
   /** The slots that nodes reserved for this call since its last attempt, each with how many nodes did. */
@@ -128,28 +130,20 @@ export class Permits {
 /** The vote of a node on which every slot is taken. It never leaves this file. */
 const taken = new Error("every slot is taken");
 
-/** Attempts once, for permits on one free slot after the other. */
-export function attemptSlots<T>(
-  call: Acquisition,
-  attempt: () => Promise<T | undefined>,
-): Promise<T | undefined> {
-  const { permits } = call;
-  return permits === undefined ? attempt() : attemptEach(call, permits, attempt);
-}
-
-async function attemptEach<T>(
+/** Attempts once on one free slot after the other. */
+export async function attemptSlots<T>(
   call: Acquisition,
   permits: Permits,
-  attempt: () => Promise<T | undefined>,
+  attempt: (call: Acquisition) => Promise<T | undefined>,
 ): Promise<T | undefined> {
   const { signals } = call;
-  call.slotsEndMs = call.instance.environment.monotonicMs() + call.longestNodeTimeoutMs;
+  permits.endMs = call.instance.environment.monotonicMs() + call.longestNodeTimeoutMs;
   const isOver = (): boolean => call.attemptLeftMs <= 0 || signals.some(({ aborted }) => aborted);
-  let lock = await attempt();
+  let lock = await attempt(call);
   for (let tries = 1; lock === undefined && tries < MOST_TRIES; tries++) {
     if (isOver() || !(await permits.findFree(call)) || isOver()) break;
-    lock = await attempt();
+    lock = await attempt(call);
   }
-  call.slotsEndMs = Infinity;
+  permits.endMs = Infinity;
   return lock;
 }
