@@ -230,7 +230,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a lock stays on the nodes that voted for it",
     "algorithm/acquire.ts",
-    "giveToRest(round, { keys, value, lease, fence }, queued !== undefined);",
+    "giveToRest(round, { keys, value, lease, shared, fence }, queued !== undefined);",
     "",
   ),
   m(
@@ -321,8 +321,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "forceRelease ends a reservation",
     "operations/force-release.ts",
-    "if type(value) ~= 'string' or reservedFor(value) then return '' end",
-    "if type(value) ~= 'string' then return '' end",
+    "if type(value) ~= 'string' or reservedFor(value) then return {} end",
+    "if type(value) ~= 'string' then return {} end",
   ),
   m(
     "forceRelease hands over to nobody",
@@ -723,8 +723,12 @@ export const OF_LOSSES: readonly Mutant[] = [
 
 const SOURCE = fileURLToPath(new URL("../../src/", import.meta.url));
 
-/** Bundles a copy of the library with the change in it. Throws where the line is not there, once. */
-export async function mutate({ name, file, from, to }: Mutant): Promise<Library> {
+/** Reads the file that the bug is planted in. Throws where the line is not there, once. */
+export async function fileOf({
+  name,
+  file,
+  from,
+}: Mutant): Promise<{ path: string; text: string }> {
   const path = resolve(SOURCE, file);
   const text = await readFile(path, "utf8");
   if (text.split(from).length !== 2) {
@@ -732,6 +736,13 @@ export async function mutate({ name, file, from, to }: Mutant): Promise<Library>
       `The line of the mutant "${name}" is not once in src/${file}. Bring tests/simulation/mutants.ts up to date.`,
     );
   }
+  return { path, text };
+}
+
+/** Bundles a copy of the library with the change in it. */
+export async function mutate(mutant: Mutant): Promise<Library> {
+  const { from, to } = mutant;
+  const { path, text } = await fileOf(mutant);
   const directory = await mkdtemp(join(tmpdir(), "redlock-mutant-"));
   try {
     const outfile = join(directory, "library.mjs");
