@@ -68,8 +68,8 @@ export const LINE_RULES: readonly LineRule[] = [
     name: "a failed attempt releases by deleting",
     simpler: {
       file: "algorithm/release.ts",
-      from: "releaseOn(asked, call, round, releaseOperation(keys, value),",
-      to: "const queueKeys = call.instance.queues.keysFor(keys);\nreleaseOn(asked, call, round, queueKeys === undefined ? releaseOperation(keys, value) : handOverOperation(queueKeys, value),",
+      from: "releaseOn(asked, call, round, deletion(keys, value, shared),",
+      to: "const queueKeys = call.instance.queues.keysFor(keys);\nreleaseOn(asked, call, round, queueKeys === undefined ? deletion(keys, value, shared) : handOverOperation(queueKeys, value, shared),",
     },
     // Without a majority, minorities would call one another without a pause.
     options: {
@@ -135,8 +135,8 @@ export const LINE_RULES: readonly LineRule[] = [
     name: "who was called is out of the line until it asks again",
     simpler: {
       file: "operations/queue.ts",
-      from: "      dequeue(order, alive, id)\n      if hears",
-      to: "      if not hears then dequeue(order, alive, id) end\n      if hears",
+      from: "      dequeue(order, alive, id)\n      isOfReaders",
+      to: "      if not hears then dequeue(order, alive, id) end\n      isOfReaders",
     },
     options: {
       members: four,
@@ -157,7 +157,7 @@ export const LINE_RULES: readonly LineRule[] = [
     name: "who is refused for another resource hands its reservations on at once",
     simpler: {
       file: "operations/take.ts",
-      from: "  passOnReserved(keys, first, last, id)\n",
+      from: "  passOnReserved(keys, first, last, id, sets)\n",
       to: "",
     },
     options: {
@@ -178,7 +178,7 @@ export const LINE_RULES: readonly LineRule[] = [
     name: "who waits for several stands only in the lines of what is in its way",
     simpler: {
       file: "operations/queue.ts",
-      from: "if isOpen or not mayTake(valueOf(keys[i]), tonumber(time), id) then",
+      from: "if isOpen or not mayTake(keys, i, tonumber(time), id, sets) then",
       to: "if true then",
     },
     // Two for both: one of these is held for long, the other is released.
