@@ -783,8 +783,12 @@ export const OF_LOSSES: readonly Mutant[] = [
 
 const SOURCE = fileURLToPath(new URL("../../src/", import.meta.url));
 
-/** Bundles a copy of the library with the change in it. Throws where the line is not there, once. */
-export async function mutate({ name, file, from, to }: Mutant): Promise<Library> {
+/** Reads the file that the bug is planted in. Throws where the line is not there, once. */
+export async function fileOf({
+  name,
+  file,
+  from,
+}: Mutant): Promise<{ path: string; text: string }> {
   const path = resolve(SOURCE, file);
   const text = await readFile(path, "utf8");
   if (text.split(from).length !== 2) {
@@ -792,6 +796,13 @@ export async function mutate({ name, file, from, to }: Mutant): Promise<Library>
       `The line of the mutant "${name}" is not once in src/${file}. Bring tests/simulation/mutants.ts up to date.`,
     );
   }
+  return { path, text };
+}
+
+/** Bundles a copy of the library with the change in it. */
+export async function mutate(mutant: Mutant): Promise<Library> {
+  const { from, to } = mutant;
+  const { path, text } = await fileOf(mutant);
   const directory = await mkdtemp(join(tmpdir(), "redlock-mutant-"));
   try {
     const outfile = join(directory, "library.mjs");

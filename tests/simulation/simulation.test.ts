@@ -4,7 +4,16 @@ import { readdirSync, readFileSync } from "node:fs";
 import { promisify } from "node:util";
 import { describe, expect, it } from "@jest/globals";
 import { type Library, library } from "../virtual-world/library.js";
-import { catchMutant, FOUND, MUTANTS, mutate, seedThatCatches } from "./mutants.js";
+import { LINE_RULES } from "./line-rules.js";
+import {
+  catchMutant,
+  fileOf,
+  FOUND,
+  MUTANTS,
+  mutate,
+  OF_LOSSES,
+  seedThatCatches,
+} from "./mutants.js";
 import { makePlan, type Plan } from "./plan.js";
 import { type Outcome, run } from "./run.js";
 import { turn } from "../virtual-world/turn.js";
@@ -138,6 +147,17 @@ describe("the simulator", () => {
     const { stdout, stderr } = await inProcess("--input-type=module", "--eval", script);
     expect(stdout).toBe("an end in real time: this hangs: one turn has not ended in 200 ms\n");
     expect(stderr).toBe(stdout);
+  });
+
+  // Only npm run simulate -- --mutants tries them all, which nobody runs after each change.
+  it("has its planted bugs where the library has the lines", async () => {
+    const ofLines = LINE_RULES.map(({ name, simpler }) => ({ name, ...simpler }));
+    const all = [...MUTANTS, ...FOUND, ...OF_LOSSES, ...ofLines];
+    const tried = await Promise.allSettled(all.map(fileOf));
+    const missing = tried.flatMap((each) =>
+      each.status === "rejected" ? [String(each.reason)] : [],
+    );
+    expect(missing).toEqual([]);
   });
 
   it("has a plan for each bug that it found", () => {
