@@ -35,6 +35,7 @@ import { nodes } from "./scenarios/nodes.js";
 import { oneUser } from "./scenarios/one-user.js";
 import { readers } from "./scenarios/readers.js";
 import { resources } from "./scenarios/resources.js";
+import { semaphore } from "./scenarios/semaphore.js";
 import { slowNode } from "./scenarios/slow-node.js";
 import { startUp } from "./scenarios/start-up.js";
 import { telemetry } from "./scenarios/telemetry.js";
@@ -52,6 +53,7 @@ const SCENARIOS: readonly Scenario[] = [
   contention,
   line,
   readers,
+  semaphore,
   leaders,
   heldLocks,
   telemetry,

@@ -34,6 +34,7 @@ export type {
 export type { ForcedRelease } from "./reports/force-release.js";
 export type { Holder } from "./reports/holder.js";
 export type { NodeHealth, NodeProblem } from "./reports/health.js";
+export type { QueryOptions } from "./reports/query.js";
 export type {
   NodeInspection,
   ReaderInspection,

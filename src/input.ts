@@ -1,6 +1,6 @@
 import { driftMs } from "./algorithm/validity.js";
 import { invalidType, kindOf, outOfRange } from "./errors.js";
-import { companionKey, isCompanionKey } from "./operations/companion-key.js";
+import { companionKey, isCompanionKey, permitKey } from "./operations/companion-key.js";
 
 /** Measured: a server takes 2 ms to lock this many resources, and 10 ms to put a waiter into their queues. */
 const MOST_RESOURCES = 1000;
@@ -15,6 +15,7 @@ export interface AdoptedJson {
   readonly ttl: number;
   readonly fence: number | undefined;
   readonly shared: boolean;
+  readonly permit: number | undefined;
 }
 
 /** Returns the resources without repeats. Throws a TypeError that says which one is invalid. */
@@ -131,15 +132,35 @@ export function keysOf(resources: readonly string[], keyPrefix: string): string[
   return resources.map((resource) => keyPrefix + resource);
 }
 
-/** Throws a TypeError that names a key that readers cannot share. */
-export function checkShared(keys: readonly string[], call: string): void {
+/** Throws a TypeError that names a key that several cannot hold at once, as readers or with permits. */
+export function checkCompanions(keys: readonly string[], call: string): void {
   for (const key of keys) {
     if (companionKey(key, "shared") !== undefined) continue;
     throw invalidType(
-      `${call}() cannot share the key ${key}: no other key is sure to lie in the same slot of a Redis Cluster. ` +
+      `${call}() cannot let several hold the key ${key}: no other key is sure to lie in the same slot of a Redis Cluster. ` +
         "Name the resource without braces, or with a hash tag such as {order:7}:items.",
     );
   }
+}
+
+/** Returns the keys of a resource's slots. Throws a TypeError or RangeError for what can have no permits. */
+export function slotKeysOf(keys: readonly string[], count: number, call: string): string[] {
+  const [key = ""] = keys;
+  if (keys.length > 1) {
+    throw invalidType(
+      `${call}() takes permits of one resource, but got ${keys.length} resources. Acquire them one after the other, in the same order everywhere.`,
+    );
+  }
+  checkCompanions(keys, call);
+  const slotKeys = Array.from({ length: count }, (_, slot) => permitKey(key, slot) ?? "");
+  const characters = slotKeys.reduce((sum, { length }) => sum + length, 0);
+  if (characters > MOST_CHARACTERS) {
+    throw outOfRange(
+      `${call}() needs ${count} keys for the permits of ${key.slice(0, 100)}, which have ${characters} characters together, more than ${MOST_CHARACTERS}. ` +
+        "Give the resource a shorter name.",
+    );
+  }
+  return slotKeys;
 }
 
 /** Throws a TypeError if `json` is not what `lock.toJSON()` returns, or has another key prefix. */
@@ -158,6 +179,7 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
     keyPrefix: prefix,
     fence,
     shared = false,
+    permit,
   } = json as Record<string, unknown>;
   if (version !== 1) {
     throw invalidType(`adopt() reads version 1 of a lock's data, but this has ${kindOf(version)}.`);
@@ -186,9 +208,15 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
         `${fence === undefined ? "" : ` and the fence ${fence}`}.`,
     );
   }
+  if (permit !== undefined && (!isPermit(permit) || shared || fence !== undefined)) {
+    throw invalidType(
+      `adopt() needs the number of the lock's permit, from 0 to 999, beside neither shared nor a fence, or none, but has ${kindOf(permit)}` +
+        `${shared ? " and shared" : ""}${fence === undefined ? "" : ` and the fence ${fence}`}.`,
+    );
+  }
   checkTtl(ttl, "adopt", 0);
   const names = checkResources(resources, "adopt", keyPrefix);
-  if (shared) checkShared(keysOf(names, keyPrefix), "adopt");
+  if (shared) checkCompanions(keysOf(names, keyPrefix), "adopt");
   return {
     resources: names,
     value,
@@ -196,7 +224,12 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
     ttl,
     fence,
     shared,
+    permit,
   };
+}
+
+function isPermit(permit: unknown): permit is number {
+  return Number.isInteger(permit) && Number(permit) >= 0 && Number(permit) < 1000;
 }
 
 function isToken(fence: unknown): fence is number {

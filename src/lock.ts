@@ -32,6 +32,8 @@ export interface LockJson {
   readonly fence?: number;
   /** True for a reader: a lock with the setting `shared`. */
   readonly shared?: true;
+  /** The number of its permit, if it is one of several. */
+  readonly permit?: number;
 }
 
 /** Aborts when the lock is lost. `error` is then the same LockLostError as `reason`. */
@@ -56,6 +58,8 @@ export interface LockParts {
   readonly history: History;
   readonly shared: boolean;
   readonly fence?: Fence | undefined;
+  /** The number of its permit. */
+  readonly permit?: number | undefined;
   /** The expiration in the data of an adopted lock, in epoch ms. */
   readonly statedExpirationMs?: number | undefined;
 }
@@ -92,6 +96,8 @@ export class Lock {
   readonly fence: number | undefined;
   /** Whether this is a reader, beside which others may hold the resources: it was acquired with the setting `shared`. */
   readonly shared: boolean;
+  /** Which of the `permits` this lock is, from 0. Undefined without that setting. */
+  readonly permit: number | undefined;
   readonly #lease: Lease;
   readonly #parts: LockInside;
 
@@ -112,6 +118,7 @@ export class Lock {
     this.value = parts.value;
     this.fence = parts.fence?.token;
     this.shared = parts.shared;
+    this.permit = parts.permit;
     this.#lease = parts.lease;
     this.#parts = parts;
   }
@@ -181,6 +188,7 @@ export class Lock {
       keyPrefix: this.#parts.keyPrefix,
       ...(this.fence === undefined ? {} : { fence: this.fence }),
       ...(this.shared ? { shared: true } : {}),
+      ...(this.permit === undefined ? {} : { permit: this.permit }),
     };
   }
 

@@ -11,14 +11,7 @@ import { traceAcquire, traceExtend, traceRelease, traceUsing } from "./algorithm
 import { type Routine, routineArguments, using } from "./algorithm/using.js";
 import type { ClientOf } from "./clients/client.js";
 import { announcer, RedlockEmitter, reporter } from "./emitter.js";
-import {
-  checkDrain,
-  checkResources,
-  checkSingle,
-  checkTtl,
-  keysOf,
-  refuseScripts,
-} from "./input.js";
+import { checkDrain, checkSingle, checkTtl, refuseScripts } from "./input.js";
 import { internalsOf } from "./internals.js";
 import type { Lock, LockIssuer, LockJson } from "./lock.js";
 import type { NodeEntry } from "./nodes/entries.js";
@@ -26,9 +19,9 @@ import type { Node } from "./nodes/node.js";
 import type { ExecutionResult } from "./quorum/results.js";
 import { type ForcedRelease, forceRelease } from "./reports/force-release.js";
 import { type NodeHealth, nodesHealth } from "./reports/health.js";
-import { type Holder, holder } from "./reports/holder.js";
+import { type Holder, holder, holders } from "./reports/holder.js";
 import { inspect, type NodeInspection } from "./reports/inspect.js";
-import type { Query } from "./reports/query.js";
+import { namesAndKeys, type Query, type QueryOptions } from "./reports/query.js";
 import {
   type RedlockSettings,
   type ResolvedSettings,
@@ -227,8 +220,11 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
   }
 
   /** Reads what each node stores for the resources. A node that does not reply in time has `ok: false`. */
-  async inspect(resources: string | readonly string[]): Promise<NodeInspection[]> {
-    return inspect(this.#query("inspect", resources));
+  async inspect(
+    resources: string | readonly string[],
+    options?: QueryOptions,
+  ): Promise<NodeInspection[]> {
+    return inspect(this.#query("inspect", resources, options));
   }
 
   /**
@@ -242,9 +238,16 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
    * if (holder) console.log(`${holder.owner} holds it for another ${holder.remainingMs} ms`);
    * ```
    */
-  async holder(resource: string): Promise<Holder | null> {
+  holder(resource: string): Promise<Holder | null>;
+  /** Asks who holds each permit of a resource: null for one that nobody holds. */
+  holder(resource: string, options: { readonly permits: number }): Promise<(Holder | null)[]>;
+  async holder(
+    resource: string,
+    options?: QueryOptions,
+  ): Promise<Holder | null | (Holder | null)[]> {
     checkSingle(resource, "holder");
-    return holder(this.#query("holder", resource));
+    const query = this.#query("holder", resource, options);
+    return options?.permits === undefined ? holder(query) : holders(query);
   }
 
   /**
@@ -254,8 +257,11 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
    * @returns the locks that were ended, with the nodes that held them
    * @throws ExecutionError `ERR_REDLOCK_QUORUM` if no quorum of nodes did so, or `_CLOSED`
    */
-  async forceRelease(resources: string | readonly string[]): Promise<ForcedRelease[]> {
-    return forceRelease(this.#query("forceRelease", resources));
+  async forceRelease(
+    resources: string | readonly string[],
+    options?: QueryOptions,
+  ): Promise<ForcedRelease[]> {
+    return forceRelease(this.#query("forceRelease", resources, options));
   }
 
   /**
@@ -318,18 +324,11 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
   }
 
   /** Checks the input of a call that only asks the nodes about resources. */
-  #query(call: string, resources: string | readonly string[]): Query {
-    const { keyPrefix } = this.settings;
-    const names = checkResources(resources, call, keyPrefix);
+  #query(call: string, resources: string | readonly string[], options: QueryOptions = {}): Query {
     const { nodes, environment, closing } = this.#instance;
     closing.throwIfAborted();
-    return {
-      names,
-      keys: keysOf(names, keyPrefix),
-      nodes,
-      environment,
-      timeoutMs: this.#timeoutMs,
-    };
+    const asked = namesAndKeys(resources, call, this.settings.keyPrefix, options);
+    return { ...asked, nodes, environment, timeoutMs: this.#timeoutMs };
   }
 
   /** The node timeout of calls without a ttl. */

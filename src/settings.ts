@@ -45,6 +45,11 @@ export interface Settings {
   readonly shared?: boolean | undefined;
   /** Whether a lock has a fencing token, `lock.fence`, larger than that of all earlier locks. Default false. */
   readonly fencing?: boolean | undefined;
+  /**
+   * How many may hold the resource at once, 2 to 1000: each has one of so many permits, `lock.permit`. All processes must
+   * use the same number for a resource. Default: none, so that one holds it.
+   */
+  readonly permits?: number | undefined;
 }
 
 /** Settings of the constructor. */
@@ -92,6 +97,8 @@ export interface ResolvedSettings {
   readonly shared: boolean;
   /** See {@link Settings.fencing}. */
   readonly fencing: boolean;
+  /** See {@link Settings.permits}. */
+  readonly permits: number | undefined;
   /** See {@link RedlockSettings.keyPrefix}. */
   readonly keyPrefix: string;
   /** See {@link RedlockSettings.owner}. */
@@ -114,12 +121,16 @@ const DEFAULTS: ResolvedSettings = {
   queue: true,
   shared: false,
   fencing: false,
+  permits: undefined,
   keyPrefix: "",
   owner: defaultOwner,
   restartGuard: undefined,
 };
 
 const CONSTRUCTOR_ONLY = new Set(["keyPrefix", "owner", "restartGuard"]);
+
+/** Each is a key of its own, and a waiter asks about all of them in one command. */
+const MOST_PERMITS = 1000;
 
 type Check = (value: unknown, name: string) => void;
 
@@ -147,6 +158,12 @@ const CHECKS: Record<keyof ResolvedSettings, Check> = {
   queue: assertBoolean,
   shared: assertBoolean,
   fencing: assertBoolean,
+  permits: (value, name) => {
+    wholeNumber(2, "permits; leave it out for a lock that one holds")(value, name);
+    if (Number(value) > MOST_PERMITS) {
+      throw outOfRange(`${name} must be at most ${MOST_PERMITS}, but is ${String(value)}.`);
+    }
+  },
   keyPrefix: (value, name) => {
     if (typeof value !== "string")
       throw invalidType(`${name} must be a string, but is ${kindOf(value)}.`);
@@ -190,13 +207,25 @@ export function resolveSettings(
     CHECKS[name](value, `The setting ${name} of ${call}()`);
     resolved[name] = value;
   }
-  if (resolved["shared"] === true && resolved["fencing"] === true) {
+  const all = resolved as unknown as ResolvedSettings;
+  refuseTogether(all, call);
+  return all;
+}
+
+/** Throws a TypeError for two settings that say different things of who may hold a resource at once. */
+function refuseTogether({ shared, permits, fencing }: ResolvedSettings, call: string): void {
+  if (shared && fencing) {
     throw invalidType(
       `${call}() cannot have shared and fencing: readers write nothing that a token could order. ` +
         "Pass fencing: false with shared: true, or take the lock without shared.",
     );
   }
-  return resolved as unknown as ResolvedSettings;
+  if (permits === undefined || !(shared || fencing)) return;
+  throw invalidType(
+    shared
+      ? `${call}() cannot have shared and permits: readers are not counted. Leave out one of them.`
+      : `${call}() cannot have permits and fencing: no token could order what several holders write. Leave out one of them.`,
+  );
 }
 
 /** Returns the ms of validity left at which the library extends. Throws if the threshold leaves less than 100 ms of the ttl. */

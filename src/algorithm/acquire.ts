@@ -1,26 +1,23 @@
 import { isHeld } from "../errors.js";
 import { Lock, partsOf } from "../lock.js";
 import type { Fence } from "../operations/accept-fence.js";
-import { acquireOperation } from "../operations/acquire-fenced.js";
 import { queueReplyIn } from "../operations/queue.js";
-import { acquireSharedOperation } from "../operations/shared.js";
-import { takeOperation, takeSharedOperation } from "../operations/take-fenced.js";
 import type { Question } from "../quorum/ballot.js";
-import type { Node } from "../nodes/node.js";
 import type { Round } from "../quorum/round.js";
 import { endOfTurn } from "../runtime/environment.js";
 import type { QueuedAttempt } from "../waiting/wait.js";
-import type { Operation } from "../operations/operation.js";
 import type { Acquisition } from "./call.js";
 import { whyNotAcquired } from "./explain.js";
 import { acceptedFence, proposedFence, setsLock } from "./fence.js";
-import { giveKeys, giveToRest } from "./give.js";
+import { giveKeys, giveToRest, type Holding } from "./give.js";
 import { grantsAll } from "./grants-all.js";
 import { Lease } from "./lease.js";
 import { Handle } from "./handle.js";
 import { keep } from "./keep.js";
+import { attemptSlots } from "./permits.js";
 import { lookBeforeEnd } from "./look.js";
 import { releaseFailedAttempt } from "./release.js";
+import { attemptRequest, joinRequest, leaveRequests } from "./requests.js";
 import { publishHandOver, publishWaiting } from "./tracing.js";
 import { validityMs } from "./validity.js";
 
@@ -37,7 +34,7 @@ export async function acquire(call: Acquisition): Promise<Lock> {
 export async function tryAcquire(call: Acquisition): Promise<Lock | null> {
   const { settings, history } = call;
   settings.signal?.throwIfAborted();
-  const lock = await attempt(call);
+  const lock = await attemptOnce(call);
   if (lock !== undefined) return acquired(call, lock);
   const { last } = history;
   const isTaken =
@@ -60,6 +57,12 @@ function acquired(call: Acquisition, lock: Lock): Lock {
   return lock;
 }
 
+/** Attempts once without the queue; of permits, one free slot after the other. */
+function attemptOnce(call: Acquisition): Promise<Lock | undefined> {
+  const { permits } = call;
+  return permits === undefined ? attempt(call) : attemptSlots(call, permits, attempt);
+}
+
 /**
  * Makes one attempt, in the five steps of the Redlock description. The attempt of a waiter in the queue (`queued`)
  * sends another command; the votes are counted in the same way.
@@ -69,10 +72,13 @@ async function attempt(
   queued?: QueuedAttempt,
   onRound?: (round: Round) => void,
 ): Promise<Lock | undefined> {
-  const { instance, keys, history } = call;
-  const { shared } = call.settings;
+  const { instance, history, permits, settings } = call;
+  const { shared } = settings;
   const { environment } = instance;
   call.assertOpen();
+  // A permit is a lock on the key of its slot.
+  const permit = permits?.choose();
+  const keys = permit === undefined ? call.keys : call.keys.slice(permit, permit + 1);
   // Each attempt has its own value, so that a late reply or release of this attempt cannot touch the next one.
   const value = call.newValue();
   // Step 1: the current time.
@@ -80,9 +86,9 @@ async function attempt(
   const proposed = proposedFence(call, since);
   // Step 2: ask every node to set the keys to the value, with a timeout that is short compared to the ttl.
   const round = call.ask(
-    operationOf(call, value, proposed, queued),
+    attemptRequest(call, { keys, value, shared, permit, fence: proposed }, queued),
     passingOn(queued, proposed === undefined ? grantsAll(keys.length) : setsLock(keys.length)),
-    call.budgetLeftMs,
+    call.attemptLeftMs,
   );
   history.add(round);
   onRound?.(round);
@@ -98,46 +104,23 @@ async function attempt(
   const isOpen = !call.end.aborted;
   if (granted && isOpen && validityMs(term, environment.now()) > 0) {
     const lease = Lease.held(environment, term);
-    giveToRest(round, { keys, value, lease, shared, fence }, queued !== undefined);
-    return lockOf(call, value, lease, fence);
+    const holding: Holding = { keys, value, lease, shared, permit, fence };
+    giveToRest(round, holding, queued !== undefined);
+    return lockOf(call, holding);
   }
   // Step 5: otherwise release the keys on every node that may have set them.
-  releaseFailedAttempt(call, round, value);
+  releaseFailedAttempt(call, keys, round, value);
   // The release is on its way before the caller learns of the failure.
   await endOfTurn(environment);
   call.failure = granted ? "ERR_REDLOCK_VALIDITY" : "ERR_REDLOCK_QUORUM";
   return undefined;
 }
 
-/** Returns what each node is asked: a free lock's first attempt sends the same to all. */
-function operationOf(
-  { instance, keys, ttlMs, settings }: Acquisition,
-  value: string,
-  proposed: Fence | undefined,
-  queued: QueuedAttempt | undefined,
-): (node: Node) => Operation {
-  if (queued !== undefined) {
-    if (settings.shared) {
-      return (node) => takeSharedOperation(queued.keys, value, ttlMs, queued.entryFor(node));
-    }
-    return (node) => takeOperation(queued.keys, value, ttlMs, queued.entryFor(node), proposed);
-  }
-  // Only a reader looks at the queue here: it could join others for ever, while a writer waits.
-  const operation = settings.shared
-    ? acquireSharedOperation(
-        keys,
-        value,
-        ttlMs,
-        settings.queue ? instance.queues.keysFor(keys) : undefined,
-      )
-    : acquireOperation(keys, value, ttlMs, proposed);
-  return () => operation;
-}
-
-function lockOf(call: Acquisition, value: string, lease: Lease, fence: Fence | undefined): Lock {
-  const { instance, resources, keys, ttlMs, settings, history } = call;
+function lockOf(call: Acquisition, holding: Holding): Lock {
+  const { keys, value, lease, shared, permit, fence } = holding;
+  const { instance, resources, ttlMs, settings, history } = call;
   const { issuer, nodes } = instance;
-  const { keyPrefix, queue, shared } = settings;
+  const { keyPrefix, queue } = settings;
   const makeLock = (handle: Handle): Lock =>
     // Written out: with a spread, every later use of the lock took 4 % longer.
     new Lock({
@@ -154,6 +137,7 @@ function lockOf(call: Acquisition, value: string, lease: Lease, fence: Fence | u
       history,
       shared,
       fence,
+      permit,
       statedExpirationMs: undefined,
     });
   const handle = new Handle(instance, lease, makeLock);
@@ -170,7 +154,7 @@ function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
   // Of several readers, one may be refused and the next let in.
   const sharesAttempts = settings.queue && !settings.shared && call.retries > 0;
   const others = sharesAttempts ? instance.queues.lastAttempt(keys) : undefined;
-  if (others === undefined) return attempt(call);
+  if (others === undefined) return attemptOnce(call);
   history.addOfOther(others.round);
   return Promise.resolve(undefined);
 }
@@ -187,7 +171,7 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
   publishWaiting(call);
   try {
     if (queueKeys === undefined) {
-      return await call.attemptAgain(() => attempt(call), retries, signals, timeLeftMs);
+      return await call.attemptAgain(() => attemptOnce(call), retries, signals, timeLeftMs);
     }
     return await instance.queues.wait({
       keys,
@@ -205,9 +189,13 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
       onQueued: (ahead) => {
         call.ahead = ahead;
       },
-      onNotified: (node) => {
+      onNotified: (node, key) => {
+        call.permits?.onNotified(key);
         publishHandOver(call, node);
       },
+      join: (entry) => joinRequest(call, queueKeys, entry),
+      leave: (id, lock) => leaveRequests(call, queueKeys, id, lock),
+      placesFor: (places, quorum) => call.permits?.narrow(places, quorum) ?? places,
       onGivenUp: (progress) => {
         call.progress = progress;
       },

@@ -2,7 +2,7 @@ import { invalidType } from "../errors.js";
 import { Lock, type LockInside, partsOf } from "../lock.js";
 import type { Node } from "../nodes/node.js";
 import { History } from "../quorum/history.js";
-import { checkJson, keysOf } from "../input.js";
+import { checkJson, keysOf, slotKeysOf } from "../input.js";
 import { fenceKeysOf } from "./fence.js";
 import { Handle } from "./handle.js";
 import type { Instance } from "./instance.js";
@@ -12,8 +12,9 @@ import { Lease } from "./lease.js";
 export function adopt(instance: Instance, json: unknown): Lock {
   const { issuer, nodes, settings, environment, tokens } = instance;
   const { keyPrefix, queue } = settings;
-  const { resources, value, ttl, expiration, fence, shared } = checkJson(json, keyPrefix);
-  const keys = keysOf(resources, keyPrefix);
+  const { resources, value, ttl, expiration, fence, shared, permit } = checkJson(json, keyPrefix);
+  const named = keysOf(resources, keyPrefix);
+  const keys = permit === undefined ? named : slotKeysOf(named, permit + 1, "adopt").slice(permit);
   if (fence !== undefined) tokens.saw(fence, environment.now().wallMs);
   const fenced =
     fence === undefined ? undefined : { keys: fenceKeysOf(keys, "adopt"), token: fence };
@@ -33,6 +34,7 @@ export function adopt(instance: Instance, json: unknown): Lock {
       history: new History(0),
       shared,
       fence: fenced,
+      permit,
       statedExpirationMs: expiration,
     });
   return new Handle(instance, lease, makeLock).lock;

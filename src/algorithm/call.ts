@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events";
 import { type ErrorCode, isHeld } from "../errors.js";
-import { checkResources, checkShared, checkTtl, keysOf } from "../input.js";
+import { checkCompanions, checkResources, checkTtl, keysOf, slotKeysOf } from "../input.js";
 import type { Node } from "../nodes/node.js";
 import type { FoundKey } from "../operations/inspect.js";
 import { lockValue } from "../operations/lock-value.js";
@@ -20,6 +20,7 @@ import { retry } from "../waiting/retry.js";
 import type { Progress } from "../waiting/wait.js";
 import { fenceKeysOf } from "./fence.js";
 import type { Instance } from "./instance.js";
+import { Permits } from "./permits.js";
 import { driftMs, type Term } from "./validity.js";
 
 /** The keys and the ttl that a call is about. */
@@ -166,6 +167,8 @@ export class Acquisition extends Call {
   readonly fenceKeys: readonly string[] | undefined;
   /** The least token that the next attempt may propose. */
   leastToken = 0;
+  /** The permits of which it takes one; undefined without `permits`. */
+  readonly permits: Permits | undefined;
   /** For each node that was inspected: what it stores under the keys. */
   found: Map<Node, Promise<readonly FoundKey[]>> | undefined;
   /** Up to how many ms the pause between attempts grows while too few nodes answer; 0 for always the same pause. */
@@ -185,6 +188,10 @@ export class Acquisition extends Call {
   ) {
     super(instance, subject, settings);
     this.fenceKeys = fenceKeys;
+    this.permits =
+      settings.permits === undefined
+        ? undefined
+        : new Permits(subject.keys, instance.lastSlots, () => instance.environment.random());
     // Many callers may share one signal, such as the one for the shutdown of the process.
     if (settings.signal instanceof EventTarget) setMaxListeners(0, settings.signal);
   }
@@ -231,6 +238,13 @@ export class Acquisition extends Call {
     return acquireTimeout - this.elapsedMs;
   }
 
+  /** Milliseconds that an attempt may take: attempts of one slot after the other have the time of one. */
+  get attemptLeftMs(): number {
+    const { budgetLeftMs, permits } = this;
+    if (permits === undefined || permits.endMs === Infinity) return budgetLeftMs;
+    return Math.min(budgetLeftMs, permits.endMs - this.instance.environment.monotonicMs());
+  }
+
   /** Milliseconds left of the whole call, including the time it takes to find out why it failed. */
   get callLeftMs(): number {
     const { acquireTimeout, retryCount, retryDelay, retryJitter } = this.settings;
@@ -257,13 +271,16 @@ export function acquisition(
 ): Acquisition {
   const { keyPrefix } = instance.settings;
   const names = checkResources(resources, name, keyPrefix);
-  const given = resolveSettings(settings, name, instance.settings);
+  const base = own === undefined ? instance.settings : { ...instance.settings, ...own };
+  const given = resolveSettings(settings, name, base);
   const resolved = own === undefined ? given : { ...given, ...own };
   checkTtl(ttl, name, resolved.driftFactor);
   if (resolved.autoExtend) extensionThresholdMs(ttl, resolved);
-  const keys = keysOf(names, keyPrefix);
-  if (resolved.shared) checkShared(keys, name);
-  const fenceKeys = resolved.fencing ? fenceKeysOf(keys, name) : undefined;
+  const { permits, shared, fencing } = resolved;
+  const named = keysOf(names, keyPrefix);
+  const keys = permits === undefined ? named : slotKeysOf(named, permits, name);
+  if (shared) checkCompanions(keys, name);
+  const fenceKeys = fencing ? fenceKeysOf(keys, name) : undefined;
   return new Acquisition(instance, { resources: names, keys, ttlMs: ttl }, resolved, fenceKeys);
 }
 

@@ -117,9 +117,13 @@ export async function whyNotAcquired(
 async function whoHolds({
   resources,
   found,
+  permits,
   settings: { shared },
   instance: { nodes },
 }: Acquisition): Promise<string> {
+  if (permits !== undefined) {
+    return `All ${permits.keys.length} permits of ${inList(resources)} are taken.`;
+  }
   const rows: (readonly FoundKey[])[] = [];
   const holder = (keys: readonly FoundKey[]): string | undefined => {
     rows.push(keys);

@@ -1,7 +1,5 @@
 import { ExecutionError, inList, isHeld } from "../errors.js";
 import { type Lock, type LockParts, partsOf } from "../lock.js";
-import { extendOperation } from "../operations/extend-fenced.js";
-import { extendSharedOperation } from "../operations/shared.js";
 import type { ResolvedSettings } from "../settings.js";
 import { Call } from "./call.js";
 import { executionError, inTurn } from "./explain.js";
@@ -9,6 +7,7 @@ import { keepOnRest } from "./give.js";
 import { grantsAll } from "./grants-all.js";
 import type { Instance } from "./instance.js";
 import type { Lease } from "./lease.js";
+import { extensionRequest } from "./requests.js";
 
 /** One call of `extend`. */
 export class Extension extends Call {
@@ -48,11 +47,8 @@ export async function attemptExtension(
   const { instance, lock, lease, keys, ttlMs, history, parts } = call;
   const leftMs = lease.adopted ? Infinity : lease.remainingMs;
   if (leftMs <= 0) return undefined;
-  const { value, fence, shared } = parts;
   const since = instance.environment.now();
-  const operation = shared
-    ? extendSharedOperation(keys, value, ttlMs)
-    : extendOperation(keys, value, ttlMs, fence);
+  const operation = extensionRequest(parts, ttlMs);
   lease.longestTtlMs = Math.max(lease.longestTtlMs, ttlMs);
   const round = call.ask(() => operation, grantsAll(keys.length), Math.min(limitMs, leftMs));
   history.add(round);

@@ -1,21 +1,13 @@
 import { isHeld } from "../errors.js";
 import { isReply } from "../clients/connection.js";
 import type { Node } from "../nodes/node.js";
-import type { Fence } from "../operations/accept-fence.js";
-import { acquireOperation } from "../operations/acquire-fenced.js";
-import { extendOperation } from "../operations/extend-fenced.js";
-import type { Operation } from "../operations/operation.js";
-import { acquireSharedOperation, extendSharedOperation } from "../operations/shared.js";
 import type { Round } from "../quorum/round.js";
 import type { Lease } from "./lease.js";
+import { type Claim, extensionRequest, giftRequest } from "./requests.js";
 
 /** What the nodes store of a lock that is held. */
-export interface Holding {
-  readonly keys: readonly string[];
-  readonly value: string;
+export interface Holding extends Claim {
   readonly lease: Lease;
-  readonly shared: boolean;
-  readonly fence?: Fence | undefined;
 }
 
 /**
@@ -51,7 +43,7 @@ export function keepOnRest(round: Round, holding: Holding): void {
       });
     } else if (!isReply(error) && lease.open) {
       const give = (): void => {
-        node.tell(extension(holding), () => lease.open);
+        node.tell(extensionRequest(holding, lease.keyTtlMs), () => lease.open);
         // The key may have expired on that node meanwhile.
         giveKeys(node, holding);
       };
@@ -71,21 +63,10 @@ export function giveKeys(node: Node, holding: Holding): void {
       fence: fence && { ...fence, keys: fence.keys.slice(index, index + 1) },
     };
     const extendIfShort = (): void => {
-      if (lease.isExtended) node.tell(extension(own), isWanted);
+      if (lease.isExtended) node.tell(extensionRequest(own, lease.keyTtlMs), isWanted);
     };
     // An earlier command may have set the key for less than an extension has granted meanwhile: one that the
     // node's client sent again in full, since the node had not cached its script.
-    node.tell(gift(own), isWanted, extendIfShort);
+    node.tell(giftRequest(own, lease.keyTtlMs), isWanted, extendIfShort);
   }
-}
-
-/** A reader that a quorum has let in passes waiting writers: none of them can have the lock before it ends. */
-function gift({ keys, value, lease, shared, fence }: Holding): Operation {
-  if (shared) return acquireSharedOperation(keys, value, lease.keyTtlMs);
-  return acquireOperation(keys, value, lease.keyTtlMs, fence);
-}
-
-function extension({ keys, value, lease, shared, fence }: Holding): Operation {
-  if (shared) return extendSharedOperation(keys, value, lease.keyTtlMs);
-  return extendOperation(keys, value, lease.keyTtlMs, fence);
 }

@@ -12,6 +12,7 @@ import type { ResolvedSettings } from "../settings.js";
 import { LocalQueues } from "../waiting/local-queue.js";
 import { Tokens } from "./fence.js";
 import { HeldLocks } from "./held-locks.js";
+import { LastSlots } from "./permits.js";
 import { publishEvent, publishVote } from "./tracing.js";
 
 /** The events with one argument. The payload is made only if there is a listener. */
@@ -43,6 +44,7 @@ export interface Instance {
   readonly watchAlarms: Alarms;
   readonly guard: RestartGuard;
   readonly tokens: Tokens;
+  readonly lastSlots: LastSlots;
   readonly queues: LocalQueues;
   /** Aborts when the Redlock gives no more locks: when a drain begins, or when it closes. */
   readonly draining: AbortSignal;
@@ -111,6 +113,7 @@ export function makeInstance(
     watchAlarms: new Alarms(environment, false),
     guard,
     tokens: new Tokens(),
+    lastSlots: new LastSlots(),
     queues: new LocalQueues(nodes, environment, report),
     draining: draining.signal,
     closing: closing.signal,

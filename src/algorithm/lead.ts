@@ -16,6 +16,8 @@ const ENDLESS: Partial<ResolvedSettings> = {
   autoExtend: true,
   acquireTimeout: undefined,
   retryCount: -1,
+  shared: false,
+  permits: undefined,
 };
 /** While too few nodes answer, the pause between attempts grows to this share of the ttl, but no further than this. */
 const MOST_PAUSE_OF_TTL = 1 / 3;
@@ -29,19 +31,25 @@ export function campaign(
   settings: Settings | undefined,
 ): Acquisition {
   checkSingle(name, "lead");
-  refuseLimits(settings);
+  refuseSettings(settings);
   const call = acquisition(instance, "lead", name, ttl, settings, ENDLESS);
   call.mostPauseMs = Math.min(ttl * MOST_PAUSE_OF_TTL, MOST_PAUSE_MS);
   return call;
 }
 
-/** Throws a TypeError for settings that would end a campaign. Those of the constructor are for other calls. */
-function refuseLimits(settings: Settings | undefined): void {
+/** Throws a TypeError for settings of a call that no campaign has. Those of the constructor are for other calls. */
+function refuseSettings(settings: Settings | undefined): void {
   for (const name of ["acquireTimeout", "retryCount"] as const) {
     const value = settings?.[name];
     if (value === undefined || (name === "retryCount" && value === -1)) continue;
     throw invalidType(
       `lead() takes no ${name}: it campaigns until it leads. To end the campaign, pass a signal, such as AbortSignal.timeout(5000).`,
+    );
+  }
+  const { shared, permits } = settings ?? {};
+  if (shared === true || permits !== undefined) {
+    throw invalidType(
+      `lead() takes no ${permits === undefined ? "shared" : "permits"}: one leads at a time. Use acquire() or using() for several holders.`,
     );
   }
 }

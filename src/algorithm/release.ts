@@ -2,10 +2,7 @@ import { inList } from "../errors.js";
 import { type Lock, type LockParts, partsOf } from "../lock.js";
 import type { Node } from "../nodes/node.js";
 import type { PendingRelease } from "../nodes/pending.js";
-import { handOverOperation } from "../operations/hand-over.js";
 import type { Operation } from "../operations/operation.js";
-import { releaseOperation } from "../operations/release.js";
-import { releaseSharedOperation } from "../operations/shared.js";
 import { History } from "../quorum/history.js";
 import type { ExecutionResult } from "../quorum/results.js";
 import { Round } from "../quorum/round.js";
@@ -13,6 +10,7 @@ import type { ResolvedSettings } from "../settings.js";
 import { type Acquisition, Call } from "./call.js";
 import { executionError } from "./explain.js";
 import type { Instance } from "./instance.js";
+import { releaseRequest } from "./requests.js";
 
 /** One call of `release`. */
 export class Release extends Call {
@@ -42,6 +40,7 @@ export async function release(call: Release): Promise<ExecutionResult> {
   const wasOpen = lease.open;
   if (wasOpen) call.assertOpen();
   if (!lease.release()) return history;
+  if (parts.permit !== undefined) instance.lastSlots.push(parts.keys[0] ?? "", parts.permit);
 
   const attempt = (): Promise<true | undefined> => {
     const round = askRelease(call);
@@ -72,11 +71,8 @@ export function askRelease(call: Release): Round {
   const { instance, keys, settings, parts, lock } = call;
   const { value, lease, history, shared } = parts;
   const queueKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
-  const operation =
-    queueKeys === undefined
-      ? deletion(keys, value, shared)
-      : handOverOperation(queueKeys, value, shared);
   const pending = { keys, value, shared, ttlMs: Math.max(lock.ttl, lease.longestTtlMs) };
+  const operation = releaseRequest(pending, queueKeys);
   return releaseOn(instance.nodes, call, history.last, operation, pending, instance.onRefusal);
 }
 
@@ -84,18 +80,16 @@ export function askRelease(call: Release): Round {
  * Releases a failed attempt on every node that may have set its keys. It deletes the keys and never reserves them for
  * the next waiter: attempts that each hold a minority would reserve keys for each other for ever.
  */
-export function releaseFailedAttempt(call: Acquisition, round: Round, value: string): void {
-  const {
-    keys,
-    ttlMs,
-    settings: { shared },
-  } = call;
+export function releaseFailedAttempt(
+  call: Acquisition,
+  keys: readonly string[],
+  round: Round,
+  value: string,
+): void {
+  const { ttlMs, settings } = call;
+  const pending = { keys, value, shared: settings.shared, ttlMs };
   const asked = round.ballots.flatMap((ballot) => (ballot.asked ? [ballot.node] : []));
-  releaseOn(asked, call, round, deletion(keys, value, shared), { keys, value, shared, ttlMs });
-}
-
-function deletion(keys: readonly string[], value: string, shared: boolean): Operation {
-  return shared ? releaseSharedOperation(keys, value) : releaseOperation(keys, value);
+  releaseOn(asked, call, round, releaseRequest(pending), pending);
 }
 
 /** Asks the nodes to release. A node that does not confirm the release gets it as a pending release. */

@@ -6,6 +6,7 @@ import { duration } from "./duration.js";
 import { asFailure, complain, EXIT, Failure, wrongCall } from "./failure.js";
 import { GuardedCommand } from "./guard.js";
 import { connect, type NodeOptions, NODES_HELP, readConfig, withNodeOptions } from "./nodes.js";
+import { checkPermits, permitCount } from "./permits.js";
 import { Interrupted, Signals, statusOfSignal } from "./signals.js";
 import { take } from "./take.js";
 
@@ -20,6 +21,7 @@ interface RunOptions extends NodeOptions {
   readonly wait?: number | boolean;
   readonly fencing?: boolean;
   readonly shared?: boolean;
+  readonly permits?: number;
   readonly keep?: boolean;
   readonly grace?: number;
   readonly conflictExitCode?: number;
@@ -51,12 +53,14 @@ Environment of COMMAND:
   REDLOCK_VALUE     what the keys hold
   REDLOCK_FENCE     the fencing token, with --fencing: what COMMAND writes to
                     must refuse a token smaller than one that it has seen
+  REDLOCK_PERMIT    which of the permits it has, from 0, with --permits: no two
+                    that run have the same
 
 Exit status: that of COMMAND; 128 + n if signal n ended it; or
   64   wrong arguments
   69   no quorum of the nodes granted the lock
   70   the lock was lost while COMMAND ran, or was about to be
-  75   somebody else holds the lock
+  75   somebody else holds the lock, or all permits are taken
   126  COMMAND cannot be executed
   127  there is no COMMAND
 
@@ -65,6 +69,7 @@ Examples:
   redlock run nightly-report -- /usr/local/bin/report --all
   redlock run --wait 3s --conflict-exit-code 0 cleanup -- sh -c 'rm -f /tmp/x*'
   redlock run --wait 10s --ttl 1m --fencing account:7 -- ./transfer.sh
+  redlock run --permits 3 resize -- sh -c 'convert in.png "out-$REDLOCK_PERMIT"'
   redlock run --wait 3s --keep --ttl 1h "report:$(date +%F)" -- report`;
 
 /** Makes `redlock run`. @param given what follows `--` on the command line */
@@ -82,6 +87,7 @@ export function runCommand(given: readonly string[]): Command {
     .option("--no-wait", "try once")
     .option("--keep", "after status 0, leave the lock until its ttl has passed")
     .option("--shared", "read: others with --shared may run beside it, and nobody without")
+    .option("--permits <n>", "let up to n run at once: the same n everywhere", permitCount)
     .option("--fencing", "take a fencing token: REDLOCK_FENCE")
     .option(
       "--grace <time>",
@@ -120,17 +126,22 @@ async function run(
   if (graceMs > ttlMs / 3) {
     throw wrongCall("--grace is more than a third of the ttl. Give a longer --ttl, or less.");
   }
-  const { wait, fencing = false, shared = false, keep = false, owner } = options;
+  const { wait, fencing = false, shared = false, permits, keep = false, owner } = options;
   if (fencing && shared) {
     throw wrongCall("--shared readers have no fencing token. Leave out --fencing or --shared.");
   }
+  if (permits !== undefined) checkPermits(names, shared || fencing);
   const { conflictExitCode: heldStatus = EXIT.held } = options;
   const nodeTimeout = options.nodeTimeout ?? config.nodeTimeout ?? usualNodeTimeoutMs(ttlMs);
   const redlock = await connect(options, config, { fencing, owner, nodeTimeout }, names);
   let isKept = false;
   try {
     const waitMs = wait === false ? 0 : typeof wait === "number" ? wait : undefined;
-    const lock = await take(redlock, { names, ttlMs, waitMs, shared, heldStatus }, signals);
+    const lock = await take(
+      redlock,
+      { names, ttlMs, waitMs, shared, permits, heldStatus },
+      signals,
+    );
     const status = await runUnder(lock, graceMs, command, signals);
     isKept = keep && status === EXIT.ok;
     if (isKept) await keepOn(redlock, lock, ttlMs);
@@ -170,13 +181,16 @@ async function runUnder(
 }
 
 function environmentFor(lock: Lock): NodeJS.ProcessEnv {
-  // Without the token of a redlock that this one may run under.
-  const outer = Object.entries(process.env).filter(([name]) => name !== "REDLOCK_FENCE");
+  // Without what a redlock that this one may run under has set for its own lock.
+  const outer = Object.entries(process.env).filter(
+    ([name]) => name !== "REDLOCK_FENCE" && name !== "REDLOCK_PERMIT",
+  );
   return {
     ...Object.fromEntries(outer),
     REDLOCK_RESOURCE: lock.resources.join("\n"),
     REDLOCK_VALUE: lock.value,
     ...(lock.fence === undefined ? {} : { REDLOCK_FENCE: String(lock.fence) }),
+    ...(lock.permit === undefined ? {} : { REDLOCK_PERMIT: String(lock.permit) }),
   };
 }
 

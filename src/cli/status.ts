@@ -8,6 +8,14 @@ import { duration } from "./duration.js";
 import { EXIT } from "./failure.js";
 import { type NodeOptions, NODES_HELP, readConfig, withNodeOptions } from "./nodes.js";
 import {
+  namesOf,
+  NO_OWNER,
+  permitCount,
+  type PermitRow,
+  permitRows,
+  permitsTable,
+} from "./permits.js";
+import {
   JSON_OPTION,
   leftInWords,
   print,
@@ -19,15 +27,13 @@ import {
 } from "./report.js";
 
 const USUAL_INTERVAL_MS = 1000;
-/** So many readers are named at most. */
-const MOST_NAMED = 3;
-const NO_OWNER = "a lock without an owner";
 const CLEAR_SCREEN = "\u001b[H\u001b[2J\u001b[3J";
 
 interface StatusOptions extends NodeOptions {
   readonly watch?: boolean;
   readonly interval?: number;
   readonly json?: boolean;
+  readonly permits?: number;
 }
 
 /** One reader of a resource, as JSON. */
@@ -56,9 +62,13 @@ interface NodeRow {
 /** What the nodes say of one resource, as JSON. */
 export interface Status {
   readonly resource: string;
+  /** Of permits: held if all of them are taken. */
   readonly state: "held" | "free" | "unknown";
   /** Those that read it, the last to end first; null if it is not shared. */
   readonly readers: readonly ReaderRow[] | null;
+  /** How many permits there are, and those that are taken; null without --permits. */
+  readonly permitCount: number | null;
+  readonly permits: readonly PermitRow[] | null;
   readonly owner: string | null;
   readonly value: string | null;
   readonly remainingMs: number | null;
@@ -70,7 +80,8 @@ export interface Status {
 const HELP = `
 The first line for each NAME is what a quorum of the nodes says: who holds it,
 for how long, with which fencing token, and how many wait in the queue. Below it
-stands what each node stores. Changes nothing.
+stands what each node stores. With --permits it shows who has which permit.
+Changes nothing.
 ${NODES_HELP}
 
 Exit status: 0, or
@@ -80,6 +91,7 @@ Exit status: 0, or
 Examples:
   redlock status nightly-report
   redlock status --watch --interval 500ms account:7 account:8
+  redlock status --permits 3 resize
   redlock status --json nightly-report | jq -r '.[0].owner'`;
 
 /** Makes `redlock status`. */
@@ -88,6 +100,7 @@ export function statusCommand(): Command {
     .description("Shows who holds a lock and who waits for it, node by node.")
     .usage("[options] NAME...")
     .argument("<name...>")
+    .option("--permits <n>", "the NAMEs have so many permits: show who has which", permitCount)
     .option("--watch", "show it again and again, until Ctrl-C")
     .option("--interval <time>", "how often with --watch (default: 1s)", duration)
     .option(...JSON_OPTION);
@@ -102,10 +115,10 @@ export function statusCommand(): Command {
 async function showStatus(
   redlock: Redlock,
   names: readonly string[],
-  { watch = false, interval = USUAL_INTERVAL_MS, json = false }: StatusOptions,
+  { watch = false, interval = USUAL_INTERVAL_MS, json = false, permits }: StatusOptions,
 ): Promise<number> {
   for (;;) {
-    const statuses = await statusesOf(redlock, names);
+    const statuses = await statusesOf(redlock, names, permits);
     if (!watch) {
       if (json) printJson(statuses);
       else print(inText(statuses));
@@ -119,8 +132,16 @@ async function showStatus(
 }
 
 /** Asks the nodes about the resources. */
-export async function statusesOf(redlock: Redlock, given: readonly string[]): Promise<Status[]> {
+export async function statusesOf(
+  redlock: Redlock,
+  given: readonly string[],
+  permits?: number,
+): Promise<Status[]> {
   const names = [...new Set(given)];
+  if (names.length === 0) return [];
+  if (permits !== undefined) {
+    return Promise.all(names.map((name) => permitsStatusOf(redlock, name, permits)));
+  }
   const [nodes, holders] = await Promise.all([
     redlock.inspect(names),
     Promise.all(names.map((name) => redlock.holder(name).catch(() => undefined))),
@@ -140,6 +161,8 @@ function statusOf(
     resource,
     state: holder === undefined ? "unknown" : holder === null ? "free" : "held",
     readers: readerRows(holder?.readers),
+    permitCount: null,
+    permits: null,
     owner: holder?.owner ?? null,
     value: holder?.value ?? null,
     remainingMs: finite(holder?.remainingMs),
@@ -147,6 +170,40 @@ function statusOf(
     waiters: Math.max(0, ...rows.map(({ waiters }) => waiters)),
     nodes: rows,
   };
+}
+
+async function permitsStatusOf(
+  redlock: Redlock,
+  resource: string,
+  permits: number,
+): Promise<Status> {
+  const [nodes, holders] = await Promise.all([
+    redlock.inspect(resource, { permits }),
+    redlock.holder(resource, { permits }).catch(() => undefined),
+  ]);
+  const taken = permitRows(holders ?? [], nodes);
+  // All slots have one queue. What a node stores stands with the permits.
+  const rows = nodes.map((node) => ({
+    ...rowOf({ ...node, resources: [] }, 0),
+    waiters: waitersOn(node),
+  }));
+  return {
+    resource,
+    state: holders === undefined ? "unknown" : taken.length < permits ? "free" : "held",
+    readers: null,
+    permitCount: permits,
+    permits: taken,
+    owner: null,
+    value: null,
+    remainingMs: null,
+    fence: null,
+    waiters: Math.max(0, ...rows.map(({ waiters }) => waiters)),
+    nodes: rows,
+  };
+}
+
+function waitersOn({ resources: [slot] }: NodeInspection): number {
+  return slot?.waiters.length ?? 0;
 }
 
 function rowOf({ node, ok, error, resources }: NodeInspection, index: number): NodeRow {
@@ -174,7 +231,7 @@ function finite(ms: number | undefined): number | null {
 }
 
 function inText(statuses: readonly Status[]): string {
-  return statuses.map((status) => `${headline(status)}\n${nodesTable(status)}`).join("\n\n");
+  return statuses.map((status) => [headline(status), ...tablesOf(status)].join("\n")).join("\n\n");
 }
 
 function headline({
@@ -182,6 +239,8 @@ function headline({
   state,
   owner,
   readers,
+  permitCount: count,
+  permits,
   remainingMs,
   fence,
   waiters,
@@ -193,6 +252,9 @@ function headline({
   if (state === "unknown") {
     const needed = quorumOf(nodes.length);
     return `${name}: unknown, ${read} of ${nodes.length} nodes could be read, ${needed} needed`;
+  }
+  if (permits !== null) {
+    return `${name}: ${permits.length} of ${count ?? 0} permits are taken${queue}`;
   }
   if (state === "free") {
     const holding = nodes.filter(
@@ -208,6 +270,18 @@ function headline({
   return `${name}: held by ${who} ${left}${token}${queue}`;
 }
 
+function tablesOf(status: Status): string[] {
+  const { permits, nodes } = status;
+  if (permits === null) return [nodesTable(status)];
+  const unread = nodes.flatMap(({ node, error }) =>
+    error === null ? [] : [[node, printable(error)]],
+  );
+  return [
+    ...(permits.length === 0 ? [] : [permitsTable(permits, nodes.length)]),
+    ...(unread.length === 0 ? [] : [table(unread)]),
+  ];
+}
+
 function nodesTable({ nodes }: Status): string {
   const rows = nodes.map((row) => {
     if (row.error !== null) return [row.node, "", "", printable(row.error)];
@@ -220,10 +294,8 @@ function nodesTable({ nodes }: Status): string {
 
 /** Names the first few. */
 export function readersInWords(readers: readonly ReaderRow[]): string {
-  const owners = readers.slice(0, MOST_NAMED).map(({ owner }) => owner ?? NO_OWNER);
-  const more = readers.length > MOST_NAMED ? `, and ${readers.length - MOST_NAMED} more` : "";
   const count = readers.length === 1 ? "1 reader" : `${readers.length} readers`;
-  return `${count} (${owners.join(", ")}${more})`;
+  return `${count} (${namesOf(readers)})`;
 }
 
 function holdsInWords({ value, owner, readers, reservedFor, type }: NodeRow): string {

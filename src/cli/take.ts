@@ -2,6 +2,7 @@ import { inWords, remainingInWords } from "../errors.js";
 import type { Holder, Lock, Redlock } from "../index.js";
 import { asFailure, Failure, reasonOf, unavailable } from "./failure.js";
 import { quorumOf } from "../quorum/round.js";
+import { allTaken } from "./permits.js";
 import { problemInWords } from "./report.js";
 import type { Signals } from "./signals.js";
 
@@ -20,15 +21,17 @@ export interface Wish {
   readonly waitMs: number | undefined;
   /** Whether to read. */
   readonly shared: boolean;
+  /** Of how many permits to take one; undefined for a lock that one holds. */
+  readonly permits: number | undefined;
   /** The exit status if somebody else holds the lock. */
   readonly heldStatus: number;
 }
 
 /** Acquires the lock. Throws a Failure with status 75 or 69, or an Interrupted. */
 export async function take(redlock: Redlock, wish: Wish, signals: Signals): Promise<Lock> {
-  const { names, ttlMs, waitMs, shared, heldStatus } = wish;
-  const settings = { autoExtend: true, shared, signal: signals.waiting };
-  const lookout = waitMs === undefined ? new Lookout(redlock, names, signals) : undefined;
+  const { names, ttlMs, waitMs, shared, permits, heldStatus } = wish;
+  const settings = { autoExtend: true, shared, permits, signal: signals.waiting };
+  const lookout = waitMs === undefined ? new Lookout(redlock, wish, signals) : undefined;
   try {
     if (waitMs !== 0) {
       return await redlock.acquire(names, ttlMs, {
@@ -44,18 +47,23 @@ export async function take(redlock: Redlock, wish: Wish, signals: Signals): Prom
   } finally {
     lookout?.stop();
   }
-  throw new Failure(heldStatus, await whoHolds(redlock, names, waitMs ?? 0));
+  throw new Failure(heldStatus, await whoHolds(redlock, wish, waitMs ?? 0));
 }
 
 /** Says who holds the lock, and what to do. */
-async function whoHolds(redlock: Redlock, names: readonly string[], waitMs: number) {
+async function whoHolds(redlock: Redlock, { names, permits }: Wish, waitMs: number) {
+  const during = waitMs === 0 ? "" : `, and was not free within ${inWords(waitMs)}`;
+  const advice = waitMs === 0 ? "Try again later, or wait with --wait." : "Give a longer --wait.";
+  if (permits !== undefined) {
+    const [name = ""] = names;
+    const within = waitMs === 0 ? "" : `. None was free within ${inWords(waitMs)}`;
+    return `All ${permits} permits of ${name} are ${await allTaken(redlock, name, permits)}${within}. ${advice}`;
+  }
   const holders = await Promise.all(
     names.map(async (name) => [name, await redlock.holder(name).catch(() => null)] as const),
   );
   const held = holders.find(([, holder]) => holder !== null);
   const [name, holder] = held ?? [names.join(", "), null];
-  const during = waitMs === 0 ? "" : `, and was not free within ${inWords(waitMs)}`;
-  const advice = waitMs === 0 ? "Try again later, or wait with --wait." : "Give a longer --wait.";
   return `${name} is ${inWordsOf(holder)}${during}. ${advice}`;
 }
 
@@ -70,6 +78,7 @@ function inWordsOf(holder: Holder | null): string {
 class Lookout {
   readonly #redlock: Redlock;
   readonly #name: string;
+  readonly #permits: number | undefined;
   readonly #signals: Signals;
   readonly #timer: NodeJS.Timeout;
   /** Since when no quorum could grant the lock. */
@@ -81,9 +90,10 @@ class Lookout {
     if (node !== undefined) this.#failures.set(node, problemInWords(error));
   };
 
-  constructor(redlock: Redlock, [name = ""]: readonly string[], signals: Signals) {
+  constructor(redlock: Redlock, { names: [name = ""], permits }: Wish, signals: Signals) {
     this.#redlock = redlock;
     this.#name = name;
+    this.#permits = permits;
     this.#signals = signals;
     redlock.on("error", this.#onVote);
     this.#timer = setInterval(() => void this.#look(), LOOK_INTERVAL_MS);
@@ -114,9 +124,11 @@ class Lookout {
 
   /** Returns why each node cannot grant a lock. */
   async #problems(): Promise<ReadonlyMap<string, string>> {
-    const nodes = await this.#redlock.inspect(this.#name);
-    // The nodes reply, and nobody holds the lock: they may refuse to write.
-    const isFree = nodes.every(({ resources: [found] }) => (found?.type ?? "none") === "none");
+    const nodes = await this.#redlock.inspect(this.#name, { permits: this.#permits });
+    // The nodes reply, and nobody holds the lock, or one of the permits: they may refuse to write.
+    const isFree = Array.from({ length: this.#permits ?? 1 }).some((_, index) =>
+      nodes.every(({ resources }) => (resources[index]?.type ?? "none") === "none"),
+    );
     const refusals = isFree ? this.#failures : new Map<string, string>();
     const unread = nodes.filter(({ ok }) => !ok);
     return new Map([

@@ -1,6 +1,7 @@
 import { inWords } from "../errors.js";
 import { inMs, leftInWords, printable } from "./report.js";
 import type { Size } from "./screen.js";
+import { type PermitRow } from "./permits.js";
 import { readersInWords, type Status } from "./status.js";
 import type { NodeState, Snapshot } from "./top.js";
 
@@ -41,14 +42,16 @@ export function linesOf(snapshot: Snapshot, size: Size, isLive: boolean): string
   const { columns, rows } = size;
   const { nodes, locks } = snapshot;
   const notes = notesOn(snapshot);
+  const lockCells = locks.flatMap(rowsOfLock);
   // Beside the title, each table has a head and an empty line before it.
   const free = Math.max(2, rows - 1 - (locks.length === 0 ? 2 : 4) - notes.length);
-  const forNodes = locks.length === 0 ? free : Math.max(free - locks.length, Math.ceil(free / 2));
+  const forNodes =
+    locks.length === 0 ? free : Math.max(free - lockCells.length, Math.ceil(free / 2));
   // What is wrong must be seen, whatever there is room for.
   const isWell = ({ state, dangers }: NodeState): boolean => state === "ok" && dangers === 0;
   const byNeed = nodes.length <= forNodes ? nodes : [...nodes].sort(byFalse(isWell));
   const nodeRows = firstOf(byNeed.map(rowOfNode), forNodes);
-  const lockRows = firstOf(locks.map(rowOfLock), free - Math.min(nodes.length, forNodes));
+  const lockRows = firstOf(lockCells, free - Math.min(nodes.length, forNodes));
   const title = titleOf(snapshot, isLive).slice(0, columns);
   return [
     isLive ? `${INVERSE}${title.padEnd(columns)}${NORMAL}` : title,
@@ -103,6 +106,24 @@ function stateInWords({ state, error, heldBackUntil }: NodeState): string {
   if (state === "no reply") return printable(error ?? "did not reply");
   if (heldBackUntil === null) return state;
   return `held back for ${inWords(Math.max(0, heldBackUntil - Date.now()))}`;
+}
+
+/** Of permits: one row for all, and one for each that is taken. */
+function rowsOfLock(status: Status): string[][] {
+  const { resource, permits, permitCount, waiters, state, nodes } = status;
+  if (permits === null) return [rowOfLock(status)];
+  const count = `${permits.length} of ${permitCount ?? 0} permits`;
+  const holders = state === "unknown" ? state : count;
+  const queue = waiters === 0 ? "–" : String(waiters);
+  const rowOf = ({ permit, owner, remainingMs, nodes: holding }: PermitRow): string[] => [
+    `  permit ${permit}`,
+    owner ?? "without an owner",
+    leftInWords(remainingMs),
+    "–",
+    "–",
+    `${holding} of ${nodes.length}`,
+  ];
+  return [[printable(resource), holders, "–", queue, "–", "–"], ...permits.map(rowOf)];
 }
 
 function rowOfLock({ resource, state, owner, value, remainingMs, ...others }: Status): string[] {

@@ -6,6 +6,7 @@ import { makeCommand } from "./command.js";
 import { duration } from "./duration.js";
 import { EXIT } from "./failure.js";
 import { type NodeOptions, NODES_HELP, readConfig, urlsOf, withNodeOptions } from "./nodes.js";
+import { permitCount } from "./permits.js";
 import { JSON_OPTION, print, printJson, problemInWords, timeoutOf, withNodes } from "./report.js";
 import { LockScan } from "./scan.js";
 import { Screen } from "./screen.js";
@@ -18,6 +19,7 @@ const MOST_LOCKS = 200;
 
 interface TopOptions extends NodeOptions {
   readonly prefix?: string;
+  readonly permits?: number;
   readonly interval?: number;
   readonly once?: boolean;
   readonly json?: boolean;
@@ -53,7 +55,8 @@ const HELP = `
 Shows each node with its latency and state, and who holds the locks on the
 NAMEs, with the number of those that wait. --prefix adds the locks whose names
 begin so: it reads at most 5000 keys of each node at each look, by SCAN, and
-shows at most ${MOST_LOCKS} locks. --prefix '' takes all. Changes nothing.
+shows at most ${MOST_LOCKS} locks. --prefix '' takes all. With --permits, the NAMEs
+have so many permits, and each one that is taken has a line. Changes nothing.
 
 Keys: q or Ctrl-C quits, space looks again at once. If stdout is no terminal, or
 with --once, redlock top prints one look and ends. With --json it prints one
@@ -76,6 +79,7 @@ export function topCommand(): Command {
     .usage("[options] [NAME...]")
     .argument("[name...]")
     .option("--prefix <text>", "also the locks whose names begin so")
+    .option("--permits <n>", "the NAMEs have so many permits: show who has which", permitCount)
     .option("--interval <time>", "how often to look (default: 2s)", duration)
     .option("--once", "print one look, and end")
     .option(...JSON_OPTION);
@@ -100,7 +104,7 @@ async function top(names: readonly string[], options: TopOptions): Promise<numbe
     const open = (of: string): Promise<LockScan> =>
       LockScan.open(urlsOf(options, config), keyPrefix, of, timeoutOf(options, config));
     const scan = prefix === undefined ? undefined : await open(prefix);
-    const look = (): Promise<Snapshot> => lookAt(redlock, names, scan);
+    const look = (): Promise<Snapshot> => lookAt(redlock, names, scan, options.permits);
     try {
       return await (isLive(options) ? showLive(look, options) : printLooks(look, options));
     } finally {
@@ -149,10 +153,11 @@ async function lookAt(
   redlock: Redlock,
   names: readonly string[],
   scan: LockScan | undefined,
+  permits: number | undefined,
 ): Promise<Snapshot> {
   const [health, { locks, more }] = await Promise.all([
     redlock.health(),
-    locksOf(redlock, names, scan),
+    locksOf(redlock, names, scan, permits),
   ]);
   return {
     time: new Date().toISOString(),
@@ -168,13 +173,17 @@ async function locksOf(
   redlock: Redlock,
   names: readonly string[],
   scan: LockScan | undefined,
+  permits: number | undefined,
 ): Promise<Pick<Snapshot, "locks" | "more">> {
   await scan?.look();
   const given = new Set(names);
   const found = (scan?.names ?? []).filter((name) => !given.has(name));
   const room = Math.max(0, MOST_LOCKS - given.size);
-  const all = [...given, ...found.slice(0, room)];
-  const statuses = all.length === 0 ? [] : await statusesOf(redlock, all);
+  const [named, others] = await Promise.all([
+    statusesOf(redlock, names, permits),
+    statusesOf(redlock, found.slice(0, room)),
+  ]);
+  const statuses = [...named, ...others];
   // A lock that was found has been released meanwhile.
   const locks = statuses.filter(
     ({ resource, state, waiters }) => given.has(resource) || state !== "free" || waiters > 0,

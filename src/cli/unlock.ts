@@ -3,17 +3,19 @@ import type { ForcedRelease, Redlock } from "../index.js";
 import { makeCommand } from "./command.js";
 import { EXIT, wrongCall } from "./failure.js";
 import { type NodeOptions, NODES_HELP, readConfig, withNodeOptions } from "./nodes.js";
+import { NO_OWNER, permitCount } from "./permits.js";
 import { JSON_OPTION, print, printable, printJson, withNodes } from "./report.js";
 
 interface UnlockOptions extends NodeOptions {
   readonly force?: boolean;
   readonly json?: boolean;
+  readonly permits?: number;
 }
 
 const HELP = `
 The next waiter in the queue gets the lock. If several read it, all their locks
-end. It is for a holder that has died, or
-that must give way.
+end; with --permits, those of all who have one. It is for a holder that has
+died, or that must give way.
 
 A holder that is alive learns of it only when it next extends its lock. Until
 then two may work at once: look with redlock status, and end the holder first.
@@ -34,6 +36,7 @@ export function unlockCommand(): Command {
     .usage("--force [options] NAME...")
     .argument("<name...>")
     .option("--force", "yes, although the holder may be working")
+    .option("--permits <n>", "the NAME has so many permits: end all of them", permitCount)
     .option(...JSON_OPTION);
   return withNodeOptions(command)
     .addHelpText("after", HELP)
@@ -43,7 +46,8 @@ export function unlockCommand(): Command {
           "This ends a lock whose holder may be working. Look with redlock status, then add --force.",
         );
       }
-      const end = (redlock: Redlock): Promise<ForcedRelease[]> => redlock.forceRelease(names);
+      const end = (redlock: Redlock): Promise<ForcedRelease[]> =>
+        redlock.forceRelease(names, { permits: options.permits });
       const ended = await withNodes(options, readConfig(options), end, names);
       if (options.json === true) printJson(ended.map(asJson));
       else print([...new Set(names)].map((name) => inText(name, ended)).join("\n"));
@@ -51,17 +55,18 @@ export function unlockCommand(): Command {
     });
 }
 
-function asJson({ resource, owner, value, nodes }: ForcedRelease): unknown {
-  return { resource, owner: owner ?? null, value, nodes };
+function asJson({ owner, ...ended }: ForcedRelease): unknown {
+  return { ...ended, owner: owner ?? null };
 }
 
 function inText(name: string, ended: readonly ForcedRelease[]): string {
   const locks = ended.filter(({ resource }) => resource === name);
   if (locks.length === 0) return `${printable(name)}: nobody held it`;
   return locks
-    .map(({ owner = "a lock without an owner", nodes }) => {
+    .map(({ permit, owner = NO_OWNER, nodes }) => {
       const count = nodes.length === 1 ? "1 node" : `${nodes.length} nodes`;
-      return `${printable(name)}: ended that of ${owner}, which ${count} held`;
+      const what = permit === undefined ? "that" : `permit ${permit}`;
+      return `${printable(name)}: ended ${what} of ${owner}, which ${count} held`;
     })
     .join("\n");
 }

@@ -6,6 +6,7 @@ import { extendFencedScript } from "./extend-fenced.js";
 import { extendScript } from "./extend.js";
 import { handOverScript } from "./hand-over.js";
 import { inspectScript } from "./inspect.js";
+import { joinPermitsScript } from "./join-permits.js";
 import { joinScript } from "./join.js";
 import { leaveScript } from "./leave.js";
 import { lookScript } from "./look.js";
@@ -13,6 +14,7 @@ import { releaseScript } from "./release.js";
 import { acquireSharedScript, extendSharedScript, releaseSharedScript } from "./shared.js";
 import { script } from "./script.js";
 import { takeFencedScript } from "./take-fenced.js";
+import { takePermitScript } from "./take-permit.js";
 import { takeScript } from "./take.js";
 import { together } from "./together.js";
 import { type Argument, type Command, type Operation, strangeReply } from "./operation.js";
@@ -34,6 +36,8 @@ const scripts = [
   acquireSharedScript,
   extendSharedScript,
   releaseSharedScript,
+  joinPermitsScript,
+  takePermitScript,
 ];
 /** Each definition once, even if several scripts use it. */
 const definitions = new Set(scripts.flatMap(({ definitions }) => definitions));

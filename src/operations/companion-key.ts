@@ -22,6 +22,26 @@ export function companionKey(key: string, companion: Companion): string | undefi
   return HASH_TAG.test(key) ? `${key}::redlock:${companion}` : undefined;
 }
 
+/** Returns the key of a permit's slot; undefined if the key can have no companion. */
+export function permitKey(key: string, slot: number): string | undefined {
+  return companionKey(key, "permit:0")?.replace(/0$/, String(slot));
+}
+
+const SLOT = /redlock:permit:(\d+)$/;
+
+/** Returns the companion of the resource whose permit has this slot key; undefined for the key of another lock. */
+export function companionOfSlot(key: string, companion: Companion): string | undefined {
+  return isCompanionKey(key) && SLOT.test(key)
+    ? key.replace(SLOT, `redlock:${companion}`)
+    : undefined;
+}
+
+/** Returns the number of the permit with this slot key; undefined for the key of another lock. */
+export function permitOf(key: string): number | undefined {
+  const [, slot] = (isCompanionKey(key) && SLOT.exec(key)) || [];
+  return slot === undefined ? undefined : Number(slot);
+}
+
 /** Whether a key has the form of a companion key, so that no lock may use it. */
 export function isCompanionKey(key: string): boolean {
   return key.includes(":redlock:") && COMPANION_KEY.test(key);

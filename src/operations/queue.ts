@@ -1,4 +1,5 @@
 import type { Argument } from "./operation.js";
+import { slotsIn } from "./slots.js";
 
 /**
  * Lua functions that the scripts of the queue share. Each lock's queue has two keys: `order`, a sorted set of the
@@ -125,7 +126,9 @@ local function reserve(key, order, alive, except)
       local untilMs, graceMs, channel, reads = unpack(cjson.decode(redis.call('HGET', alive, id) or '[0]'))
       local isAlive = untilMs >= atMs
       if group[1] and isAlive and not reads then break end
-      local hears = isAlive and (channel == '' or redis.call('PUBLISH', channel, id) > 0)
+      -- All permits of a resource have one queue, so their waiters must know which one it is.
+      local what = string.find(key, ':redlock:permit:', 1, true) and id .. ' ' .. key or id
+      local hears = isAlive and (channel == '' or redis.call('PUBLISH', channel, what) > 0)
       if hears then
         longestMs = math.max(longestMs, graceMs)
         group[1] = group[1] or RESERVED .. time .. ' ' .. id
@@ -255,13 +258,16 @@ export interface QueueReply {
   readonly nodeMs: number;
   /** How many waiters are before it. */
   readonly rank: number;
+  /** Of a waiter for a permit: in how many ms each slot is free; 0 if it may take it, -1 if that is unknown. */
+  readonly slots?: readonly number[] | undefined;
 }
 
 /** Reads the reply to a join or a refused take; undefined for the reply to another operation. */
 export function queueReplyIn(reply: unknown): QueueReply | undefined {
   if (!Array.isArray(reply)) return undefined;
   const [isOpen = 0, leftMs = -1, nodeMs = 0, rank = 0] = reply.map(Number);
-  return { isOpen: isOpen === 1, leftMs: leftMs < 0 ? undefined : leftMs, nodeMs, rank };
+  const slots = slotsIn(reply);
+  return { isOpen: isOpen === 1, leftMs: leftMs < 0 ? undefined : leftMs, nodeMs, rank, slots };
 }
 
 const RESERVED = /^reserved \S+ (.+)$/;

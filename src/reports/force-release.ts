@@ -2,6 +2,7 @@ import { isReply } from "../clients/connection.js";
 import { inList } from "../errors.js";
 import type { Node } from "../nodes/node.js";
 import { forceReleaseScript } from "../operations/force-release.js";
+import { permitOf } from "../operations/companion-key.js";
 import { ownerOf } from "../operations/lock-value.js";
 import { readersKeysOf } from "../operations/readers.js";
 import { queueKeysOf } from "../waiting/queue-keys.js";
@@ -11,6 +12,8 @@ import { askQuorum, type Query } from "./query.js";
 export interface ForcedRelease {
   /** The name of the resource. */
   readonly resource: string;
+  /** The number of the permit, if `permits` were asked about. */
+  readonly permit?: number;
   /** Who held it; undefined if its value names nobody. */
   readonly owner: string | undefined;
   /** What the key held; of a reader, its value. */
@@ -35,8 +38,10 @@ export async function forceRelease(query: Query): Promise<ForcedRelease[]> {
         holders.set(value, [...(holders.get(value) ?? []), node.name]);
       }
     }
+    const permit = permitOf(keys[index] ?? "");
     return [...holders].map(([value, on]) => ({
       resource,
+      ...(permit === undefined ? {} : { permit }),
       owner: ownerOf(value),
       value,
       nodes: on,

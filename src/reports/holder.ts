@@ -69,6 +69,11 @@ export async function holder(query: Query): Promise<Holder | null> {
   };
 }
 
+/** Asks who holds each permit. Returns null for one that nobody holds. Throws an ExecutionError if no quorum answers. */
+export function holders(query: Query): Promise<(Holder | null)[]> {
+  return Promise.all(query.keys.map((key) => holder({ ...query, keys: [key] })));
+}
+
 function hasReaders({ beside }: Answer): boolean {
   return beside !== undefined && beside.readers.length + beside.notified.length > 0;
 }

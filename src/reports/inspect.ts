@@ -1,4 +1,5 @@
 import type { Node } from "../nodes/node.js";
+import { permitOf } from "../operations/companion-key.js";
 import { type FoundKey, foundIn, inspectOperation } from "../operations/inspect.js";
 import { lookOperation } from "../operations/look.js";
 import { holdOf } from "../nodes/ask-outside-vote.js";
@@ -31,6 +32,8 @@ export interface ResourceInspection {
   readonly resource: string;
   /** The Redis key of the resource: `keyPrefix` and the name. */
   readonly key: string;
+  /** The number of the permit, if `permits` were asked about. */
+  readonly permit?: number;
   /** The Redis type of the key: `string` for a lock, `none` if there is no key. */
   readonly type: string;
   /** The lock's value; null if there is no key, it is not a string, it is reserved for a waiter, or readers hold it. */
@@ -145,9 +148,11 @@ function inspectionOf(
   const shared = readers.length + notified.length > 0;
   const id = reservedFor(value) ?? (readers.length === 0 ? notified[0] : undefined);
   const owner = type === "string" ? ownerOf(value) : undefined;
+  const permit = permitOf(key);
   return {
     resource,
     key,
+    ...(permit === undefined ? {} : { permit }),
     type,
     value: type === "string" && id === undefined && !shared ? value : null,
     ...(owner === undefined ? {} : { owner }),

@@ -1,8 +1,10 @@
 import { asError, ExecutionError, inShort } from "../errors.js";
+import { checkResources, keysOf, slotKeysOf } from "../input.js";
 import { askOutsideVote } from "../nodes/ask-outside-vote.js";
 import type { Node } from "../nodes/node.js";
 import { quorumOf } from "../quorum/round.js";
 import type { Environment } from "../runtime/environment.js";
+import { resolveSettings } from "../settings.js";
 
 /** A question about resources, to every node and outside any vote. */
 export interface Query {
@@ -12,6 +14,27 @@ export interface Query {
   readonly keys: readonly string[];
   readonly timeoutMs: number;
   readonly environment: Environment;
+}
+
+/** Options of `inspect`, `holder` and `forceRelease`. */
+export interface QueryOptions {
+  /** Asks about each of so many permits of one resource, as its holders' setting says. */
+  readonly permits?: number | undefined;
+}
+
+/** Checks what a call asks about. With `permits`, it asks about each slot of one resource. */
+export function namesAndKeys(
+  resources: string | readonly string[],
+  call: string,
+  keyPrefix: string,
+  options: QueryOptions,
+): Pick<Query, "names" | "keys"> {
+  const names = checkResources(resources, call, keyPrefix);
+  const keys = keysOf(names, keyPrefix);
+  const { permits } = resolveSettings({ permits: options.permits }, call);
+  if (permits === undefined) return { names, keys };
+  const slotKeys = slotKeysOf(keys, permits, call);
+  return { names: slotKeys.map(() => names[0] ?? ""), keys: slotKeys };
 }
 
 /** What a node answered, or why it did not. */

@@ -1,7 +1,11 @@
+import type { QueueReply } from "../operations/queue.js";
+
 /** A key is reserved for the next waiter for three of its slowest recent round trips plus this. */
 const GRACE_MS = 50;
 const LEAST_GRACE_MS = 100;
 export const LONGEST_GRACE_MS = 1000;
+/** A key has expired once the node's clock, which has whole ms, has passed its expiry. */
+const EXPIRY_MS = 2;
 /** A waiter that no quorum can notify polls at this interval at the least. */
 const LEAST_POLL_MS = 1;
 /**
@@ -19,6 +23,27 @@ export interface Place {
   readonly freeMs: number;
   /** How many waiters are before it. */
   readonly rank: number;
+  /** Of a waiter for a permit: when each slot should be free. */
+  readonly slotsFreeMs?: readonly number[] | undefined;
+}
+
+/** Returns a waiter's place in the queue of a node that replied at `nowMs`. */
+export function placeIn(
+  { isOpen, leftMs = Infinity, rank, slots }: QueueReply,
+  nowMs: number,
+): Place {
+  const freeMs = isOpen ? nowMs : nowMs + leftMs + EXPIRY_MS;
+  if (slots === undefined) return { freeMs, rank };
+  const slotFreeMs = (ms: number): number => {
+    if (ms < 0) return Infinity;
+    return ms === 0 ? nowMs : nowMs + ms + EXPIRY_MS;
+  };
+  return { freeMs, rank, slotsFreeMs: slots.map(slotFreeMs) };
+}
+
+/** Returns a waiter's places in the queue as a waiter for one slot. */
+export function placesOf(places: readonly Place[], slot: number): readonly Place[] {
+  return places.map(({ rank, slotsFreeMs }) => ({ rank, freeMs: slotsFreeMs?.[slot] ?? Infinity }));
 }
 
 /** The last poll of a waiter that no quorum can notify: its rank then, and the interval before it. */

@@ -21,8 +21,8 @@ const PROBE = "";
 
 /** What a waiter learns from the subscriptions. */
 export interface QueueListener {
-  /** The node notifies this waiter that it is next. */
-  onNotified(node: Node): void;
+  /** The node notifies this waiter that it is next; of a permit, with the key of the slot. */
+  onNotified(node: Node, key: string | undefined): void;
   /** This node can notify waiters from now on. */
   onSubscribed(node: Node): void;
   /** No quorum of nodes can notify waiters any more. */
@@ -199,7 +199,8 @@ export class Subscriptions {
         },
         onMessage: (message) => {
           if (isOurs()) this.#heard(node, open);
-          this.#waiters.get(message)?.onNotified(node);
+          const [id = "", key] = message.split(" ");
+          this.#waiters.get(id)?.onNotified(node, key);
         },
       });
       if (open.subscription === undefined) this.#refused(node);

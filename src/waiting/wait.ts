@@ -1,11 +1,13 @@
 import type { Environment, Instant } from "../runtime/environment.js";
 import type { Lock } from "../lock.js";
 import type { Node } from "../nodes/node.js";
+import type { Operation } from "../operations/operation.js";
 import type { QueueKeys, QueueReply, QueueEntry } from "../operations/queue.js";
 import type { History } from "../quorum/history.js";
 import type { Round } from "../quorum/round.js";
 import type { NodeClocks } from "./node-clocks.js";
 import type { Pace } from "./pace.js";
+import type { Place } from "./schedule.js";
 import type { Subscriptions } from "./subscriptions.js";
 
 /** How far a waiter came in the queue that gave up. */
@@ -40,9 +42,15 @@ export interface Wait {
   /** Called when it is in the queue, with what tells how many waiters are before it. */
   readonly onQueued: (ahead: () => number) => void;
   /** Called for each node that notifies it. */
-  readonly onNotified: (node: Node) => void;
+  readonly onNotified: (node: Node, key: string | undefined) => void;
   /** Called when the time or the retries are used up. */
   readonly onGivenUp: (progress: Progress) => void;
+  /** Asks a node for a place in the queue. */
+  readonly join: (entry: QueueEntry) => Operation;
+  /** Takes it out of a node's queue. With a `lock`, the keys that were reserved for it become free for that lock. */
+  readonly leave: (id: string, lock?: Lock) => readonly Operation[];
+  /** Its places as a waiter for what the next attempt takes: of several permits, that may be one of the slots. */
+  readonly placesFor: (places: readonly Place[], quorum: number) => readonly Place[];
   /** Gives a node the keys of the lock that was acquired, if they are free there. */
   readonly give: (lock: Lock, node: Node) => void;
 }

@@ -2,8 +2,7 @@ import { sleep } from "../runtime/environment.js";
 import { isHeld, ResourceLockedError } from "../errors.js";
 import type { Lock } from "../lock.js";
 import type { Node } from "../nodes/node.js";
-import { joinOperation } from "../operations/join.js";
-import { leaveOperation } from "../operations/leave.js";
+import type { Operation } from "../operations/operation.js";
 import { type QueueReply, type QueueEntry, queueReplyIn } from "../operations/queue.js";
 import { isRefusal } from "../quorum/ballot.js";
 import { quorumOf, Round } from "../quorum/round.js";
@@ -13,15 +12,13 @@ import {
   graceMs,
   LONGEST_GRACE_MS,
   nextPoll,
+  placeIn,
   type Place,
   type Poll,
   rankIn,
   splitPauseMs,
 } from "./schedule.js";
 import type { QueueListener } from "./subscriptions.js";
-
-/** A key has expired once the node's clock, which has whole ms, has passed its expiry. */
-const EXPIRY_MS = 2;
 
 /**
  * `local`: behind other waiters of its process. `joining`: subscribes, and reads the nodes' clocks. `queued`: has a
@@ -140,18 +137,20 @@ export class Waiter implements QueueListener {
     if (!wasQueued) return;
     this.#shared.subscriptions.forget(this.#id);
     const last = this.#lastRound;
-    const { queueKeys, shared } = this.#wait;
-    const leave = leaveOperation(queueKeys, this.#id, false, shared);
+    const leave = this.#wait.leave(this.#id);
+    const tell = (node: Node, operations: readonly Operation[]): void => {
+      for (const operation of operations) node.tell(operation, () => true);
+    };
     if (lock === undefined || !this.#wasQueuedThen || last === undefined) {
-      for (const node of this.#shared.nodes) node.tell(leave, () => true);
+      for (const node of this.#shared.nodes) tell(node, leave);
       return;
     }
-    const leaveForLock = leaveOperation(queueKeys, this.#id, true, shared);
+    const leaveForLock = this.#wait.leave(this.#id, lock);
     void last.complete().then(() => {
       for (const { node, vote } of last.ballots) {
         if (vote === "for") continue;
         const isLate = isRefusal(vote) && isHeld(vote) && lock.valid;
-        node.tell(isLate ? leaveForLock : leave, () => true);
+        tell(node, isLate ? leaveForLock : leave);
         if (isLate) this.#wait.give(lock, node);
       }
     });
@@ -176,13 +175,13 @@ export class Waiter implements QueueListener {
   /** Asks for a place in the queue; without an id, only reads the state of the nodes. */
   async #ask(id: string, nodes = this.#shared.nodes): Promise<void> {
     const { environment, onRefusal } = this.#shared;
-    const { queueKeys, nodeTimeoutMs, shared } = this.#wait;
+    const { join, nodeTimeoutMs } = this.#wait;
     const askedMs = environment.monotonicMs();
     const lastRound = this.#lastRound;
     const round = new Round(
       {
         nodes,
-        operation: (node) => joinOperation(queueKeys, { ...this.#entryFor(node), id }, shared),
+        operation: (node) => join({ ...this.#entryFor(node), id }),
         judge: (reply, node) => {
           const queueReply = queueReplyIn(reply);
           if (queueReply !== undefined) this.#onQueueReply(node, queueReply, askedMs);
@@ -271,20 +270,16 @@ export class Waiter implements QueueListener {
     return Math.max(...this.#shared.nodes.map(this.#wait.nodeTimeoutMs));
   }
 
-  #onQueueReply(
-    node: Node,
-    { isOpen, leftMs = Infinity, nodeMs, rank }: QueueReply,
-    askedMs: number,
-  ): void {
+  #onQueueReply(node: Node, reply: QueueReply, askedMs: number): void {
     const { clocks, environment } = this.#shared;
     const nowMs = environment.monotonicMs();
-    clocks.note(node, nodeMs, (nowMs - askedMs) / 2);
-    this.rank = rank;
-    this.#places.set(node, { freeMs: isOpen ? nowMs : nowMs + leftMs + EXPIRY_MS, rank });
+    clocks.note(node, reply.nodeMs, (nowMs - askedMs) / 2);
+    this.rank = reply.rank;
+    this.#places.set(node, placeIn(reply, nowMs));
   }
 
-  onNotified(node: Node): void {
-    this.#wait.onNotified(node);
+  onNotified(node: Node, key?: string): void {
+    this.#wait.onNotified(node, key);
     this.#notifiedBy.add(node);
     this.#splitMs = 0;
     const { nodes, pace } = this.#shared;
@@ -321,9 +316,10 @@ export class Waiter implements QueueListener {
    */
   #expect(pauseMs = 0): void {
     const { nodes, pace, subscriptions, environment } = this.#shared;
-    const places = [...this.#places.values()];
+    const all = [...this.#places.values()];
     const quorum = quorumOf(nodes.length);
-    if (places.length < quorum) return;
+    if (all.length < quorum) return;
+    const places = this.#wait.placesFor(all, quorum);
     const { slowestMs } = pace;
     const atMs = attemptAtMs(places, quorum, slowestMs, pauseMs);
     if (atMs < Infinity) this.#attemptWithin(atMs - environment.monotonicMs());

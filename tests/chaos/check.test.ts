@@ -5,7 +5,13 @@ import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { reportOf } from "./check/report.js";
 import { readersTogether } from "./check/tenures.js";
 import { judgeFolder } from "./check/verdict.js";
-import type { ClientRecord, NemesisRecord, RegisterLine, RunFacts } from "./records.js";
+import {
+  type ClientRecord,
+  guardedByPermit,
+  type NemesisRecord,
+  type RegisterLine,
+  type RunFacts,
+} from "./records.js";
 
 const done = { type: "done", atUs: ms(10_000) };
 const facts: RunFacts = {
@@ -14,6 +20,7 @@ const facts: RunFacts = {
   nodeCount: 5,
   clientCount: 2,
   keys: ["a"],
+  permits: 0,
   nodeTimeoutMs: 100,
   settleMs: {
     kill: 500,
@@ -42,6 +49,7 @@ afterEach(async () => {
 interface HandMade {
   readonly emptyRestarts?: boolean;
   readonly fencing?: boolean;
+  readonly permits?: number;
   readonly nemesis?: readonly NemesisRecord[];
   /** Without `done`, which is added. */
   readonly clients: readonly [readonly ClientRecord[], readonly ClientRecord[]];
@@ -53,6 +61,7 @@ interface HandMade {
 async function violationsOf({
   emptyRestarts = false,
   fencing = false,
+  permits = 0,
   nemesis = [],
   clients,
   reborn,
@@ -60,7 +69,10 @@ async function violationsOf({
 }: HandMade): Promise<string[]> {
   const text = (entries: readonly object[]): string =>
     entries.map((entry) => `${JSON.stringify(entry)}\n`).join("");
-  await writeFile(join(folder, "run.json"), JSON.stringify({ ...facts, emptyRestarts, fencing }));
+  await writeFile(
+    join(folder, "run.json"),
+    JSON.stringify({ ...facts, emptyRestarts, fencing, permits }),
+  );
   await writeFile(join(folder, "nemesis.jsonl"), text(nemesis));
   await writeFile(join(folder, "register-a.jsonl"), text(register));
   for (const [index, records] of clients.entries()) {
@@ -500,6 +512,23 @@ test("with fencing a lock that is over when its holder learns of it counts for n
   const late = { ...acquired("0-1", 1_300, 0), fence: 7 } as ClientRecord;
   const clients = [[...probes, late], second] as const;
   expect(await violationsOf({ fencing: true, clients })).toEqual([]);
+});
+
+test("a permit that two hold is a violation, and so is one that there is not; it needs no token", async () => {
+  await Promise.all(
+    [0, 1].map((permit) => writeFile(join(folder, `register-permit-${permit}.jsonl`), "")),
+  );
+  const permit = (tenure: string, at: number, number: number): ClientRecord =>
+    ({ ...acquired(tenure, at, 900), keys: [guardedByPermit(number)] }) as ClientRecord;
+  const first = [...probes, permit("0-1", 100, 0), permit("0-2", 110, 1)];
+  const run = { fencing: true, permits: 2 };
+  expect(await violationsOf({ ...run, clients: [first, [permit("1-1", 1_200, 0)]] })).toEqual([]);
+  expect(await violationsOf({ ...run, clients: [first, [permit("1-1", 120, 1)]] })).toEqual([
+    expect.stringMatching(/^overlap on permit-1: 1-1 began at .* while 0-2 had validity/),
+  ]);
+  expect(await violationsOf({ ...run, clients: [first, [permit("1-1", 120, 2)]] })).toEqual([
+    "1-1 holds permit-2, which there is not",
+  ]);
 });
 
 test("with fencing a lock without a token is a violation", async () => {

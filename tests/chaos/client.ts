@@ -12,7 +12,7 @@ const COUNT_INTERVAL_MS = 500;
 
 const orders = JSON.parse(process.argv[2] ?? "{}") as ClientOrders;
 const { index, life, seed, folder, urls, keys, nodeTimeoutMs, restartGuardMs } = orders;
-const { fencing, readers, broken } = orders;
+const { fencing, readers, permits, broken } = orders;
 const journal = new Journal<ClientRecord>(join(folder, `client-${index}-${life}.jsonl`));
 /** By the number of an access, who waits for its answer. */
 const asking = new Map<number, (value: string | undefined) => void>();
@@ -35,6 +35,7 @@ const workload = new Workload({
   life,
   redlock,
   keys,
+  permits,
   journal,
   random: seeded(seed, `client ${index}-${life}`),
   readers,

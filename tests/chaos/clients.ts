@@ -19,6 +19,7 @@ export interface ClientOrders {
   readonly folder: string;
   readonly urls: readonly string[];
   readonly keys: readonly string[];
+  readonly permits: number;
   readonly nodeTimeoutMs: number;
   /** False where the servers keep every write. */
   readonly restartGuardMs: number | false;

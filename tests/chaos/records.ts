@@ -15,6 +15,8 @@ export interface RunFacts {
   readonly nodeCount: number;
   readonly clientCount: number;
   readonly keys: readonly string[];
+  /** How many permits the one resource has that has any. Each of them guards a resource of its own. */
+  readonly permits: number;
   readonly nodeTimeoutMs: number;
   /** After a node is healed, what a client may take to have it back, by what was wrong with it. */
   readonly settleMs: Readonly<Record<NodeFaultKind, number>>;
@@ -25,6 +27,22 @@ export interface RunFacts {
   readonly readers?: boolean;
   /** What was broken on purpose, so that the checker must find something; "" in a real run. */
   readonly broken: string;
+}
+
+const SLOT = "permit-";
+
+/** The guarded resource of the holder of a permit. */
+export function guardedByPermit(permit: number): string {
+  return SLOT + String(permit);
+}
+
+export function isGuardedByPermit(key: string): boolean {
+  return key.startsWith(SLOT);
+}
+
+/** All guarded resources. */
+export function guarded({ keys, permits }: Pick<RunFacts, "keys" | "permits">): string[] {
+  return [...keys, ...Array.from({ length: permits }, (_, permit) => guardedByPermit(permit))];
 }
 
 export type NodeFaultKind = "kill" | "freeze" | "cut" | "partition" | "mute" | "deaf" | "delay";
@@ -57,7 +75,7 @@ export type NemesisRecord =
   /** The event loop of the process with the proxies in it was late. */
   | { readonly type: "stalled"; readonly sinceUs: number; readonly atUs: number };
 
-export type Call = "using" | "acquire" | "tryAcquire" | "adopt";
+export type Call = "using" | "acquire" | "tryAcquire" | "acquire a permit" | "adopt";
 
 /** A tenure is one lock in the hands of one client, from its acquisition on. */
 export type ClientRecord =

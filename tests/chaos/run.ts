@@ -13,7 +13,7 @@ import { ClientProcess } from "./clients.js";
 import { Link } from "./links.js";
 import { nemesis } from "./nemesis.js";
 import { CLIENT_COUNT, LONGEST_DELAY_MS, LONGEST_TTL_MS, NODE_COUNT } from "./plan.js";
-import { Journal, type NemesisRecord, type RunFacts, watchForStalls } from "./records.js";
+import { guarded, Journal, type NemesisRecord, type RunFacts, watchForStalls } from "./records.js";
 import { type Access, Register } from "./register.js";
 import { watchServers } from "./watch.js";
 
@@ -24,6 +24,8 @@ Exit status: 0 if the checker found no violation, 1 if it did, 2 for wrong
 arguments.`;
 
 const KEYS = ["a", "b", "c", "d", "e", "f", "g", "h"];
+/** Fewer than there are users, so that they wait for them. */
+const PERMITS = 2;
 const BREAKS = ["", "no-lock", "no-check"];
 const NODE_TIMEOUT_MS = 100;
 /** What a client may take to have a node back; see check/faults.ts for when a node is up. */
@@ -62,7 +64,7 @@ async function main(): Promise<number> {
   console.log(
     `Chaos of ${facts.minutes} min, seed ${facts.seed}; log: ${relative(process.cwd(), folder)}`,
   );
-  const registers = new Map(facts.keys.map((key) => [key, new Register(folder, key)]));
+  const registers = new Map(guarded(facts).map((key) => [key, new Register(folder, key)]));
   const stage: Stage = { folder, facts, registers, servers: [], links: [], clients: [] };
   try {
     await setUp(stage);
@@ -93,10 +95,11 @@ async function setUp(stage: Stage): Promise<void> {
   if (facts.emptyRestarts) await sleep(LONGEST_TTL_MS + 3000, undefined, { signal });
   signal.throwIfAborted();
   stage.clients = stage.links.map((links, index) => {
-    const { seed, keys, nodeTimeoutMs, fencing, readers = false, broken } = facts;
+    const { seed, keys, permits, nodeTimeoutMs, fencing, readers = false, broken } = facts;
     const urls = links.map(({ url }) => url);
     const restartGuardMs = facts.emptyRestarts && LONGEST_TTL_MS;
-    const told = { folder, urls, keys, nodeTimeoutMs, restartGuardMs, fencing, readers, broken };
+    const lent = { keys, permits, fencing, readers };
+    const told = { folder, urls, nodeTimeoutMs, restartGuardMs, broken, ...lent };
     return new ClientProcess({ index, seed, ...told });
   });
   for (const [index, client] of stage.clients.entries()) {
@@ -228,6 +231,7 @@ function parseCall(): { facts: RunFacts; folder: string } {
       nodeCount: NODE_COUNT,
       clientCount: CLIENT_COUNT,
       keys: KEYS,
+      permits: PERMITS,
       nodeTimeoutMs: NODE_TIMEOUT_MS,
       settleMs: emptyRestarts ? GUARDED_SETTLE_MS : SETTLE_MS,
       emptyRestarts,

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Lock } from "../../src/index.js";
-import { type Call, type ClientRecord, type Journal, nowUs } from "./records.js";
+import { type Call, type ClientRecord, guardedByPermit, type Journal, nowUs } from "./records.js";
 import type { Access } from "./register.js";
 
 /** Below this the client leaves the write be: it might land too late. */
@@ -38,7 +38,7 @@ export class Tenure {
     this.#id = id;
     this.#lock = lock;
     this.#call = call;
-    this.keys = lock.resources;
+    this.keys = lock.permit === undefined ? lock.resources : [guardedByPermit(lock.permit)];
     this.shared = lock.shared;
     const atUs = nowUs();
     const { keys } = this;

@@ -19,6 +19,7 @@ export interface WorkloadContext extends TenureContext {
   readonly life: number;
   readonly redlock: Redlock;
   readonly keys: readonly string[];
+  readonly permits: number;
   readonly random: Random;
   /** Whether most calls take readers' locks. */
   readonly readers: boolean;
@@ -36,6 +37,8 @@ const MIX = {
   "acquire several": 6,
   "acquire with a signal": 6,
   tryAcquire: 15,
+  "acquire a permit": 22,
+  "hand over a permit": 3,
   "hand over": 7,
   abandon: 1,
 } as const;
@@ -83,13 +86,16 @@ export class Workload {
   }
 
   async #runOne(): Promise<void> {
-    const { redlock, keys, random, readers } = this.#context;
+    const { redlock, keys, permits, random, readers } = this.#context;
     const names = someOf(random, keys, 1);
     const ttlMs = this.#ttlMs();
     const what = weighted(random, MIX);
     const shared = readers && random() < READERS_SHARE;
     const acquire = (some = names, signal?: AbortSignal): Promise<Lock> =>
       redlock.acquire(some, ttlMs, { acquireTimeout: ACQUIRE_TIMEOUT_MS, signal, shared });
+    // Permits have no tokens.
+    const limited = { permits, fencing: false, acquireTimeout: ACQUIRE_TIMEOUT_MS };
+    const acquirePermit = (): Promise<Lock> => redlock.acquire("permits", ttlMs, limited);
     switch (what) {
       case "using":
         return this.#use(names, ttlMs, 0, shared);
@@ -107,6 +113,10 @@ export class Workload {
         );
       case "tryAcquire":
         return this.#hold("tryAcquire", () => redlock.tryAcquire(names, ttlMs, { shared }));
+      case "acquire a permit":
+        return this.#hold("acquire a permit", acquirePermit, { extending: random() < 0.4 });
+      case "hand over a permit":
+        return this.#hold("acquire a permit", acquirePermit, { ending: "handed over" });
       case "hand over":
         return this.#hold("acquire", () => acquire(), { ending: "handed over" });
       case "abandon":

@@ -1,5 +1,5 @@
 import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
-import { Redlock } from "../../src/index.js";
+import { type Lock, Redlock } from "../../src/index.js";
 import { Cli } from "../support/cli.js";
 import { defined, fresh, occupy, untilFree, untilHeld } from "../support/nodes.js";
 import { ask, until } from "../support/servers.js";
@@ -59,6 +59,57 @@ describe("redlock status", () => {
     await Promise.all([one.release(), two.release()]);
   });
 
+  test("shows who has which permit, which redlock run --permits takes, and ends them by force", async () => {
+    const name = fresh();
+    const one = await redlock.acquire(name, BUSY_MS, { permits: 2 });
+    const run = ["run", "--no-wait", "--permits", "2", "--owner", "cron", ...PATIENT, name, "--"];
+    const command = [process.execPath, "-e", "console.log(process.env.REDLOCK_PERMIT)"];
+    const print = await cli.call([...run, ...command]);
+    expect(print).toMatchObject({ status: 0, out: `${1 - defined(one.permit)}\n` });
+    const two = await redlock.acquire(name, BUSY_MS, { permits: 2 });
+    for (const { permit, value } of [one, two]) {
+      await untilHeld(servers, { resources: [`{${name}}:redlock:permit:${permit}`], value });
+    }
+    const row = ({ permit, value }: Lock) => ({
+      permit,
+      owner: "api-7",
+      value,
+      remainingMs: expect.any(Number),
+      nodes: 5,
+    });
+    const rows = [row(one), row(two)].sort((a, b) => defined(a.permit) - defined(b.permit));
+    expect(await json("status", "--permits", "2", name)).toMatchObject([
+      { state: "held", permitCount: 2, permits: rows, owner: null, waiters: 0 },
+    ]);
+    const { out } = await cli.call(["status", "--permits", "2", name, ...PATIENT]);
+    expect(out).toMatch(
+      new RegExp(
+        `^${name}: 2 of 2 permits are taken\n` +
+          " {2}permit +remaining +nodes +holder\n" +
+          " {2}0 +\\d+\\.\\d s +5 of 5 +api-7\n {2}1 +\\d+\\.\\d s +5 of 5 +api-7\n$",
+      ),
+    );
+    const third = await cli.call([...run, "true"]);
+    expect(third.status).toBe(75);
+    expect(third.err).toContain(
+      `All 2 permits of ${name} are taken by api-7, api-7, the first for`,
+    );
+    for (const other of ["--shared", "--fencing"]) {
+      const both = await cli.call(["run", "--permits", "2", other, name, "--", "true"]);
+      expect(both.status).toBe(64);
+      expect(both.err).toContain(other);
+    }
+    const several = await cli.call(["run", "--permits", "2", name, fresh(), "--", "true"]);
+    expect(several).toMatchObject({ status: 64 });
+    const unlock = ["unlock", "--force", "--permits", "2", name, ...PATIENT];
+    const ended = await cli.call(unlock);
+    expect(ended.out).toContain(`${name}: ended permit 0 of api-7, which 5 nodes held`);
+    expect(ended.out).toContain(`${name}: ended permit 1 of api-7, which 5 nodes held`);
+    expect(await json("status", "--permits", "2", name)).toMatchObject([
+      { state: "free", permitCount: 2, permits: [] },
+    ]);
+  });
+
   test("shows the holder, its time, its fencing token, the queue, and each node", async () => {
     const name = fresh();
     const lock = await redlock.acquire(name, BUSY_MS, { fencing: true });
@@ -92,6 +143,8 @@ describe("redlock status", () => {
         resource: name,
         state: "held",
         readers: null,
+        permitCount: null,
+        permits: null,
         owner: "api-7",
         value: lock.value,
         remainingMs: expect.any(Number),

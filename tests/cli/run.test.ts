@@ -186,9 +186,11 @@ describe("the command", () => {
     expect(Number(second["fence"])).toBeGreaterThan(Number(first["fence"]));
   });
 
-  test("does not have the fencing token of a redlock around it", async () => {
-    const env = { REDLOCK_FENCE: "7" };
-    const script = program('console.log("REDLOCK_FENCE" in process.env)');
+  test("does not have the fencing token or the permit of a redlock around it", async () => {
+    const env = { REDLOCK_FENCE: "7", REDLOCK_PERMIT: "1" };
+    const script = program(
+      'console.log("REDLOCK_FENCE" in process.env || "REDLOCK_PERMIT" in process.env)',
+    );
     expect(await cli.call(["run", fresh(), "--", ...script], { env })).toMatchObject({
       out: "false\n",
     });

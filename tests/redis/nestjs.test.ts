@@ -408,6 +408,25 @@ describe("@Locked", () => {
     expect(found.map(({ fence }) => typeof fence)).toEqual(names.map(() => "number"));
   });
 
+  test("lets as many calls run at once as there are permits, each with one of its own", async () => {
+    const Service = lockedClass(fresh(), TTL_MS, { permits: 2, acquireTimeout: 30_000 });
+    const service = (await start([redlockModule()], [Service])).get(Service);
+    const inside = new Set<number | undefined>();
+    let most = 0;
+    const run = () =>
+      service.run(async () => {
+        const { permit } = currentLock();
+        expect([0, 1]).toContain(permit);
+        expect(inside).not.toContain(permit);
+        inside.add(permit);
+        most = Math.max(most, inside.size);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        inside.delete(permit);
+      });
+    await Promise.all([run(), run(), run(), run(), run()]);
+    expect(most).toBe(2);
+  });
+
   test("gives no lock outside a method, nor to what goes on after it", async () => {
     expect(lockSignal).toThrow("lockSignal() was called outside a @Locked method");
     const Service = lockedClass(fresh(), TTL_MS);

@@ -363,7 +363,9 @@ describe("a reader's lock", () => {
     await expect(redlock.acquire("r", TTL_MS, { ...READ, fencing: true })).rejects.toThrow(
       /shared and fencing/,
     );
-    await expect(redlock.acquire("a}b", TTL_MS, READ)).rejects.toThrow(/cannot share the key a}b/);
+    await expect(redlock.acquire("a}b", TTL_MS, READ)).rejects.toThrow(
+      /cannot let several hold the key a}b/,
+    );
     await expect(redlock.using("r", TTL_MS, { shared: 1 as never }, () => 1)).rejects.toThrow(
       /shared of using\(\) must be true or false/,
     );

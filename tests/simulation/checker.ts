@@ -91,6 +91,11 @@ interface Fenced {
   readonly startMs: number;
 }
 
+/** Where the holder of a permit is stored, of a resource whose name has no braces. */
+export function slotKey(resource: string, permit: number | undefined): string {
+  return `{${resource}}:redlock:permit:${permit}`;
+}
+
 const LONG_AGO_MS = -1e15;
 /** A timer is up to 1 ms late, and rounded up. */
 const TIMER_SLACK_MS = 3;
@@ -155,7 +160,11 @@ export class Checker implements LinkObserver {
     const tracked: Tracked = {
       host,
       lock,
-      resources: lock.resources,
+      // A permit is a lock on the key of its slot.
+      resources:
+        lock.permit === undefined
+          ? lock.resources
+          : lock.resources.map((name) => slotKey(name, lock.permit)),
       adopted,
       nodeTimeoutMs: mostMs,
       surelyMs: leastMs,

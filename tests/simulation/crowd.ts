@@ -190,7 +190,9 @@ export class Crowd {
       this.#waitsMs.push(nowMs - askedMs);
       this.#order.push(index);
       own[worker] = (own[worker] ?? 0) + 1;
-      for (const resource of resources) {
+      // Each permit has a holder of its own.
+      const held = resources.map((name) => `${name}${lock.permit ?? ""}`);
+      for (const resource of held) {
         const holder = this.#holders.get(resource);
         if (holder !== undefined) {
           throw new Error(`${host.name} has ${resource}, which ${holder} holds`);
@@ -200,7 +202,7 @@ export class Crowd {
         if (releasedMs !== undefined) this.#handOversMs.push(nowMs - releasedMs);
       }
       await host.sleep(workMs);
-      for (const resource of resources) {
+      for (const resource of held) {
         this.#holders.delete(resource);
         this.#releasedMs.set(resource, this.world.nowMs);
       }

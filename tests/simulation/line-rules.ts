@@ -1,4 +1,11 @@
-import { type Crowd, crowd, type CrowdOptions, type Member, type Result } from "./crowd.js";
+import {
+  type Crowd,
+  crowd,
+  type CrowdOptions,
+  type Member,
+  type Result,
+  SIXTEEN,
+} from "./crowd.js";
 import type { Library } from "../virtual-world/library.js";
 import type { Mutant } from "./mutants.js";
 import { ReplyError } from "../../src/testing/redis/reply.js";
@@ -18,6 +25,13 @@ export interface LineRule {
 const four: readonly Member[] = [{}, {}, {}, {}];
 /** They come at once, nodes see them in different orders, and the first turns are over before any stands in line. */
 const eight: readonly Member[] = Array.from({ length: 8 }, () => ({ variationMs: 1, workMs: 0.2 }));
+
+/** They have three permits among them, and nodes see the releases of two of them in different orders. */
+const limited: readonly Member[] = SIXTEEN.map((one) => ({
+  ...one,
+  variationMs: 1,
+  settings: { permits: 3 },
+}));
 
 /** How many turns the luckiest had for one of the unluckiest. */
 function unevenness({ turns }: Result): number {
@@ -68,8 +82,8 @@ export const LINE_RULES: readonly LineRule[] = [
     name: "a failed attempt releases by deleting",
     simpler: {
       file: "algorithm/release.ts",
-      from: "releaseOn(asked, call, round, deletion(keys, value, shared),",
-      to: "const queueKeys = call.instance.queues.keysFor(keys);\nreleaseOn(asked, call, round, queueKeys === undefined ? deletion(keys, value, shared) : handOverOperation(queueKeys, value, shared),",
+      from: "releaseRequest(pending), pending);",
+      to: "releaseRequest(pending, call.instance.queues.keysFor(keys)), pending);",
     },
     // Without a majority, minorities would call one another without a pause.
     options: {
@@ -113,8 +127,8 @@ export const LINE_RULES: readonly LineRule[] = [
     name: "who hears nothing is passed over",
     simpler: {
       file: "operations/queue.ts",
-      from: "redis.call('PUBLISH', channel, id) > 0)",
-      to: "redis.call('PUBLISH', channel, id) >= 0)",
+      from: "redis.call('PUBLISH', channel, what) > 0)",
+      to: "redis.call('PUBLISH', channel, what) >= 0)",
     },
     options: {
       members: four,
@@ -263,6 +277,28 @@ export const LINE_RULES: readonly LineRule[] = [
     options: { members: four, forMs: 3000, events: [{ atMs: 500, run: exhaustMemory }] },
     measure: ({ releasesMs }) => Math.max(...releasesMs),
     atMost: 10,
+  },
+  {
+    name: "who waits for a permit is told which slot is kept for it",
+    simpler: {
+      file: "operations/queue.ts",
+      from: "and id .. ' ' .. key or id",
+      to: "and id or id",
+    },
+    options: { members: limited, forMs: 1500 },
+    measure: ({ commands, order }) => commands / order.length,
+    atMost: 21,
+  },
+  {
+    name: "who takes a permit passes on the other slots that are kept for it",
+    simpler: {
+      file: "operations/take-permit.ts",
+      from: "if i ~= own and reservedId == id then",
+      to: "if false then",
+    },
+    options: { members: limited, forMs: 1500 },
+    measure: longestHandOverMs,
+    atMost: 50,
   },
 ];
 

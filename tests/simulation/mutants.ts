@@ -65,7 +65,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "no release after a failed attempt",
     "algorithm/acquire.ts",
-    "releaseFailedAttempt(call, round, value);",
+    "releaseFailedAttempt(call, keys, round, value);",
     "",
   ),
   m(
@@ -230,7 +230,7 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a lock stays on the nodes that voted for it",
     "algorithm/acquire.ts",
-    "giveToRest(round, { keys, value, lease, shared, fence }, queued !== undefined);",
+    "giveToRest(round, holding, queued !== undefined);",
     "",
   ),
   m(
@@ -466,6 +466,66 @@ export const MUTANTS: readonly Mutant[] = [
     "if (cause === reason || cause === told) return true;",
     "",
   ),
+  m(
+    "a permit is whatever slot each node has free",
+    "algorithm/requests.ts",
+    "operation = acquireOperation(keys, value, ttlMs, fence);",
+    `if (permits !== undefined) {
+      return () => {
+        const slot = Math.floor(instance.environment.random() * permits.keys.length);
+        return acquireOperation(permits.keys.slice(slot, slot + 1), value, ttlMs);
+      };
+    }
+    operation = acquireOperation(keys, value, ttlMs, fence);`,
+  ),
+  m(
+    "a permit is taken from its holder",
+    "operations/take-permit.ts",
+    "if mayTake(keys, own, tonumber(time), id) then",
+    "if true then",
+  ),
+  m(
+    "a failed attempt at one slot releases another",
+    "algorithm/acquire.ts",
+    "releaseFailedAttempt(call, keys, round, value);",
+    "releaseFailedAttempt(call, call.keys.slice(0, 1), round, value);",
+  ),
+  m(
+    "a permit's release hands over another slot",
+    "waiting/queue-keys.ts",
+    "all.push(key, order, alive);",
+    'all.push(key.replace(/permit:[0-9]+$/, "permit:0"), order, alive);',
+  ),
+  m(
+    "a permit's lock is given every slot",
+    "algorithm/acquire.ts",
+    "giveToRest(round, holding,",
+    "giveToRest(round, { ...holding, keys: call.keys },",
+  ),
+  m(
+    "one permit more than there are",
+    "input.ts",
+    "Array.from({ length: count }",
+    "Array.from({ length: count + 1 }",
+  ),
+  m(
+    "two slots by one holder",
+    "algorithm/permits.ts",
+    "lock === undefined && tries < MOST_TRIES",
+    "tries < 3",
+  ),
+  m(
+    "a permit's lock has the keys of every slot",
+    "algorithm/acquire.ts",
+    "const { keys, value, lease, shared, permit, fence } = holding;",
+    "const { value, lease, shared, permit, fence } = holding;\n  const { keys } = call;",
+  ),
+  m(
+    "a forced release names another permit",
+    "reports/force-release.ts",
+    "...(permit === undefined ? {} : { permit }),",
+    "...(permit === undefined ? {} : { permit: 0 }),",
+  ),
 ];
 
 /**
@@ -664,8 +724,8 @@ export const FOUND: readonly Mutant[] = [
   m(
     "a reader that was refused stays on the nodes",
     "algorithm/release.ts",
-    "deletion(keys, value, shared), { keys, value, shared, ttlMs });",
-    "deletion(keys, value, false), { keys, value, shared, ttlMs });",
+    "releaseRequest(pending), pending);",
+    "releaseRequest({ ...pending, shared: false }), pending);",
   ),
   m(
     "a reader's pending release is a writer's",

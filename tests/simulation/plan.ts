@@ -12,6 +12,7 @@ export interface CallSettings {
   readonly retryJitter: number;
   readonly nodeTimeout?: number;
   readonly acquireTimeout?: number;
+  readonly permits?: number;
 }
 
 interface Taking {
@@ -57,7 +58,12 @@ export type Step = { readonly afterMs: number } & (
       readonly ttlMs: number;
       readonly holdMs: number;
     }
-  | { readonly kind: "forceRelease"; readonly resources: readonly string[] }
+  | {
+      readonly kind: "forceRelease";
+      readonly resources: readonly string[];
+      /** Ends each of so many permits. */
+      readonly permits?: number;
+    }
   | ({
       readonly kind: "lead";
       /** It resigns so late, unless its routine ends a term by itself before, `holdMs` after it was elected. */
@@ -254,7 +260,29 @@ class PlanMaker {
     const fenced = { ...plan, fencing: random.chance(0.4) };
     const handled = random.chance(0.5) ? this.#withHandles(fenced) : fenced;
     const led = random.chance(0.25) ? this.#withLeaders(handled) : handled;
-    return random.chance(0.6) ? led : this.#withReaders(led);
+    const read = random.chance(0.6) ? led : this.#withReaders(led);
+    return random.chance(0.25) ? this.#withPermits(read) : read;
+  }
+
+  /** Lets some of what is taken be one of several permits, of a resource of their own. */
+  #withPermits(plan: Omit<Plan, "seed">): Omit<Plan, "seed"> {
+    const random = this.#random;
+    const permits = random.pick([2, 2, 3, 4]);
+    const share = random.pick([0.5, 0.8, 1]);
+    const limited = (step: Step): Step => {
+      const isTaking = step.kind === "acquire" || step.kind === "tryAcquire" || step.kind === "use";
+      if (!isTaking || step.shared === true || !random.chance(share)) return step;
+      return { ...step, resources: ["p"], settings: { ...step.settings, permits } };
+    };
+    const clients = plan.clients.map((client) => ({
+      ...client,
+      programs: client.programs.map((program) => program.map(limited)),
+    }));
+    while (random.chance(0.3)) {
+      const afterMs = random.between(0, 0.7 * this.#scaleMs);
+      this.#insert(clients, { kind: "forceRelease", afterMs, resources: ["p"], permits });
+    }
+    return { ...plan, clients, fencing: false };
   }
 
   /** Lets some of the clients lead, among all else that they do. */

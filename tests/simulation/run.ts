@@ -2,7 +2,7 @@ import type { NodeEntry } from "../../src/nodes/entries.js";
 import type { Lock } from "../../src/lock.js";
 import type { Redlock } from "../../src/redlock.js";
 import type { Settings } from "../../src/settings.js";
-import { Checker, type Tracked } from "./checker.js";
+import { Checker, slotKey, type Tracked } from "./checker.js";
 import { isValue, readersOf } from "./readers.js";
 import { Violation } from "./violation.js";
 import { Host } from "../virtual-world/host.js";
@@ -339,7 +339,7 @@ class Simulation {
         await this.#inspect(client);
         return mine;
       case "forceRelease":
-        await this.#forceRelease(client, step.resources);
+        await this.#forceRelease(client, step);
         return mine;
       case "lead":
         await this.#lead(client, step);
@@ -443,7 +443,7 @@ class Simulation {
     { settings, ttlMs, handling }: Step & { kind: "acquire" | "tryAcquire" },
   ): Promise<Tracked> {
     const { host } = client;
-    const tracked = this.#track(client, lock, nodeTimesMs(settings, ttlMs));
+    const tracked = this.#track(client, lock, settings, nodeTimesMs(settings, ttlMs));
     if (handling === undefined) return tracked;
     const { signalAfterMs, holdMs, heedsSignal, autoExtend, maxHoldMs, isLeft } = handling;
     tracked.isKept = autoExtend;
@@ -493,10 +493,23 @@ class Simulation {
     }
   }
 
-  #track(client: Client, lock: Lock, timesMs: NodeTimes, isLossTold = false): Tracked {
+  #track(
+    client: Client,
+    lock: Lock,
+    settings: CallSettings,
+    timesMs: NodeTimes,
+    isLossTold = false,
+  ): Tracked {
     const { host, closedTurn = Infinity } = client;
     if (host.turn > closedTurn) {
       throw new Violation("closed", `${host.name} was given ${lock.value} after its end had begun`);
+    }
+    const { permits } = settings;
+    if (
+      (lock.permit ?? -1) >= (permits ?? 0) ||
+      (permits === undefined) !== (lock.permit === undefined)
+    ) {
+      throw new Violation("permits", `${host.name} was given permit ${lock.permit} of ${permits}`);
     }
     const tracked = this.#checker.track(host, lock, false, timesMs, isLossTold);
     this.#expectOnEveryNode(client, tracked);
@@ -577,23 +590,24 @@ class Simulation {
   }
 
   /** An operator ends whatever locks there are. */
-  async #forceRelease(client: Client, resources: readonly string[]): Promise<void> {
+  async #forceRelease(
+    client: Client,
+    { resources, permits }: Step & { kind: "forceRelease" },
+  ): Promise<void> {
     const outcome = await this.#call(
       client,
       `forceRelease ${resources.join(", ")}`,
       NODE_TIMEOUT_WITHOUT_TTL_MS,
-      () => client.redlock.forceRelease(resources),
+      () => client.redlock.forceRelease(resources, { permits }),
     );
     if (outcome instanceof Error) return;
-    for (const { resource, value, nodes } of outcome) {
-      this.#count("locks ended by force");
+    for (const { resource, permit, value, nodes } of outcome) {
+      this.#count(permit === undefined ? "locks ended by force" : "permits ended by force");
+      const key = permit === undefined ? resource : slotKey(resource, permit);
       for (const node of nodes) {
         const name = this.#nodes.find((_, index) => client.links[index]?.name === node)?.name;
-        if (this.#checker.wasForced(value, resource, name)) continue;
-        throw new Violation(
-          "force",
-          `${value} on ${resource} was not ended on ${node}, as was said`,
-        );
+        if (this.#checker.wasForced(value, key, name)) continue;
+        throw new Violation("force", `${value} on ${key} was not ended on ${node}, as was said`);
       }
     }
   }
@@ -833,7 +847,7 @@ class Simulation {
       if (fromMs - startMs > budgetMs + LATE_MS + 1.01 * (host.pausedMs - pausedMs)) {
         throw new Violation("budget", `${host.name} waited too long for using`);
       }
-      const tracked = this.#track(client, lock, timesMs, signal.aborted);
+      const tracked = this.#track(client, lock, settings, timesMs, signal.aborted);
       Object.assign(work, { lock, tracked, signal });
       tracked.signal = signal;
       tracked.isKept = true;
@@ -943,7 +957,7 @@ class Simulation {
     if (isTold() || hasResigned()) {
       throw new Violation("lead", `${host.name} runs a routine after its term`);
     }
-    const tracked = this.#track(client, lock, nodeTimesMs(settings, ttlMs), isTold());
+    const tracked = this.#track(client, lock, settings, nodeTimesMs(settings, ttlMs), isTold());
     const term: Term = { hasEnded: false, isLost: false };
     terms.push(term);
     Object.assign(tracked, { signal, isKept: true, maxHoldMs });

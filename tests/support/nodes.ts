@@ -34,7 +34,7 @@ export async function untilFree(servers: readonly RedisServer[], key: string): P
 /** A lock is given to every node; on those that were late it is a moment after the grant. */
 export async function untilHeld(
   servers: readonly RedisServer[],
-  { resources, value }: Lock,
+  { resources, value }: Pick<Lock, "resources" | "value">,
 ): Promise<void> {
   for (const resource of resources) {
     await until(

@@ -12,6 +12,7 @@ import "./algorithm/lease.test.js";
 import "./errors.test.js";
 import "./lock.test.js";
 import "./nodes/node.test.js";
+import "./algorithm/permits.test.js";
 import "./nodes/pending-releases.test.js";
 import "./quorum/round.test.js";
 import "./algorithm/release.test.js";

@@ -9,6 +9,7 @@ import { extendScript } from "../../src/operations/extend.js";
 import { forceReleaseScript } from "../../src/operations/force-release.js";
 import { handOverScript } from "../../src/operations/hand-over.js";
 import { inspectScript } from "../../src/operations/inspect.js";
+import { joinPermitsScript } from "../../src/operations/join-permits.js";
 import { joinScript } from "../../src/operations/join.js";
 import { leaveScript } from "../../src/operations/leave.js";
 import { lookScript } from "../../src/operations/look.js";
@@ -19,6 +20,7 @@ import {
   releaseSharedScript,
 } from "../../src/operations/shared.js";
 import { takeFencedScript } from "../../src/operations/take-fenced.js";
+import { takePermitScript } from "../../src/operations/take-permit.js";
 import { takeScript } from "../../src/operations/take.js";
 
 /** This library; a copy with a planted bug has the same. */
@@ -36,12 +38,14 @@ export const library = {
   forceReleaseScript,
   handOverScript,
   inspectScript,
+  joinPermitsScript,
   joinScript,
   leaveScript,
   lookScript,
   releaseScript,
   releaseSharedScript,
   takeFencedScript,
+  takePermitScript,
   takeScript,
 };
 

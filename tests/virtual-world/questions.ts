@@ -34,6 +34,9 @@ interface Meaning {
   readonly kind: Question["kind"];
   /** The keys are in threes: lock, order, alive. */
   readonly queueKeys?: true;
+  /** The keys are order, alive, and one for each slot. `slot`: the place of its number among the arguments. */
+  readonly slots?: true;
+  readonly slot?: number;
   /** The fences' keys follow, one for each lock. */
   readonly isFenced?: true;
   /** The readers' sets follow, one for each lock: always, or if this argument says so. */
@@ -64,6 +67,8 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   join: { kind: "line", queueKeys: true, id: 1, reads: 5 },
   leave: { kind: "line", queueKeys: true, id: 0, reads: 2 },
   look: { kind: "line", queueKeys: true, sets: true },
+  joinPermits: { kind: "line", slots: true, id: 1 },
+  takePermit: { kind: "acquire", slots: true, slot: 2, id: 4 },
 };
 
 /** The operations in a command, in their order; none in one that is about no lock. */
@@ -138,7 +143,7 @@ function question(
 ): Question {
   const meaning = MEANINGS[name];
   if (meaning === undefined) throw new Error(`nothing is known of the operation ${name}`);
-  const { kind, queueKeys, isFenced, id, step } = meaning;
+  const { kind, queueKeys, isFenced, id, step, slots, slot } = meaning;
   const reads =
     meaning.isShared === true || (meaning.reads !== undefined && args[meaning.reads] === "1");
   const hasSets = meaning.sets === true || reads;
@@ -146,10 +151,12 @@ function question(
   const lockCount = keys.length / (keysPerLock + Number(isFenced === true) + Number(hasSets));
   const ofLocks = keys.slice(0, keysPerLock * lockCount);
   const isAboutLock = kind !== "line" && kind !== "inspect";
+  const slotKeys = slot === undefined ? keys.slice(2) : [keys[2 + Number(args[slot])] ?? ""];
   return {
     kind,
-    keys: ofLocks.filter((_, index) => index % keysPerLock === 0),
-    queueKeys: ofLocks.filter((_, index) => index % keysPerLock !== 0),
+    keys: slots === true ? slotKeys : ofLocks.filter((_, index) => index % keysPerLock === 0),
+    queueKeys:
+      slots === true ? keys.slice(0, 2) : ofLocks.filter((_, index) => index % keysPerLock !== 0),
     sets: hasSets ? keys.slice(ofLocks.length) : [],
     reads,
     fenceKeys: hasSets ? [] : keys.slice(ofLocks.length),

@@ -1,6 +1,6 @@
 // Whether the fencing tokens do what they are for.
 
-import type { RegisterLine } from "../records.js";
+import { isGuardedByPermit, type RegisterLine } from "../records.js";
 import type { Log } from "./log.js";
 import type { Span } from "./spans.js";
 import { heldByKey, isAcross, type Tenure } from "./tenures.js";
@@ -13,7 +13,7 @@ export function fencingViolations(
   losses: readonly Span[],
 ): string[] {
   if (!log.facts.fencing) return [];
-  const byKey = [...heldByKey(tenures.values())];
+  const byKey = [...heldByKey(tenures.values())].filter(([key]) => !isGuardedByPermit(key));
   return [
     ...byKey.flatMap(([key, own]) => [...notGrowing(key, own, losses)]),
     ...[...log.registers].flatMap(([key, lines]) => [

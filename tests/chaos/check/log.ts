@@ -2,7 +2,13 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { ClientRecord, NemesisRecord, RegisterLine, RunFacts } from "../records.js";
+import {
+  type ClientRecord,
+  guarded,
+  type NemesisRecord,
+  type RegisterLine,
+  type RunFacts,
+} from "../records.js";
 
 export interface Log {
   readonly facts: RunFacts;
@@ -97,7 +103,7 @@ export function readLog(folder: string): Log {
     nemesis,
     clients: lives.map((own) => own.flatMap(({ records }) => records)),
     lives,
-    registers: new Map(facts.keys.map((key) => [key, lines(`register-${key}.jsonl`, isLine)])),
+    registers: new Map(guarded(facts).map((key) => [key, lines(`register-${key}.jsonl`, isLine)])),
     problems,
   };
 }

@@ -48,7 +48,8 @@ function proofLines({ log, updates }: Verdict): string[] {
 }
 
 function runLines(log: Log): string[] {
-  const { seed, clientCount, nodeCount, keys, emptyRestarts, fencing, readers, broken } = log.facts;
+  const { seed, clientCount, nodeCount, keys, permits, emptyRestarts, fencing, readers, broken } =
+    log.facts;
   const flags = [
     ...(fencing ? ["with fencing: the resources refuse a smaller token than they have seen"] : []),
     ...(readers === true ? ["most locks are readers'"] : []),
@@ -57,7 +58,7 @@ function runLines(log: Log): string[] {
   ];
   const seconds = lengthMs(durationOf(log)) / 1_000;
   return [
-    `Seed ${seed}, ${seconds.toFixed(0)} s, ${clientCount} clients, ${nodeCount} nodes, ${keys.length} keys`,
+    `Seed ${seed}, ${seconds.toFixed(0)} s, ${clientCount} clients, ${nodeCount} nodes, ${keys.length} keys, ${permits} permits`,
     ...flags,
   ];
 }

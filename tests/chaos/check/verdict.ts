@@ -2,6 +2,7 @@
 
 import { type Availability, availabilityOf } from "./availability.js";
 import { dataLosses } from "./faults.js";
+import { guarded, isGuardedByPermit } from "../records.js";
 import { fencingViolations } from "./fences.js";
 import { readLog, type Log } from "./log.js";
 import { type Loss, lossesOf } from "./losses.js";
@@ -43,9 +44,10 @@ export function judge(log: Log): Verdict {
           `${lengthMs.toFixed(1)} ms together`,
       ),
     ...updates.lost
-      .filter(({ stale }) => stale === undefined || log.facts.fencing)
+      .filter(({ stale, key }) => stale === undefined || hasTokens(log, key))
       .filter(({ acrossDataLoss }) => !acrossDataLoss)
       .map(({ key, lost, by }) => `lost update on ${key}: ${by} was made without ${lost}`),
+    ...permitViolations(log, tenures),
     ...updates.changed
       .filter(({ stale, acrossDataLoss }) => !stale && !acrossDataLoss)
       .map(
@@ -64,6 +66,18 @@ export function judge(log: Log): Verdict {
     ...availabilityViolations(availability, tenures.size),
   ];
   return { log, tenures, overlaps, updates, availability, losses, violations };
+}
+
+function hasTokens({ facts }: Log, key: string): boolean {
+  return facts.fencing && !isGuardedByPermit(key);
+}
+
+/** Each permit is held by one at a time, as overlaps tell. So no more hold one than there are, if each is one of those. */
+function permitViolations({ facts }: Log, tenures: ReadonlyMap<string, Tenure>): string[] {
+  const known = new Set(guarded(facts));
+  return [...tenures.values()].flatMap(({ id, keys }) =>
+    keys.filter((key) => !known.has(key)).map((key) => `${id} holds ${key}, which there is not`),
+  );
 }
 
 function availabilityViolations(
