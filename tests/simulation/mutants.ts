@@ -763,6 +763,12 @@ export const FOUND: readonly Mutant[] = [
     "keys.length === 1 || !isReply(error)",
     "keys.length === 1",
   ),
+  m(
+    "a lock that is adopted during a drain is not watched",
+    "algorithm/handle.ts",
+    "if (this.#instance.draining.aborted) this.watch();",
+    "",
+  ),
 ];
 
 /** Bugs that show only where a node loses a part of what it holds, which the exhaustive search tries. */

@@ -50,6 +50,25 @@ describe("quit with a drain", () => {
   );
 
   it(
+    "ends with the validity of a lock that was adopted and extended meanwhile",
+    played(async (stage) => {
+      const { redlock } = await connected(stage);
+      const other = await connected(stage);
+      const running = redlock.using("s", 1000, () => stage.sleep(500));
+      await stage.sleep(10);
+      const closed = timed(stage, redlock.quit({ drain: 60_000 }));
+      const lock = redlock.adopt((await other.redlock.acquire("r", 2000)).toJSON());
+      await lock.extend(2000);
+      await running;
+      await stage.sleep(1000);
+      expect(closed.doneMs).toBeUndefined();
+      await stage.sleep(1000);
+      expect(closed.doneMs).toBeDefined();
+      expect(lock.valid).toBe(false);
+    }),
+  );
+
+  it(
     "refuses new locks at once, and ends the waiting for them",
     played(async (stage) => {
       const { redlock } = await connected(stage);
