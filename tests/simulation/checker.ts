@@ -580,9 +580,15 @@ export class Checker implements LinkObserver {
     const last = Math.max(...ballots.map(({ round = 0 }) => round));
     const inRound = ballots.filter(({ round }) => round === last);
     const untilMs = surelyMs + Math.min(...inRound.map(({ sentMonotonicMs }) => sentMonotonicMs));
+    const nowMs = host.monotonicAt(host.timeMs);
     const earlier = inRound.filter(
       ({ answeredMs = Infinity, answeredTurn, yes, sameEpoch }) =>
-        answeredTurn < host.turn && (kind === "extend" ? !yes : sameEpoch && answeredMs < untilMs),
+        answeredTurn < host.turn &&
+        // Where no node replied, a failed extension lets the sockets be read once more, for which no time passes: an answer
+        // to what was sent again on a new connection is no reply.
+        (kind === "extend"
+          ? !yes && (sameEpoch || answeredMs < nowMs)
+          : sameEpoch && answeredMs < untilMs),
     );
     const enough = kind === "extend" ? this.#nodeCount - this.#quorum + 1 : this.#quorum;
     this.#checkMajoritySpeed(earlier, enough, `to ${kind} ${value}`);
