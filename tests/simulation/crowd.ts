@@ -59,9 +59,15 @@ export interface Result {
   readonly commands: number;
 }
 
+/** Who holds a resource, alone or as one of several readers. */
+interface Holder {
+  readonly name: string;
+  readonly reads: boolean;
+}
+
 /**
  * Processes that take turns under a lock, on virtual time and the whole library: to measure how a line
- * moves. Throws where two hold the same resource.
+ * moves. Throws where two hold the same resource, unless both read.
  */
 export class Crowd {
   readonly nodes: readonly SimulatedNode[];
@@ -75,7 +81,7 @@ export class Crowd {
   readonly #releasesMs: number[] = [];
   readonly #order: number[] = [];
   readonly #errors: string[] = [];
-  readonly #holders = new Map<string, string>();
+  readonly #holders = new Map<string, Holder[]>();
   readonly #releasedMs = new Map<string, number>();
   #commands = 0;
 
@@ -190,22 +196,24 @@ export class Crowd {
       this.#waitsMs.push(nowMs - askedMs);
       this.#order.push(index);
       own[worker] = (own[worker] ?? 0) + 1;
+      const holder: Holder = { name: host.name, reads: lock.shared };
       // Each permit has a holder of its own.
       const held = resources.map((name) => `${name}${lock.permit ?? ""}`);
       for (const resource of held) {
-        const holder = this.#holders.get(resource);
-        if (holder !== undefined) {
-          throw new Error(`${host.name} has ${resource}, which ${holder} holds`);
+        const others = this.#holders.get(resource) ?? [];
+        const rival = others.find(({ reads }) => !(reads && holder.reads));
+        if (rival !== undefined) {
+          throw new Error(`${host.name} has ${resource}, which ${rival.name} holds`);
         }
-        this.#holders.set(resource, host.name);
+        this.#holders.set(resource, [...others, holder]);
         const releasedMs = this.#releasedMs.get(resource);
-        if (releasedMs !== undefined) this.#handOversMs.push(nowMs - releasedMs);
+        // A reader that joins others is handed nothing over.
+        if (releasedMs !== undefined && others.length === 0) {
+          this.#handOversMs.push(nowMs - releasedMs);
+        }
       }
       await host.sleep(workMs);
-      for (const resource of held) {
-        this.#holders.delete(resource);
-        this.#releasedMs.set(resource, this.world.nowMs);
-      }
+      for (const resource of held) this.#free(resource, holder);
       const endMs = this.world.nowMs;
       await lock.release();
       this.#releasesMs.push(this.world.nowMs - endMs);
@@ -224,12 +232,15 @@ export class Crowd {
         if (channel.startsWith(`redlock:${String.fromCharCode(97 + index)}`)) listeners.clear();
       }
     }
-    for (const [resource, holder] of this.#holders) {
-      if (holder === host.name) {
-        this.#holders.delete(resource);
-        this.#releasedMs.set(resource, this.world.nowMs);
-      }
+    for (const [resource, holders] of this.#holders) {
+      for (const holder of holders) if (holder.name === host.name) this.#free(resource, holder);
     }
+  }
+
+  #free(resource: string, holder: Holder): void {
+    const others = this.#holders.get(resource)?.filter((other) => other !== holder) ?? [];
+    this.#holders.set(resource, others);
+    this.#releasedMs.set(resource, this.world.nowMs);
   }
 }
 

@@ -33,6 +33,18 @@ const limited: readonly Member[] = SIXTEEN.map((one) => ({
   settings: { permits: 3 },
 }));
 
+const shared = { shared: true } as const;
+/** So many of them come and go at different times that some of them always read. */
+const readers: readonly Member[] = Array.from({ length: 4 }, (_, index) => ({
+  workMs: 10 + index,
+  settings: shared,
+}));
+/** One writes, and then all of them read together. */
+const readersBesideOne: readonly Member[] = [
+  { workMs: 5 },
+  ...Array.from({ length: 8 }, () => ({ workMs: 5, settings: shared })),
+];
+
 /** How many turns the luckiest had for one of the unluckiest. */
 function unevenness({ turns }: Result): number {
   const all = turns.flat();
@@ -299,6 +311,70 @@ export const LINE_RULES: readonly LineRule[] = [
     options: { members: limited, forMs: 1500 },
     measure: longestHandOverMs,
     atMost: 50,
+  },
+  {
+    name: "no reader passes a writer that waits",
+    simpler: {
+      file: "operations/queue.ts",
+      from: "if ok and waits then return false end",
+      to: "",
+    },
+    options: { members: [{}, ...readers], forMs: 2000 },
+    measure: (result) => 2000 / (result.turns[0]?.[0] ?? 0),
+    atMost: 30,
+  },
+  {
+    name: "all readers up to the next writer are called together",
+    simpler: {
+      file: "operations/queue.ts",
+      from: "if hears and not reads then break end",
+      to: "if hears then break end",
+    },
+    options: { members: readersBesideOne, forMs: 2000 },
+    measure: (result) => msPerTurn(result, 2000, 1),
+    atMost: 2,
+  },
+  {
+    name: "no writer is called together with readers",
+    simpler: {
+      file: "operations/queue.ts",
+      from: "if group[1] and isAlive and not reads then break end",
+      to: "",
+    },
+    options: { members: [{}, {}, {}, ...readers], forMs: 2000 },
+    measure: longestHandOverMs,
+    atMost: 50,
+  },
+  {
+    name: "the last reader hands over",
+    simpler: {
+      file: "operations/hand-over.ts",
+      from: "if isFree or sets and exit(keys[i], sets[i], value) then",
+      to: "if sets and exit(keys[i], sets[i], value) then redis.call('DEL', keys[i]) end if isFree then",
+    },
+    options: { members: readersBesideOne, forMs: 2000 },
+    measure: longestHandOverMs,
+    atMost: 50,
+  },
+  {
+    name: "the key is kept until all readers that were called together have come",
+    simpler: {
+      file: "operations/queue.ts",
+      from: "for j = 2, ok and group and #group or 0, 2 do",
+      to: "for j = 2, 0, 2 do",
+    },
+    // One is far away: the others have read and gone before it comes.
+    options: {
+      members: [
+        { workMs: 30 },
+        { workMs: 30 },
+        ...Array.from({ length: 4 }, () => ({ workMs: 0.2, settings: shared })),
+        { wayMs: [20, 20, 20, 20, 20], settings: shared },
+      ],
+      forMs: 10_000,
+    },
+    measure: (result) => msPerTurn(result, 10_000, 6),
+    atMost: 250,
   },
 ];
 
