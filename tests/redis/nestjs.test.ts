@@ -37,6 +37,7 @@ import {
   type RedlockModuleExtras,
   type RedlockModuleOptions,
 } from "../../src/nestjs/index.js";
+import { untilWaiting } from "../support/line.js";
 import { decorateMethod, moduleOf, provider } from "../support/nest.js";
 import {
   defined,
@@ -357,6 +358,44 @@ describe("@Locked", () => {
     const error = await rejection(service.run(() => (ran = true)));
     expect(error.code).toBe("ERR_REDLOCK_TIMEOUT");
     expect(ran).toBe(false);
+  });
+
+  test("lets readers of two applications in together, and a writer alone", async () => {
+    const resource = fresh();
+    const Reader = lockedClass(resource, TTL_MS, { shared: true });
+    const Writer = lockedClass(resource, TTL_MS, { acquireTimeout: 20_000 });
+    const [one, two] = await Promise.all([
+      start([redlockModule()], [Reader, Writer]),
+      start([redlockModule()], [Reader]),
+    ]);
+    const order: string[] = [];
+    const [gate, other] = [new Gate(), new Gate()];
+    const read = (application: INestApplicationContext, own: Gate): Promise<void> =>
+      application.get(Reader).run(async () => {
+        expect([currentLock().shared, currentLock().valid]).toEqual([true, true]);
+        await own.pass();
+        order.push("a reader ends");
+      });
+    const readers = [read(one, gate), read(two, other)];
+    await Promise.all([gate.entered, other.entered]);
+    const writing = one.get(Writer).run(() => {
+      expect(currentLock().shared).toBe(false);
+      order.push("the writer runs");
+    });
+    await untilWaiting(one.get(Redlock), resource, 1);
+    gate.open();
+    await readers[0];
+    expect(order).toEqual(["a reader ends"]);
+    other.open();
+    await Promise.all([...readers, writing]);
+    expect(order).toEqual(["a reader ends", "a reader ends", "the writer runs"]);
+    await untilFree(servers, resource);
+  });
+
+  test("refuses shared together with fencing when the class is defined", () => {
+    expect(() => lockedClass(fresh(), TTL_MS, { shared: true, fencing: true })).toThrow(
+      /shared and fencing/,
+    );
   });
 
   test("passes on the error of the method and of the resource function, unchanged", async () => {
