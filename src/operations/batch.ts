@@ -16,7 +16,7 @@ import { script } from "./script.js";
 import { takeFencedScript } from "./take-fenced.js";
 import { takePermitScript } from "./take-permit.js";
 import { takeScript } from "./take.js";
-import { together } from "./together.js";
+import { readersTogether, together } from "./together.js";
 import { type Argument, type Command, type Operation, strangeReply } from "./operation.js";
 
 const scripts = [
@@ -50,16 +50,20 @@ export const batchScript = script(`${together}
 local replies, done, last, first, at = {}, 0, 0, 1, 1
 local name, keyCount, argCount
 
+-- Does what is left of a run together, if that can be.
+local function doTogether()
+  local run, count = together[name .. ' ' .. keyCount], last - done
+  if not run then return end
+  local ok, areDone = pcall(run, replies, done, count, first, keyCount, at, argCount)
+  if ok and areDone then first, at, done = first + keyCount * count, at + argCount * count, last end
+end
+
 -- Does runs together as long as that can be. Returns whether nothing is left.
 local function areAllDone()
   while done == last and at <= #ARGV do
-    local count = tonumber(ARGV[at + 3])
     name, keyCount, argCount = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-    last, at = done + count, at + 4
-    local run = together[name .. ' ' .. keyCount]
-    if run and run(replies, done, count, first, keyCount, at) then
-      first, at, done = first + keyCount * count, at + argCount * count, last
-    end
+    last, at = done + tonumber(ARGV[at + 3]), at + 4
+    doTogether()
   end
   return done == last
 end
@@ -70,7 +74,11 @@ end
 
 -- Mostly nothing is left, and then the functions below are not even defined.
 if areAllDone() then return allReplies() end
+local wasTried = together[name .. ' ' .. keyCount]
 ${[...definitions].join("")}
+${readersTogether}
+-- Readers could not be done together before their functions were defined.
+if not wasTried then doTogether() end
 local operations = { ${scripts.map(({ name }) => `${name} = ${name}`).join(", ")} }
 local function goOn()
   local operation = operations[name]
@@ -81,7 +89,6 @@ local function goOn()
   end
 end
 repeat
-  seen.set = nil
   -- One pcall for the whole run, and one more for each error, not one for each operation.
   while done < last do
     local ok, failure = pcall(goOn)

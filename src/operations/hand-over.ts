@@ -12,14 +12,15 @@ export const handOverScript = withShortcut(
   operationScript(
     "handOver",
     `
--- value: the lock's. reads: as in join; then the last reader hands over. Returns the number of locks released or, if the next waiter could not be notified, the error.
-local function handOver(keys, first, last, value, reads)
+-- value: the lock's. reads: as in join; then the last reader hands over. More readers of the same locks may follow.
+-- Returns the number of locks released or, if the next waiter could not be notified, the error.
+local function handOver(keys, first, last, value, reads, ...)
   local sets
   if reads then sets, last = readersIn(keys, first, last, 3) end
   local released, failure = 0, nil
   for i = first, last, 3 do
     local isFree = not sets and valueOf(keys[i]) == value
-    if isFree or sets and exit(keys[i], sets[i], value) then
+    if isFree or sets and exit(keys[i], sets[i], value, ...) then
       -- Mostly nobody waits. An error here means that the queue must be looked at with care.
       if redis.pcall('EXISTS', keys[i + 1]) == 0 then
         redis.call('DEL', keys[i])

@@ -22,10 +22,6 @@ local function nodeMs()
   return commandMs
 end
 
--- In a batch, what the operation before found of a set, if it was of the same kind: which set, and when its last reader
--- ends. So readers that come or leave in one command look at the key once.
-local seen = {}
-
 -- The keys of the readers' sets follow all others, one for each lock. Returns them by the places of the locks' keys, which
 -- are step apart, and the last place before them.
 local function readersIn(keys, first, last, step)
@@ -68,22 +64,17 @@ local function mark(key, set, latestMs)
   redis.call('PEXPIRE', set, leftMs)
 end
 
--- Removes a member of the set. Returns whether nobody is left, so that the caller has to free the key or pass it on.
-local function exit(key, set, member)
-  local seenMs = seen.set == set and seen.untilMs
-  seen.set = nil
-  if not seenMs and valueOf(key) ~= SHARED then return false end
-  local isGone = redis.call('ZREM', set, member) == 1
+-- Removes members of the set. Returns whether nobody is left, so that the caller has to free the key or pass it on.
+local function exit(key, set, ...)
+  if valueOf(key) ~= SHARED then return false end
+  local areGone = redis.call('ZREM', set, ...) > 0
   local latestMs = latestOf(set)
-  if not latestMs then return isGone end
+  if not latestMs then return areGone end
   if latestMs < nodeMs() then
     redis.call('DEL', set)
     return true
   end
-  if isGone then
-    if latestMs ~= seenMs and redis.call('PTTL', key) > latestMs - nodeMs() then mark(key, set, latestMs) end
-    seen.set, seen.untilMs = set, latestMs
-  end
+  if areGone and redis.call('PTTL', key) > latestMs - nodeMs() then mark(key, set, latestMs) end
   return false
 end
 `;

@@ -12,17 +12,10 @@ export const acquireSharedScript = operationScript(
 -- sets follow.
 -- Returns the number of locks entered: all of them, or 0.
 local function acquireShared(keys, first, last, value, ttlMs, step)
-  local set, untilMs = keys[last], nodeMs() + ttlMs
-  -- Right behind another reader that was let in, and lives as long: nothing else has changed.
-  if seen.set == set and untilMs <= seen.untilMs and redis.call('ZADD', set, 'NX', untilMs, value) == 1 then return 1 end
   local sets, middle = readersIn(keys, first, last, tonumber(step))
   -- Without a ticket, every waiting writer is before it.
-  local entered = 0
-  if mayTakeAll(keys, first, middle, math.huge, '', sets) then
-    entered = enterAll(keys, first, middle, sets, value, ttlMs)
-  end
-  seen.set, seen.untilMs = entered == 1 and set, untilMs
-  return entered
+  if not mayTakeAll(keys, first, middle, math.huge, '', sets) then return 0 end
+  return enterAll(keys, first, middle, sets, value, ttlMs)
 end
 `,
   [valueOf, readers, queue],
@@ -46,16 +39,17 @@ end
   [valueOf, readers, queue],
 );
 
-/** Removes a reader. The last one deletes the marker. */
+/** Removes a reader, or several of one lock. The last one deletes the marker. */
 export const releaseSharedScript = operationScript(
   "releaseShared",
   `
--- value: the lock's. The keys of the readers' sets follow those of the locks. Returns the number of keys deleted.
-local function releaseShared(keys, first, last, value)
+-- value: the lock's; more may follow. The keys of the readers' sets follow those of the locks. Returns the number of keys
+-- deleted.
+local function releaseShared(keys, first, last, ...)
   local sets, middle = readersIn(keys, first, last, 1)
   local deleted = 0
   for i = first, middle do
-    if exit(keys[i], sets[i], value) then deleted = deleted + redis.call('DEL', keys[i]) end
+    if exit(keys[i], sets[i], ...) then deleted = deleted + redis.call('DEL', keys[i]) end
   end
   return deleted
 end

@@ -43,6 +43,42 @@ local function deleteTogether(replies, done, count, first, step, at)
   return true
 end
 
--- By the name of the operations and the number of keys that each has.
+-- By the name of the operations and the number of keys that each has: of one lock.
 local together = { ['acquire 1'] = setTogether, ['release 1'] = deleteTogether, ['handOver 3'] = deleteTogether }
+`;
+
+/** The same for readers of one lock, by the functions that the operations have: one call of them does it for all. */
+export const readersTogether = `
+-- Lets the reader in that stays longest, and then the others beside it: the marker lives as long as they do.
+local function enterTogether(replies, done, count, first, step, at, argCount)
+  local entries, longest, last = {}, at, first + step - 1
+  for i = 1, count do
+    if KEYS[first + (i - 1) * step] ~= KEYS[first] then return false end
+    local own = at + (i - 1) * argCount
+    -- Four keys may also be two locks without their queues.
+    if step == 4 and ARGV[own + 2] ~= '3' then return false end
+    if tonumber(ARGV[own + 1]) > tonumber(ARGV[longest + 1]) then longest = own end
+    entries[2 * i - 1], entries[2 * i] = nodeMs() + ARGV[own + 1], ARGV[own]
+    replies[done + i] = '1'
+  end
+  if acquireShared(KEYS, first, last, unpack(ARGV, longest, longest + 2)) ~= 1 then return false end
+  -- One that was there already may need a later end.
+  return redis.call('ZADD', KEYS[last], 'NX', unpack(entries)) == count - 1
+end
+
+-- Ends all of them at once. If that frees the key, it is the last that did it.
+local function exitTogether(replies, done, count, first, step, at, argCount)
+  -- The arguments of the first, and the values of the others.
+  local args = { unpack(ARGV, at, at + argCount - 1) }
+  for i = 1, count - 1 do
+    if KEYS[first + i * step] ~= KEYS[first] then return false end
+    args[argCount + i], replies[done + i] = ARGV[at + i * argCount], '0'
+  end
+  local exitAll = step == 4 and handOver or releaseShared
+  replies[done + count] = cjson.encode(exitAll(KEYS, first, first + step - 1, unpack(args)))
+  return true
+end
+
+together['acquireShared 2'], together['acquireShared 4'] = enterTogether, enterTogether
+together['releaseShared 2'], together['handOver 4'] = exitTogether, exitTogether
 `;

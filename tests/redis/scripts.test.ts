@@ -7,6 +7,7 @@ import { handOverScript } from "../../src/operations/hand-over.js";
 import { joinScript } from "../../src/operations/join.js";
 import { Operation } from "../../src/operations/operation.js";
 import { releaseScript } from "../../src/operations/release.js";
+import { acquireSharedScript, releaseSharedScript } from "../../src/operations/shared.js";
 import type { OperationScript } from "../../src/operations/script.js";
 import { takeFencedScript } from "../../src/operations/take-fenced.js";
 import { takeScript } from "../../src/operations/take.js";
@@ -225,6 +226,125 @@ describe("the script of a batch", () => {
     expect(await inOneBatch(all)).toEqual([1, 1, 1]);
     expect(await ask(server.port, ["EXISTS", "a", "c"])).toBe("0");
     expect(await ask(server.port, ["GET", "b"])).toBe("reserved 1 id");
+  });
+
+  const setOf = (key: string): string => `{${key}}:redlock:shared`;
+  const enters = (key: string, value: string, ttl = "60000"): Shape => [
+    acquireSharedScript,
+    [...withLines(key), setOf(key)],
+    [value, ttl, "3"],
+  ];
+  const leaves = (key: string, value: string): Shape => [
+    handOverScript,
+    [...withLines(key), setOf(key)],
+    [value, "1"],
+  ];
+  const many = Array.from({ length: 50 }, (_, index) => `reader ${index}`);
+
+  /** The values of the readers that the set has, in the order in which they end. */
+  async function readersOf(key: string): Promise<string> {
+    const list = "return table.concat(redis.call('ZRANGE', KEYS[1], 0, -1), ', ')";
+    return ask(server.port, ["EVAL", list, "1", setOf(key)]);
+  }
+
+  async function ttlOf(key: string): Promise<number> {
+    return Number(await ask(server.port, ["PTTL", key]));
+  }
+
+  test("lets readers of one lock in, and ends them, with one call for all", async () => {
+    const withoutQueues: { enter: (value: string) => Shape; leave: (value: string) => Shape } = {
+      enter: (value) => [acquireSharedScript, ["r", setOf("r")], [value, "60000", "1"]],
+      leave: (value) => [releaseSharedScript, ["r", setOf("r")], [value]],
+    };
+    const withQueues: typeof withoutQueues = {
+      enter: (value) => enters("r", value),
+      leave: (value) => leaves("r", value),
+    };
+    for (const { enter, leave } of [withQueues, withoutQueues]) {
+      await ask(server.port, ["FLUSHALL"]);
+      await ask(server.port, ["CONFIG", "RESETSTAT"]);
+      expect(await inOneBatch(many.map(enter))).toEqual(many.map(() => 1));
+      expect([await callsOf("zadd"), await callsOf("set")]).toEqual([2, 1]);
+      expect((await readersOf("r")).split(", ").sort()).toEqual([...many].sort());
+      expect(await ask(server.port, ["GET", "r"])).toBe("shared");
+      await ask(server.port, ["CONFIG", "RESETSTAT"]);
+      const replies = await inOneBatch(many.map(leave));
+      expect(replies).toEqual(many.map((_, index) => (index === many.length - 1 ? 1 : 0)));
+      expect([await callsOf("zrem"), await callsOf("del")]).toEqual([1, 1]);
+      expect(await ask(server.port, ["DBSIZE"])).toBe("0");
+    }
+  });
+
+  test("keeps the marker of readers that come or leave together as long as the last of them", async () => {
+    await ask(server.port, ["FLUSHALL"]);
+    const ttls = ["20000", "90000", "50000"];
+    await inOneBatch(ttls.map((ttl) => enters("r", ttl, ttl)));
+    expect(await readersOf("r")).toBe("20000, 50000, 90000");
+    for (const key of ["r", setOf("r")]) {
+      expect(await ttlOf(key)).toBeGreaterThan(50_000);
+      expect(await ttlOf(key)).toBeLessThanOrEqual(90_000);
+    }
+    await inOneBatch([leaves("r", "90000"), leaves("r", "50000")]);
+    expect(await readersOf("r")).toBe("20000");
+    for (const key of ["r", setOf("r")]) expect(await ttlOf(key)).toBeLessThanOrEqual(20_000);
+    // One that is there already stays for longer, beside one that comes.
+    expect(
+      await inOneBatch([enters("r", "20000", "70000"), enters("r", "other", "30000")]),
+    ).toEqual([1, 1]);
+    expect(await readersOf("r")).toBe("other, 20000");
+    expect(
+      await inOneBatch([enters("r", "other", "95000"), enters("r", "other", "99000")]),
+    ).toEqual([1, 1]);
+    expect(await readersOf("r")).toBe("20000, other");
+    expect(await ttlOf("r")).toBeGreaterThan(70_000);
+  });
+
+  test("lets no readers in together beside a writer, or past one that waits, and hands over once all have left", async () => {
+    await acquireAll(["r"]);
+    expect(await inOneBatch([enters("r", "one"), enters("r", "two")])).toEqual([0, 0]);
+    expect(await ask(server.port, ["GET", "r"])).toBe("of r");
+    await ask(server.port, ["FLUSHALL"]);
+    const entry = ["1", "writer", "", "60000", "60000"];
+    await inOneBatch([enters("r", "one"), enters("r", "two"), [joinScript, withLines("r"), entry]]);
+    expect(await inOneBatch([enters("r", "three"), enters("r", "four")])).toEqual([0, 0]);
+    expect(await readersOf("r")).toBe("one, two");
+    await inOneBatch([leaves("r", "one"), leaves("r", "nobody")]);
+    expect(await ask(server.port, ["GET", "r"])).toBe("shared");
+    expect(await inOneBatch([leaves("r", "two"), leaves("r", "two")])).toEqual([0, 1]);
+    expect(await ask(server.port, ["GET", "r"])).toBe("reserved 1 writer");
+  });
+
+  test("takes readers of several locks one by one, also two of two locks without queues", async () => {
+    await ask(server.port, ["FLUSHALL"]);
+    const ofBoth = (value: string): Shape => [
+      acquireSharedScript,
+      ["a", "b", setOf("a"), setOf("b")],
+      [value, "60000", "1"],
+    ];
+    expect(await inOneBatch([enters("a", "one"), enters("b", "two")])).toEqual([1, 1]);
+    expect(await inOneBatch([ofBoth("three"), ofBoth("four")])).toEqual([2, 2]);
+    expect(await inOneBatch([enters("a", "five"), ofBoth("six")])).toEqual([1, 2]);
+    expect((await readersOf("a")).split(", ").sort()).toEqual([
+      "five",
+      "four",
+      "one",
+      "six",
+      "three",
+    ]);
+    expect((await readersOf("b")).split(", ").sort()).toEqual(["four", "six", "three", "two"]);
+    expect(await inOneBatch([leaves("a", "one"), leaves("b", "two")])).toEqual([0, 0]);
+    expect((await readersOf("b")).split(", ").sort()).toEqual(["four", "six", "three"]);
+  });
+
+  test("gives the error of one reader to that one alone", async () => {
+    await ask(server.port, ["FLUSHALL"]);
+    const replies = await inOneBatch([
+      enters("r", "one"),
+      enters("r", "two", "no ttl"),
+      enters("r", "three"),
+    ]);
+    expect(replies.map((reply) => reply instanceof Error)).toEqual([false, true, false]);
+    expect((await readersOf("r")).split(", ").sort()).toEqual(["one", "three"]);
   });
 
   test("goes on with what cannot be done together, and after it", async () => {

@@ -349,8 +349,8 @@ export const LINE_RULES: readonly LineRule[] = [
     name: "the last reader hands over",
     simpler: {
       file: "operations/hand-over.ts",
-      from: "if isFree or sets and exit(keys[i], sets[i], value) then",
-      to: "if sets and exit(keys[i], sets[i], value) then redis.call('DEL', keys[i]) end if isFree then",
+      from: "if isFree or sets and exit(keys[i], sets[i], value, ...) then",
+      to: "if sets and exit(keys[i], sets[i], value, ...) then redis.call('DEL', keys[i]) end if isFree then",
     },
     options: { members: readersBesideOne, forMs: 2000 },
     measure: longestHandOverMs,

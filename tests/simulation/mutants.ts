@@ -664,14 +664,14 @@ export const FOUND: readonly Mutant[] = [
   m(
     "the last reader leaves the marker",
     "operations/readers.ts",
-    "if not latestMs then return isGone end",
+    "if not latestMs then return areGone end",
     "if not latestMs then return false end",
   ),
   m(
     "any reader deletes the marker",
     "operations/readers.ts",
-    "if not latestMs then return isGone end",
-    "if isGone then return true end",
+    "if not latestMs then return areGone end",
+    "if areGone then return true end",
   ),
   m(
     "a reader passes a writer that waits",
@@ -706,8 +706,8 @@ export const FOUND: readonly Mutant[] = [
   m(
     "the last reader hands over to nobody",
     "operations/hand-over.ts",
-    "if isFree or sets and exit(keys[i], sets[i], value) then",
-    "if sets and exit(keys[i], sets[i], value) then redis.call('DEL', keys[i]) end if isFree then",
+    "if isFree or sets and exit(keys[i], sets[i], value, ...) then",
+    "if sets and exit(keys[i], sets[i], value, ...) then redis.call('DEL', keys[i]) end if isFree then",
   ),
   m(
     "readers are told one by one",
@@ -740,22 +740,22 @@ export const FOUND: readonly Mutant[] = [
     "if false then",
   ),
   m(
-    "what one reader found is believed after another operation",
-    "operations/batch.ts",
-    "  seen.set = nil\n",
+    "a reader comes in together with others for longer than the marker",
+    "operations/together.ts",
+    "if tonumber(ARGV[own + 1]) > tonumber(ARGV[longest + 1]) then longest = own end",
     "",
   ),
   m(
-    "a reader behind another is let in for longer than the marker",
-    "operations/shared.ts",
-    "seen.set == set and untilMs <= seen.untilMs and",
-    "seen.set == set and",
+    "readers that leave together leave the marker as it is",
+    "operations/readers.ts",
+    "if areGone and redis.call('PTTL', key) >",
+    "if areGone and select('#', ...) == 1 and redis.call('PTTL', key) >",
   ),
   m(
-    "a reader leaves behind another without a look at the marker",
-    "operations/readers.ts",
-    "if latestMs ~= seenMs and",
-    "if not seenMs and",
+    "readers of different locks come in together",
+    "operations/together.ts",
+    "    if KEYS[first + (i - 1) * step] ~= KEYS[first] then return false end\n",
+    "",
   ),
   m(
     "forceRelease goes on without the queue where a reply is lost",
