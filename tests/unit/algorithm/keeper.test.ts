@@ -29,6 +29,7 @@ interface Kept {
 /** Returns a handle of the lock whose alarms are its own. */
 function handleOf(lock: Lock, environment: Environment): Handle {
   const instance = {
+    draining: new AbortController().signal,
     alarms: new Alarms(environment, true),
     watchAlarms: new Alarms(environment, false),
     environment,
