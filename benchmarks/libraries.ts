@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { until } from "../tests/support/servers.js";
 import { bareIoredis, floorOf, loadScripts } from "./floor.js";
-import { coalescingLoop } from "./limit.js";
+import { coalescingLoop } from "./bare-loop.js";
 import type { HeldLock, Locker } from "./locker.js";
 import { loadPackage } from "./package-under-test.js";
 
@@ -38,9 +38,9 @@ export function installedLibraries(packageUrl: string): Library[] {
 /** What a program without any lock library could do for its throughput: an option of its client. */
 export const PIPELINING_FLOOR = floor("ioredis alone, auto-pipelining", true);
 
-/** What a library that coalesces could cost at the least. */
-export const LIMIT: Library = {
-  name: "the limit: a bare loop",
+/** What coalescing costs without a lock library: the same, but for what a library adds and saves. */
+export const BARE_LOOP: Library = {
+  name: "a bare coalescing loop",
   role: "floor",
   version: versionOf("ioredis"),
   extends: false,

@@ -1,5 +1,5 @@
-// The least that a pair can cost a process that sends the operations of one turn as one command: no
-// timeouts, no validity, no errors, no one who waits. What a library needs beyond it is its own.
+// A program that sends the operations of one turn as one command, and does nothing else: no timeouts,
+// no validity, no errors, no one who waits. ioredis builds the command again for each node.
 
 import { randomBytes } from "node:crypto";
 import type { Redis } from "ioredis";
@@ -58,7 +58,7 @@ export async function coalescingLoop(clients: readonly Redis[]): Promise<Locker[
     const value = randomBytes(16).toString("hex");
     await ask(key, value, String(ttlMs));
     return {
-      extend: () => Promise.reject(new Error("The limit does not extend.")),
+      extend: () => Promise.reject(new Error("The bare loop does not extend.")),
       release: () => ask(key, value, ""),
     };
   };
