@@ -10,7 +10,8 @@ import { build } from "esbuild";
 
 /**
  * The most bytes that an acquire and a release may allocate, with 64 users in one process and five nodes that reply at
- * once. It is 3 % above what was measured (docs/performance.md). With a reason, it may be raised.
+ * once: 3 % more than before there were readers and permits, which use nearly all of that (docs/performance.md). With a
+ * reason, it may be raised.
  */
 const MOST_BYTES = 13_100;
 const PLANTED_BYTES = 1024;
