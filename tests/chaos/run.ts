@@ -231,7 +231,8 @@ function parseCall(): { facts: RunFacts; folder: string } {
       nodeCount: NODE_COUNT,
       clientCount: CLIENT_COUNT,
       keys: KEYS,
-      permits: PERMITS,
+      // What is broken on purpose then shows what tokens prevent. Permits have none.
+      permits: fencing && broken !== "" ? 0 : PERMITS,
       nodeTimeoutMs: NODE_TIMEOUT_MS,
       settleMs: emptyRestarts ? GUARDED_SETTLE_MS : SETTLE_MS,
       emptyRestarts,

@@ -42,6 +42,7 @@ const MIX = {
   "hand over": 7,
   abandon: 1,
 } as const;
+const MIX_WITHOUT_PERMITS = { ...MIX, "acquire a permit": 0, "hand over a permit": 0 };
 
 export class Workload {
   readonly #context: WorkloadContext;
@@ -89,7 +90,7 @@ export class Workload {
     const { redlock, keys, permits, random, readers } = this.#context;
     const names = someOf(random, keys, 1);
     const ttlMs = this.#ttlMs();
-    const what = weighted(random, MIX);
+    const what = weighted(random, permits > 0 ? MIX : MIX_WITHOUT_PERMITS);
     const shared = readers && random() < READERS_SHARE;
     const acquire = (some = names, signal?: AbortSignal): Promise<Lock> =>
       redlock.acquire(some, ttlMs, { acquireTimeout: ACQUIRE_TIMEOUT_MS, signal, shared });
