@@ -1,4 +1,3 @@
-import { isHeld } from "../errors.js";
 import { Lock, partsOf } from "../lock.js";
 import type { Fence } from "../operations/accept-fence.js";
 import { queueReplyIn } from "../operations/queue.js";
@@ -14,7 +13,7 @@ import { grantsAll } from "./grants-all.js";
 import { Lease } from "./lease.js";
 import { Handle } from "./handle.js";
 import { keep } from "./keep.js";
-import { attemptSlots } from "./permits.js";
+import { attemptSlots, isTakenIn } from "./permits.js";
 import { lookBeforeEnd } from "./look.js";
 import { releaseFailedAttempt } from "./release.js";
 import { attemptRequest, joinRequest, leaveRequests } from "./requests.js";
@@ -40,7 +39,7 @@ export async function tryAcquire(call: Acquisition): Promise<Lock | null> {
   const isTaken =
     call.failure === "ERR_REDLOCK_QUORUM" &&
     last?.wasCut === false &&
-    (await last.quorumWith(isHeld));
+    (await isTakenIn(last, call));
   if (isTaken && settings.signal?.aborted !== true) return null;
   throw await whyNotAcquired(call, tryAcquire);
 }
@@ -164,6 +163,7 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
   const { instance, keys, settings, start, history, retries, signals } = call;
   if (retries === 0) return undefined;
   instance.announce("waiting", () => ({ resources: [...call.resources] }));
+  if (call.permits !== undefined) call.permits.endMs = Infinity;
   const queueKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
   const timeLeftMs = (): number => call.budgetLeftMs;
   const look = lookBeforeEnd(call);

@@ -1,7 +1,9 @@
+import { isHeld } from "../errors.js";
 import { surveyOperation } from "../operations/join-permits.js";
 import { queueReplyIn } from "../operations/queue.js";
 import type { SlotKeys } from "../operations/slots.js";
 import { quorumOf, Round } from "../quorum/round.js";
+import { sleep } from "../runtime/environment.js";
 import { queueKeysOf } from "../waiting/queue-keys.js";
 import { placesOf, type Place } from "../waiting/schedule.js";
 import type { Acquisition } from "./call.js";
@@ -144,6 +146,22 @@ export async function attemptSlots<T>(
     if (isOver() || !(await permits.findFree(call)) || isOver()) break;
     lock = await attempt(call);
   }
-  permits.endMs = Infinity;
   return lock;
+}
+
+/**
+ * Resolves with whether a quorum of nodes says in the round that others hold the lock. Of an attempt of one slot after
+ * another, the nodes have no more time for that than the first attempt gave them.
+ */
+export async function isTakenIn(round: Round, call: Acquisition): Promise<boolean> {
+  const { permits, instance, attemptLeftMs } = call;
+  if (permits === undefined) return round.quorumWith(isHeld);
+  let isTaken = false;
+  await sleep(instance.environment, Math.max(0, attemptLeftMs), [], (wake) => {
+    void round.quorumWith(isHeld).then((result) => {
+      isTaken = result;
+      wake();
+    });
+  });
+  return isTaken;
 }

@@ -769,6 +769,12 @@ export const FOUND: readonly Mutant[] = [
     "if (this.#instance.draining.aborted) this.watch();",
     "",
   ),
+  m(
+    "tryAcquire of a permit gives each slot's nodes the time of a whole attempt",
+    "algorithm/permits.ts",
+    "if (permits === undefined) return round.quorumWith(isHeld);",
+    "return round.quorumWith(isHeld);",
+  ),
 ];
 
 /** Bugs that show only where a node loses a part of what it holds, which the exhaustive search tries. */
