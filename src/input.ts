@@ -202,30 +202,32 @@ export function checkJson(json: unknown, keyPrefix: string): AdoptedJson {
       `adopt() needs the lock's fence, a whole number from 1 to 2^53 − 1, or none, but has ${kindOf(fence)}.`,
     );
   }
+  const kind = checkKind(shared, permit, fence);
+  checkTtl(ttl, "adopt", 0);
+  const names = checkResources(resources, "adopt", keyPrefix);
+  if (kind.shared) checkCompanions(keysOf(names, keyPrefix), "adopt");
+  return { resources: names, value, expiration, ttl, fence, ...kind };
+}
+
+/** Throws a TypeError if a lock's data says that it is of two kinds, or of none that there is. */
+function checkKind(
+  shared: unknown,
+  permit: unknown,
+  fence: number | undefined,
+): Pick<AdoptedJson, "shared" | "permit"> {
+  const andFence = fence === undefined ? "" : ` and the fence ${fence}`;
   if (typeof shared !== "boolean" || (shared && fence !== undefined)) {
     throw invalidType(
-      `adopt() needs shared: true for a reader, which has no fence, or none, but has ${kindOf(shared)}` +
-        `${fence === undefined ? "" : ` and the fence ${fence}`}.`,
+      `adopt() needs shared: true for a reader, which has no fence, or none, but has ${kindOf(shared)}${andFence}.`,
     );
   }
   if (permit !== undefined && (!isPermit(permit) || shared || fence !== undefined)) {
     throw invalidType(
       `adopt() needs the number of the lock's permit, from 0 to 999, beside neither shared nor a fence, or none, but has ${kindOf(permit)}` +
-        `${shared ? " and shared" : ""}${fence === undefined ? "" : ` and the fence ${fence}`}.`,
+        `${shared ? " and shared" : ""}${andFence}.`,
     );
   }
-  checkTtl(ttl, "adopt", 0);
-  const names = checkResources(resources, "adopt", keyPrefix);
-  if (shared) checkCompanions(keysOf(names, keyPrefix), "adopt");
-  return {
-    resources: names,
-    value,
-    expiration,
-    ttl,
-    fence,
-    shared,
-    permit,
-  };
+  return { shared, permit };
 }
 
 function isPermit(permit: unknown): permit is number {
