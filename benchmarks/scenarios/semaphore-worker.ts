@@ -3,12 +3,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { RedlockSemaphore } from "redis-semaphore";
+import { OURS } from "../libraries.js";
 import { loadPackage } from "../package-under-test.js";
 import { serve } from "../workers.js";
 
 export interface Task {
   readonly packageUrl: string;
-  readonly library: "redlock-quorum" | "redis-semaphore";
+  readonly library: typeof OURS | "redis-semaphore";
   readonly urls: readonly string[];
   readonly key: string;
   readonly permits: number;
@@ -35,7 +36,7 @@ function epochMs(): number {
 
 await serve(async (given) => {
   const { forMs, workers, workMs, ...task } = given as Task;
-  const acquire = task.library === "redlock-quorum" ? await ours(task) : await theirs(task);
+  const acquire = task.library === OURS ? await ours(task) : await theirs(task);
   for (let index = 0; index < 50; index++) await (await acquire(`warm-up:${process.pid}`))();
 
   return async (): Promise<readonly Turn[]> => {

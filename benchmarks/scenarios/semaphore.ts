@@ -1,3 +1,4 @@
+import { OURS } from "../libraries.js";
 import { interleave, quantile, spread } from "../measure.js";
 import type { Outcome, Scenario, Stage } from "../scenario.js";
 import { startWorker, type Worker } from "../workers.js";
@@ -10,7 +11,7 @@ const WORK_MS = 2;
 const ROUND_MS = 5_000;
 const SHORT_ROUND_MS = 2_000;
 const REPORT_LIMIT_MS = 30_000;
-const LIBRARIES = ["redlock-quorum", "redis-semaphore"] as const;
+const LIBRARIES = [OURS, "redis-semaphore"] as const;
 
 export const semaphore: Scenario = {
   name: "semaphore",
@@ -103,7 +104,7 @@ function crowding(turns: readonly Turn[]): Pick<Round, "most" | "aboveLimit"> {
 function outcome(measured: ReadonlyMap<(typeof LIBRARIES)[number], readonly Round[]>): Outcome {
   const of = (library: (typeof LIBRARIES)[number], figure: keyof Round): number[] =>
     (measured.get(library) ?? []).map((round) => round[figure]);
-  const most = Math.max(...of("redlock-quorum", "most"));
+  const most = Math.max(...of(OURS, "most"));
   return {
     tables: [
       {

@@ -1,10 +1,5 @@
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
-import {
-  ExecutionError,
-  type LockLostError,
-  Redlock,
-  type RedlockSettings,
-} from "../../src/index.js";
+import { beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { ExecutionError, type LockLostError, Redlock } from "../../src/index.js";
 import { joinAbsent, untilWaiting } from "../support/line.js";
 import {
   defined,
@@ -17,7 +12,7 @@ import {
 } from "../support/nodes.js";
 import { documentedRights } from "../support/rights.js";
 import { ask, startRedisCluster, type RedisCluster, until } from "../support/servers.js";
-import { useServers, useServersAndClients } from "../support/use-servers.js";
+import { useOthers, useServers, useServersAndClients } from "../support/use-servers.js";
 
 /** Long, so that a busy machine fails no vote. */
 const PATIENT_MS = 5000;
@@ -25,26 +20,14 @@ const TTL_MS = 60_000;
 const OWNER = "api-7/4211";
 
 const { servers, clients } = useServersAndClients(5);
-const others: Redlock[] = [];
 let redlock: Redlock;
 
 beforeAll(() => {
   redlock = new Redlock(clients, { nodeTimeout: PATIENT_MS });
 });
 
-afterEach(async () => {
-  await Promise.all(others.splice(0).map((other) => other.quit()));
-});
-
 /** Another Redlock of the same nodes, with connections of its own, as another process has it. */
-function another(settings: RedlockSettings = {}): Redlock {
-  const other = new Redlock(
-    servers.map(({ url }) => url),
-    { nodeTimeout: PATIENT_MS, ...settings },
-  );
-  others.push(other);
-  return other;
-}
+const another = useOthers(servers, { nodeTimeout: PATIENT_MS });
 
 function names(): string[] {
   return servers.map(({ port }) => `127.0.0.1:${port}`);

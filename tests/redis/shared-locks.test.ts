@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
 import { Redis } from "ioredis";
-import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
-import { type Lock, type LockJson, Redlock, type RedlockSettings } from "../../src/index.js";
+import { beforeAll, describe, expect, test } from "@jest/globals";
+import { type Lock, type LockJson, Redlock } from "../../src/index.js";
 import { memoryNodes } from "../../src/testing/index.js";
 import { untilWaiting } from "../support/line.js";
 import {
@@ -15,7 +15,7 @@ import {
 } from "../support/nodes.js";
 import { documentedRights } from "../support/rights.js";
 import { ask, startRedisCluster, until } from "../support/servers.js";
-import { useServersAndClients } from "../support/use-servers.js";
+import { useOthers, useServersAndClients } from "../support/use-servers.js";
 
 /** Long, so that a busy machine fails no vote. */
 const PATIENT_MS = 5000;
@@ -23,26 +23,14 @@ const TTL_MS = 60_000;
 const READ = { shared: true } as const;
 
 const { servers, clients } = useServersAndClients(3);
-const others: Redlock[] = [];
 let redlock: Redlock;
 
 beforeAll(() => {
   redlock = new Redlock(clients, { nodeTimeout: PATIENT_MS, owner: "reader-1" });
 });
 
-afterEach(async () => {
-  await Promise.all(others.splice(0).map((other) => other.quit()));
-});
-
 /** Another Redlock of the same nodes, with connections of its own, as another process has it. */
-function another(settings: RedlockSettings = {}): Redlock {
-  const other = new Redlock(
-    servers.map(({ url }) => url),
-    { nodeTimeout: PATIENT_MS, ...settings },
-  );
-  others.push(other);
-  return other;
-}
+const another = useOthers(servers, { nodeTimeout: PATIENT_MS });
 
 function setOf(resource: string): string {
   return `{${resource}}:redlock:shared`;
@@ -391,9 +379,7 @@ describe("a reader's lock", () => {
         ask(port, ["ACL", "SETUSER", "reads", "on", ">secret", ...documentedRights]),
       ),
     );
-    const urls = servers.map(({ port }) => `redis://reads:secret@127.0.0.1:${port}`);
-    const limited = new Redlock(urls, { nodeTimeout: PATIENT_MS });
-    others.push(limited);
+    const limited = another({}, ({ port }) => `redis://reads:secret@127.0.0.1:${port}`);
     const resource = `lock:${fresh()}`;
     const errors: Error[] = [];
     const reader = await limited.acquire(resource, TTL_MS, READ);

@@ -32,6 +32,14 @@ describe("a line", () => {
     expect(commandsPerTurn(many)).toBeLessThan(1.5 * commandsPerTurn(few));
   });
 
+  it("goes on where wake-ups are lost, by the retry timer", async () => {
+    const members = SIXTEEN;
+    const { turns } = await turn(() =>
+      crowd({ members, forMs: 20_000, lostWakeUps: 0.5 }, library),
+    );
+    expect(Math.min(...turns.flat())).toBeGreaterThan(100);
+  });
+
   it("goes on beside one who waits for two, one who hears nothing, one who is dead, one who is paused", async () => {
     const one = { forMs: 4000 };
     const crowds = await turn(() => ({

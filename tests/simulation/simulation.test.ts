@@ -65,8 +65,8 @@ describe("the simulator", () => {
     expect(stdout).toContain(trace.join("\n"));
   });
 
-  it("finds no violation in the first 100 schedules", async () => {
-    for (let seed = 1; seed <= 100; seed++) {
+  it("finds no violation in the first 200 schedules", async () => {
+    for (let seed = 1; seed <= 200; seed++) {
       expect({ seed, violation: (await replay(makePlan(seed))).violation?.message }).toEqual({
         seed,
         violation: undefined,

@@ -1,4 +1,5 @@
-import { afterAll, beforeAll } from "@jest/globals";
+import { afterAll, afterEach, beforeAll } from "@jest/globals";
+import { Redlock, type RedlockSettings } from "../../src/index.js";
 import { connectAll, disconnectAll, type RecordingClient } from "./nodes.js";
 import { type RedisServer, type ServerOptions, startServers, stopAll } from "./servers.js";
 
@@ -61,4 +62,25 @@ export function useServersAndClients(
     clients.push(...(await connectAll(servers)));
   });
   return { servers, clients };
+}
+
+/**
+ * Returns what makes another Redlock of the same nodes, with connections of its own, as another process has it. Each is
+ * closed after its test.
+ *
+ * @param usual settings that each has, unless it is made with others
+ */
+export function useOthers(
+  servers: readonly RedisServer[],
+  usual: RedlockSettings,
+): (settings?: RedlockSettings, urlOf?: (server: RedisServer) => string) => Redlock {
+  const others: Redlock[] = [];
+  afterEach(async () => {
+    await Promise.all(others.splice(0).map((other) => other.quit()));
+  });
+  return (settings = {}, urlOf = ({ url }) => url) => {
+    const other = new Redlock(servers.map(urlOf), { ...usual, ...settings });
+    others.push(other);
+    return other;
+  };
 }
