@@ -1,6 +1,6 @@
 import { driftMs } from "./algorithm/validity.js";
 import { invalidType, kindOf, outOfRange } from "./errors.js";
-import { companionKey, isCompanionKey, permitKey } from "./operations/companion-key.js";
+import { companionKey, isCompanionKey, permitKeys } from "./operations/companion-key.js";
 
 /** Measured: a server takes 2 ms to lock this many resources, and 10 ms to put a waiter into their queues. */
 const MOST_RESOURCES = 1000;
@@ -132,15 +132,18 @@ export function keysOf(resources: readonly string[], keyPrefix: string): string[
   return resources.map((resource) => keyPrefix + resource);
 }
 
-/** Throws a TypeError that names a key that several cannot hold at once, as readers or with permits. */
+/** Throws a TypeError that names a key that several cannot read at once. */
 export function checkCompanions(keys: readonly string[], call: string): void {
   for (const key of keys) {
-    if (companionKey(key, "shared") !== undefined) continue;
-    throw invalidType(
-      `${call}() cannot let several hold the key ${key}: no other key is sure to lie in the same slot of a Redis Cluster. ` +
-        "Name the resource without braces, or with a hash tag such as {order:7}:items.",
-    );
+    if (companionKey(key, "shared") === undefined) throw noCompanion(key, call);
   }
+}
+
+function noCompanion(key: string, call: string): Error {
+  return invalidType(
+    `${call}() cannot let several hold the key ${key}: no other key is sure to lie in the same slot of a Redis Cluster. ` +
+      "Name the resource without braces, or with a hash tag such as {order:7}:items.",
+  );
 }
 
 /** Returns the keys of a resource's slots. Throws a TypeError or RangeError for what can have no permits. */
@@ -151,8 +154,8 @@ export function slotKeysOf(keys: readonly string[], count: number, call: string)
       `${call}() takes permits of one resource, but got ${keys.length} resources. Acquire them one after the other, in the same order everywhere.`,
     );
   }
-  checkCompanions(keys, call);
-  const slotKeys = Array.from({ length: count }, (_, slot) => permitKey(key, slot) ?? "");
+  const slotKeys = permitKeys(key, count);
+  if (slotKeys === undefined) throw noCompanion(key, call);
   const characters = slotKeys.reduce((sum, { length }) => sum + length, 0);
   if (characters > MOST_CHARACTERS) {
     throw outOfRange(

@@ -42,8 +42,6 @@ function nameOf(slotKey: string): string {
 export class Permits {
   /** The key of each slot. */
   readonly keys: readonly string[];
-  /** The keys of the queue, then those of the slots. */
-  readonly slotKeys: SlotKeys;
   /** When the attempts of one free slot after the other end, by the monotonic clock. */
   endMs = Infinity;
   readonly #last: LastSlots;
@@ -53,20 +51,30 @@ export class Permits {
   #next: number | undefined;
 
   constructor(keys: readonly string[], last: LastSlots, random: () => number) {
-    const [, order = "", alive = ""] = queueKeysOf(keys.slice(0, 1)) ?? [];
     this.keys = keys;
-    this.slotKeys = [order, alive, ...keys];
     this.#last = last;
     this.#random = random;
   }
 
+  /** The keys of the queue, then those of the slots. */
+  get slotKeys(): SlotKeys {
+    const [, order = "", alive = ""] = queueKeysOf(this.keys.slice(0, 1)) ?? [];
+    return [order, alive, ...this.keys];
+  }
+
   /** Returns the slot to attempt: one that nodes reserved for the call, one that should be free, or a random one. */
   choose(): number {
-    const [first] = [...this.#named].sort(([, a], [, b]) => b - a);
-    const slot = first?.[0] ?? this.#next ?? this.#lastFree() ?? this.#anyOf(this.keys.keys());
+    const slot =
+      this.#mostNamed() ?? this.#next ?? this.#lastFree() ?? this.#anyOf(this.keys.keys());
     this.#named.clear();
     this.#next = undefined;
     return slot;
+  }
+
+  #mostNamed(): number | undefined {
+    // A free permit is taken before any node could name one.
+    if (this.#named.size === 0) return undefined;
+    return [...this.#named].sort(([, a], [, b]) => b - a)[0]?.[0];
   }
 
   #lastFree(): number | undefined {

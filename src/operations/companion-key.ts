@@ -18,27 +18,41 @@ const COMPANION_KEY =
  * alone decides the slot.
  */
 export function companionKey(key: string, companion: Companion): string | undefined {
-  if (!/[{}]/.test(key)) return `{${key}}:redlock:${companion}`;
-  return HASH_TAG.test(key) ? `${key}::redlock:${companion}` : undefined;
+  const stem = stemOf(key);
+  return stem === undefined ? undefined : stem + companion;
 }
 
-/** Returns the key of a permit's slot; undefined if the key can have no companion. */
-export function permitKey(key: string, slot: number): string | undefined {
-  return companionKey(key, "permit:0")?.replace(/0$/, String(slot));
+/** Returns what all companion keys of a key begin with. */
+function stemOf(key: string): string | undefined {
+  if (!/[{}]/.test(key)) return `{${key}}:redlock:`;
+  return HASH_TAG.test(key) ? `${key}::redlock:` : undefined;
 }
 
-const SLOT = /redlock:permit:(\d+)$/;
+/** Returns the keys of the slots of so many permits; undefined if the key can have no companion. */
+export function permitKeys(key: string, count: number): string[] | undefined {
+  const stem = stemOf(key);
+  return stem === undefined
+    ? undefined
+    : Array.from({ length: count }, (_, slot) => `${stem}permit:${slot}`);
+}
 
-/** Returns the companion of the resource whose permit has this slot key; undefined for the key of another lock. */
-export function companionOfSlot(key: string, companion: Companion): string | undefined {
-  return isCompanionKey(key) && SLOT.test(key)
-    ? key.replace(SLOT, `redlock:${companion}`)
-    : undefined;
+const SLOT_KEY = /^([^{]*\{[^}]+\}(?:.*:)?:redlock:)permit:(\d+)$/s;
+
+/** The parts of a slot's key: what its resource's companion keys begin with, and the number of the slot. */
+function slotKeyIn(key: string): readonly string[] {
+  // Of all keys, few are those of slots.
+  return (key.includes(":redlock:permit:") && SLOT_KEY.exec(key)) || [];
+}
+
+/** Returns the keys of a lock's queue; undefined if it can have none. All slots of a resource's permits have one queue. */
+export function lineKeys(key: string): readonly [order: string, alive: string] | undefined {
+  const [, stem = stemOf(key)] = slotKeyIn(key);
+  return stem === undefined ? undefined : [`${stem}line`, `${stem}alive`];
 }
 
 /** Returns the number of the permit with this slot key; undefined for the key of another lock. */
 export function permitOf(key: string): number | undefined {
-  const [, slot] = (isCompanionKey(key) && SLOT.exec(key)) || [];
+  const [, , slot] = slotKeyIn(key);
   return slot === undefined ? undefined : Number(slot);
 }
 

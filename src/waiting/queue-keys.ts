@@ -1,15 +1,13 @@
-import { companionKey, companionOfSlot } from "../operations/companion-key.js";
+import { lineKeys } from "../operations/companion-key.js";
 import type { QueueKeys } from "../operations/queue.js";
 
 /** Returns the keys of locks and of their queues, in threes; undefined if one of the locks can have no queue. */
 export function queueKeysOf(keys: readonly string[]): QueueKeys | undefined {
   const all: string[] = [];
   for (const key of keys) {
-    // All slots of a resource's permits have one queue.
-    const order = companionOfSlot(key, "line") ?? companionKey(key, "line");
-    const alive = companionOfSlot(key, "alive") ?? companionKey(key, "alive");
-    if (order === undefined || alive === undefined) return undefined;
-    all.push(key, order, alive);
+    const line = lineKeys(key);
+    if (line === undefined) return undefined;
+    all.push(key, ...line);
   }
   return all;
 }
