@@ -10,8 +10,7 @@ import {
 } from "../errors.js";
 import type { Node } from "../nodes/node.js";
 import type { FoundKey } from "../operations/inspect.js";
-import { ownerOf } from "../operations/lock-value.js";
-import { SHARED } from "../operations/readers.js";
+import { ownerOf, SHARED } from "../operations/lock-value.js";
 import { agreedValue } from "../quorum/agreement.js";
 import type { Vote } from "../quorum/ballot.js";
 import type { History } from "../quorum/history.js";

@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
 import { isReply } from "../clients/connection.js";
-import { isCompanionKey } from "../operations/companion-key.js";
+import { isCompanionKey, keyOfSlot, permitOf } from "../operations/companion-key.js";
+import { SHARED } from "../operations/lock-value.js";
 
 /** For each look and node: at most so many commands, each for about so many keys. */
 const SCANS_PER_LOOK = 10;
@@ -8,14 +9,29 @@ const KEYS_PER_SCAN = 500;
 /** What a lock of this library holds, or of node-redlock: random digits, and perhaps its owner. */
 const LOCK_VALUE = /^[0-9a-f]{32,40}(?: [!-~]{1,200})?$/;
 const LONGEST_VALUE = 241;
+const LEAST_PERMITS = 2;
+
+/** The name of a lock that was found, or a taken permit of it. */
+interface Found {
+  readonly name: string;
+  readonly permit: number | undefined;
+}
+
+/** What stands under a prefix. */
+export interface FoundLocks {
+  /** The names of locks that one holder or readers have, in the order of the alphabet. */
+  readonly names: readonly string[];
+  /** The names with permits, in the same order, and how many permits they have at the least. */
+  readonly limited: ReadonlyMap<string, number>;
+}
 
 /** The part of a node's keys that was read. */
 interface Pass {
   readonly client: Redis;
   cursor: string;
   /** What this pass has found so far, and what the one before found. */
-  found: Set<string>;
-  before: Set<string>;
+  found: Map<string, Found>;
+  before: Map<string, Found>;
   /** Whether there is nothing more to read: all its keys were read, or it cannot be read. */
   isDone: boolean;
   /** Why the node refused to be read. */
@@ -34,8 +50,8 @@ export class LockScan {
     this.#passes = clients.map((client) => ({
       client,
       cursor: "0",
-      found: new Set(),
-      before: new Set(),
+      found: new Map(),
+      before: new Map(),
       isDone: false,
       refusal: null,
     }));
@@ -62,10 +78,18 @@ export class LockScan {
     await Promise.all(this.#passes.map((pass) => this.#continue(pass)));
   }
 
-  /** The names of the locks that were found, in the order of the alphabet. */
-  get names(): string[] {
-    const all = new Set(this.#passes.flatMap(({ found, before }) => [...found, ...before]));
-    return [...all].sort();
+  get locks(): FoundLocks {
+    const all = this.#passes.flatMap(({ found, before }) => [
+      ...found.values(),
+      ...before.values(),
+    ]);
+    const names = new Set<string>();
+    const limited = new Map<string, number>();
+    for (const { name, permit } of all.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+      if (permit === undefined) names.add(name);
+      else limited.set(name, Math.max(LEAST_PERMITS, permit + 1, limited.get(name) ?? 0));
+    }
+    return { names: [...names], limited };
   }
 
   /** How far it is, for a reader. */
@@ -100,20 +124,35 @@ export class LockScan {
 
   async #scan(pass: Pass): Promise<void> {
     const { client } = pass;
-    const pattern = `${(this.#keyPrefix + this.#prefix).replace(/[\\*?[\]^]/g, "\\$&")}*`;
+    // The keys of permits begin with a brace.
+    const pattern = `*${(this.#keyPrefix + this.#prefix).replace(/[\\*?[\]^]/g, "\\$&")}*`;
     const [cursor, keys] = await client.scan(pass.cursor, "MATCH", pattern, "COUNT", KEYS_PER_SCAN);
-    const own = keys.filter((key) => !isCompanionKey(key) && key.length > this.#keyPrefix.length);
+    const own = keys.filter((key) => this.#lockOf(key) !== undefined);
     // Of other data, which may be long, only the beginning.
     const reading = client.pipeline(own.map((key) => ["getrange", key, 0, LONGEST_VALUE]));
     const values = (own.length === 0 ? null : await reading.exec()) ?? [];
     for (const [index, [, value]] of values.entries()) {
-      if (typeof value !== "string" || !LOCK_VALUE.test(value)) continue;
-      pass.found.add((own[index] ?? "").slice(this.#keyPrefix.length));
+      const key = own[index] ?? "";
+      const lock = this.#lockOf(key);
+      if (lock !== undefined && isLockValue(value)) pass.found.set(key, lock);
     }
     pass.cursor = cursor;
     if (cursor !== "0") return;
     pass.before = pass.found;
-    pass.found = new Set();
+    pass.found = new Map();
     pass.isDone = true;
   }
+
+  /** Returns the lock that may be under a key; undefined if its name does not begin with the prefix. */
+  #lockOf(key: string): Found | undefined {
+    const permit = permitOf(key);
+    const lockKey = isCompanionKey(key) ? keyOfSlot(key) : key;
+    const isOwn = lockKey?.startsWith(this.#keyPrefix + this.#prefix) === true;
+    const name = isOwn ? lockKey.slice(this.#keyPrefix.length) : "";
+    return name === "" ? undefined : { name, permit };
+  }
+}
+
+function isLockValue(value: unknown): boolean {
+  return typeof value === "string" && (LOCK_VALUE.test(value) || value === SHARED);
 }

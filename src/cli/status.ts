@@ -62,12 +62,13 @@ interface NodeRow {
 /** What the nodes say of one resource, as JSON. */
 export interface Status {
   readonly resource: string;
-  /** Of permits: held if all of them are taken. */
+  /** Of permits: held if all of them are taken, or any if nobody says how many there are. */
   readonly state: "held" | "free" | "unknown";
   /** Those that read it, the last to end first; null if it is not shared. */
   readonly readers: readonly ReaderRow[] | null;
-  /** How many permits there are, and those that are taken; null without --permits. */
+  /** How many permits there are; null without --permits. */
   readonly permitCount: number | null;
+  /** Those that are taken; null if the resource has none, as far as is known. */
   readonly permits: readonly PermitRow[] | null;
   readonly owner: string | null;
   readonly value: string | null;
@@ -172,16 +173,19 @@ function statusOf(
   };
 }
 
-async function permitsStatusOf(
+/** Asks the nodes about the permits of a resource. If `isLeast`, it may have more of them. */
+export async function permitsStatusOf(
   redlock: Redlock,
   resource: string,
   permits: number,
+  isLeast = false,
 ): Promise<Status> {
   const [nodes, holders] = await Promise.all([
     redlock.inspect(resource, { permits }),
     redlock.holder(resource, { permits }).catch(() => undefined),
   ]);
   const taken = permitRows(holders ?? [], nodes);
+  const most = isLeast ? 1 : permits;
   // All slots have one queue. What a node stores stands with the permits.
   const rows = nodes.map((node) => ({
     ...rowOf({ ...node, resources: [] }, 0),
@@ -189,9 +193,9 @@ async function permitsStatusOf(
   }));
   return {
     resource,
-    state: holders === undefined ? "unknown" : taken.length < permits ? "free" : "held",
+    state: holders === undefined ? "unknown" : taken.length < most ? "free" : "held",
     readers: null,
-    permitCount: permits,
+    permitCount: isLeast ? null : permits,
     permits: taken,
     owner: null,
     value: null,

@@ -112,7 +112,7 @@ function stateInWords({ state, error, heldBackUntil }: NodeState): string {
 function rowsOfLock(status: Status): string[][] {
   const { resource, permits, permitCount, waiters, state, nodes } = status;
   if (permits === null) return [rowOfLock(status)];
-  const count = `${permits.length} of ${permitCount ?? 0} permits`;
+  const count = `${permits.length}${permitCount === null ? "" : ` of ${permitCount}`} permits`;
   const holders = state === "unknown" ? state : count;
   const queue = waiters === 0 ? "–" : String(waiters);
   const rowOf = ({ permit, owner, remainingMs, nodes: holding }: PermitRow): string[] => [

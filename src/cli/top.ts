@@ -10,7 +10,7 @@ import { permitCount } from "./permits.js";
 import { JSON_OPTION, print, printJson, problemInWords, timeoutOf, withNodes } from "./report.js";
 import { LockScan } from "./scan.js";
 import { Screen } from "./screen.js";
-import { type Status, statusesOf } from "./status.js";
+import { permitsStatusOf, type Status, statusesOf } from "./status.js";
 import { linesOf } from "./top-view.js";
 
 const USUAL_INTERVAL_MS = 2000;
@@ -177,24 +177,26 @@ async function locksOf(
 ): Promise<Pick<Snapshot, "locks" | "more">> {
   await scan?.look();
   const given = new Set(names);
-  const found = (scan?.names ?? []).filter((name) => !given.has(name));
+  const isOther = (name: string): boolean => !given.has(name);
+  const found = scan?.locks;
+  const plain = (found?.names ?? []).filter(isOther);
+  const limited = [...(found?.limited ?? [])].filter(([name]) => isOther(name));
   const room = Math.max(0, MOST_LOCKS - given.size);
-  const [named, others] = await Promise.all([
+  const shown = limited.slice(0, room);
+  const [named, others, withPermits] = await Promise.all([
     statusesOf(redlock, names, permits),
-    statusesOf(redlock, found.slice(0, room)),
+    statusesOf(redlock, plain.slice(0, room - shown.length)),
+    Promise.all(shown.map(([name, least]) => permitsStatusOf(redlock, name, least, true))),
   ]);
-  const statuses = [...named, ...others];
-  // A lock that was found has been released meanwhile.
-  const locks = statuses.filter(
-    ({ resource, state, waiters }) => given.has(resource) || state !== "free" || waiters > 0,
+  // A lock that was found may have been released meanwhile.
+  const still = [...withPermits, ...others].filter(
+    ({ state, waiters }) => state !== "free" || waiters > 0,
   );
-  const isFound = ({ resource }: Status): boolean => !given.has(resource);
-  // Those with the longest queues come first.
-  const sorted = [
-    ...locks.filter((status) => !isFound(status)),
-    ...locks.filter(isFound).sort((a, b) => b.waiters - a.waiters),
-  ];
-  return { locks: sorted, more: Math.max(0, found.length - room) };
+  return {
+    // Those with the longest queues come first.
+    locks: [...named, ...still.sort((a, b) => b.waiters - a.waiters)],
+    more: Math.max(0, plain.length + limited.length - room),
+  };
 }
 
 function stateOf(health: NodeHealth): NodeState {

@@ -56,6 +56,13 @@ export function permitOf(key: string): number | undefined {
   return slot === undefined ? undefined : Number(slot);
 }
 
+/** Returns the key of the resource whose permit has this slot key; undefined for the key of another lock. */
+export function keyOfSlot(key: string): string | undefined {
+  const [, stem = ""] = slotKeyIn(key);
+  const [, untagged, tagged] = /^(?:\{([^{}]*)\}|(.*):):redlock:$/s.exec(stem) ?? [];
+  return untagged ?? tagged;
+}
+
 /** Whether a key has the form of a companion key, so that no lock may use it. */
 export function isCompanionKey(key: string): boolean {
   return key.includes(":redlock:") && COMPANION_KEY.test(key);

@@ -1,11 +1,11 @@
 import { companionKey } from "./companion-key.js";
+import { SHARED } from "./lock-value.js";
 
 /**
- * What a lock's key holds while readers have it: a marker, so that `SET NX` and every other library find the key taken.
- * Beside it, a sorted set has each reader's value, scored by the time until which it reads, in epoch ms by the node's
- * clock. A waiting reader that was notified is in the set as well, under this prefix and its id, until it comes.
+ * While readers have a lock, its key holds the marker. Beside it, a sorted set has each reader's value, scored by the time
+ * until which it reads, in epoch ms by the node's clock. A waiting reader that was notified is in the set as well, under
+ * this prefix and its id, until it comes.
  */
-export const SHARED = "shared";
 const NOTIFIED = "notified ";
 
 /** Lua functions that the scripts of readers share. They use only commands that the queue needs as well. */

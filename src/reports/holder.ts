@@ -1,10 +1,9 @@
 import type { Node } from "../nodes/node.js";
 import { companionKey } from "../operations/companion-key.js";
 import { type FoundKey, foundIn, inspectOperation } from "../operations/inspect.js";
-import { ownerOf } from "../operations/lock-value.js";
+import { ownerOf, SHARED } from "../operations/lock-value.js";
 import { agreedValue } from "../quorum/agreement.js";
 import { quorumOf } from "../quorum/round.js";
-import { SHARED } from "../operations/readers.js";
 import { type Beside, besideOn, type ReaderInspection } from "./inspect.js";
 import { askQuorum, type Query } from "./query.js";
 

@@ -1,9 +1,10 @@
 // redlock top: on a real terminal, whose screen is read, and without one.
 
 import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
+import type { Status } from "../../src/cli/status.js";
 import { Redlock } from "../../src/index.js";
 import { Cli } from "../support/cli.js";
-import { defined, fresh } from "../support/nodes.js";
+import { defined, fresh, untilHeld } from "../support/nodes.js";
 import { ask, until } from "../support/servers.js";
 import { TerminalScreen } from "../support/terminal-screen.js";
 import { useServers } from "../support/use-servers.js";
@@ -39,7 +40,7 @@ function terminal(
 
 interface Snapshot {
   readonly nodes: { node: string; state: string; error: string | null; latencyMs: number }[];
-  readonly locks: { resource: string; owner: string | null; waiters: number }[];
+  readonly locks: Status[];
   readonly more: number;
   readonly scan: { prefix: string; complete: boolean; error: string | null } | null;
 }
@@ -222,6 +223,43 @@ describe("redlock top --prefix", () => {
     expect({ more, scan }).toEqual({ more: 0, scan: { prefix, complete: true, error: null } });
     await redlock.forceRelease(named);
     await other.release();
+  });
+
+  test("finds readers, and the permits that are taken, whatever their names look like", async () => {
+    const prefix = `${fresh()}[a]*:`;
+    const [read, untagged, tagged] = [`${prefix}read`, `${prefix}resize`, `${prefix}{7}:resize`];
+    const elsewhere = `${prefix.replace("[a]*", "a")}resize`;
+    const locks = [
+      await redlock.acquire(read, BUSY_MS, { shared: true }),
+      await redlock.acquire(untagged, BUSY_MS, { permits: 3 }),
+      await redlock.acquire(untagged, BUSY_MS, { permits: 3 }),
+      await redlock.acquire(tagged, BUSY_MS, { permits: 20 }),
+      await redlock.acquire(elsewhere, BUSY_MS, { permits: 3 }),
+    ];
+    for (const { resources, value, permit } of locks) {
+      const [name = ""] = resources;
+      if (permit === undefined) continue;
+      const stem = name === tagged ? `${name}::redlock` : `{${name}}:redlock`;
+      await untilHeld(servers, { resources: [`${stem}:permit:${permit}`], value });
+    }
+    const { locks: found } = await snapshot("--prefix", prefix);
+    const byName = new Map(found.map((status) => [status.resource, status]));
+    expect([...byName.keys()].sort()).toEqual([read, untagged, tagged].sort());
+    const [reader, one, two, three] = locks.map(({ value }) => expect.objectContaining({ value }));
+    const held = { state: "held", permitCount: null };
+    expect(byName.get(read)).toMatchObject({ ...held, readers: [reader], permits: null });
+    expect(byName.get(tagged)).toMatchObject({ ...held, readers: null, permits: [three] });
+    const both = byName.get(untagged);
+    expect(both).toMatchObject({ ...held, permits: expect.arrayContaining([one, two]) });
+    expect(both?.permits).toHaveLength(2);
+    const { out } = await cli.call(["top", "--prefix", prefix, ...PATIENT]);
+    expect(out).toMatch(/:resize +2 permits +– +– /);
+    // Given by its name, a resource has as many permits as is said.
+    const named = await snapshot("--permits", "3", "--prefix", prefix, untagged);
+    expect(named.locks.filter(({ resource }) => resource === untagged)).toMatchObject([
+      { state: "free", permitCount: 3 },
+    ]);
+    await Promise.all(locks.map((lock) => lock.release()));
   });
 
   test("reads a bounded part of the keys at each look, and says that there are more", async () => {

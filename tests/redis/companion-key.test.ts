@@ -1,7 +1,14 @@
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { ask } from "../support/servers.js";
-import { COMPANIONS, companionKey, isCompanionKey } from "../../src/operations/companion-key.js";
+import {
+  COMPANIONS,
+  companionKey,
+  isCompanionKey,
+  keyOfSlot,
+  permitKeys,
+  permitOf,
+} from "../../src/operations/companion-key.js";
 import { Redlock } from "../../src/index.js";
 import { untilWaiting } from "../support/line.js";
 import { defined, fresh, rejection, untilFree, valuesOn } from "../support/nodes.js";
@@ -47,6 +54,17 @@ describe("a companion key", () => {
         if (keys[0] !== undefined) expect(keys[0]).not.toBe(keys[1]);
       }),
       { numRuns: 20_000 },
+    );
+  });
+
+  test("of a permit says of which key, and which permit", () => {
+    fc.assert(
+      fc.property(name, fc.constantFrom(0, 7, 12, 999), (key, permit) => {
+        const slot = permitKeys(key, 1000)?.[permit];
+        if (slot !== undefined) expect([keyOfSlot(slot), permitOf(slot)]).toEqual([key, permit]);
+        expect([keyOfSlot(key), permitOf(key)]).toEqual([undefined, undefined]);
+      }),
+      { numRuns: 2000 },
     );
   });
 
