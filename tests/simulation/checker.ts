@@ -526,8 +526,12 @@ export class Checker implements LinkObserver {
       if (isConfirmed) return;
     }
     if (kind === "confirm") this.#checkAccepted(tracked, votes);
+    // The round that began the term: a call and the library may both extend a lock, one while the other waits for answers.
     // After a pause two rounds may begin at one moment.
-    const last = Math.max(...inTerm.map(({ round = 0 }) => round));
+    const own = inTerm.filter(({ ttlMs }) => kind === "acquire" || ttlMs === lock.ttl);
+    const firstMs = Math.min(...own.map(({ sentMonotonicMs }) => sentMonotonicMs));
+    const began = own.filter(({ sentMonotonicMs }) => sentMonotonicMs === firstMs);
+    const last = Math.max(...began.map(({ round = 0 }) => round));
     const earlier = votes.filter(
       ({ answeredMs = Infinity, answeredTurn, round, node }) =>
         // One that restarted may be held back, and its vote not count.

@@ -493,8 +493,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a permit's release hands over another slot",
     "waiting/queue-keys.ts",
-    "all.push(key, order, alive);",
-    'all.push(key.replace(/permit:[0-9]+$/, "permit:0"), order, alive);',
+    "all.push(key, ...line);",
+    'all.push(key.replace(/permit:[0-9]+$/, "permit:0"), ...line);',
   ),
   m(
     "a permit's lock is given every slot",
@@ -504,7 +504,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   m(
     "one permit more than there are",
-    "input.ts",
+    "operations/companion-key.ts",
     "Array.from({ length: count }",
     "Array.from({ length: count + 1 }",
   ),
