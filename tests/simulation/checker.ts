@@ -67,6 +67,8 @@ interface Ballot {
   readonly leftMs: number;
   readonly sentMonotonicMs: number;
   readonly sentWallMs: number;
+  /** How long the host had been in the turn in which it sent this: it may have been paused there. */
+  readonly turnMs: number;
   /** The host's turn in which all nodes were asked; undefined for the payment of an owed release. */
   readonly round: number | undefined;
   /** The node did not know the script, so that it is sent again in full. */
@@ -466,8 +468,11 @@ export class Checker implements LinkObserver {
     // What else was a vote against may have decided before, when the others had not refused yet.
     if (new Set(inRound.map(({ node }) => node)).size < this.#nodeCount) return;
     const answered = inRound.filter(({ answeredMs }) => answeredMs !== undefined);
-    // A node that did not know the script was asked again, within the time of the first question.
-    const startMs = Math.min(...inRound.map(({ sentMonotonicMs }) => sentMonotonicMs));
+    // A node that did not know the script was asked again, within the time of the first question. The time of the attempt
+    // began in that turn.
+    const startMs = Math.min(
+      ...inRound.map(({ sentMonotonicMs, turnMs }) => sentMonotonicMs - turnMs),
+    );
     const leftMs = Math.min(...inRound.map((ballot) => ballot.leftMs));
     const timeMs = Math.min(surelyMs, leftMs / 3) - TIMER_SLACK_MS;
     const isPlain = answered.every(
@@ -691,6 +696,7 @@ export class Checker implements LinkObserver {
       ),
       sentMonotonicMs: host.monotonicAt(host.timeMs),
       sentWallMs: host.wallAt(host.timeMs),
+      turnMs: 1.01 * (host.timeMs - host.turnStartMs),
       round: isAgain ? unknown?.round : host.turn,
       unknownScript: false,
       answeredMs: undefined,

@@ -1209,6 +1209,11 @@ class Simulation {
     // Subscriptions are kept a while for the next who waits.
     const idleMs = this.#plan.queue === true ? SUBSCRIPTION_IDLE_MS : 0;
     this.world.after(1.01 * (this.#longestNodeTimeoutMs + idleMs) + LATE_MS, () => {
+      // A probe of a subscription may have met its pause only now.
+      if (!this.#isQuiet()) {
+        this.#checkResidue();
+        return;
+      }
       for (const { host } of this.#clients) {
         if (!host.dead && host.timers.size > 0) {
           throw new Violation("nothing leaks", `${host.name} has ${host.timers.size} timers left`);
