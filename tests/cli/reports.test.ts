@@ -61,15 +61,16 @@ describe("redlock status", () => {
 
   test("shows who has which permit, which redlock run --permits takes, and ends them by force", async () => {
     const name = fresh();
+    const untilSlotHeld = ({ permit, value }: Lock): Promise<void> =>
+      untilHeld(servers, { resources: [`{${name}}:redlock:permit:${permit}`], value });
     const one = await redlock.acquire(name, BUSY_MS, { permits: 2 });
+    await untilSlotHeld(one);
     const run = ["run", "--no-wait", "--permits", "2", "--owner", "cron", ...PATIENT, name, "--"];
     const command = [process.execPath, "-e", "console.log(process.env.REDLOCK_PERMIT)"];
     const print = await cli.call([...run, ...command]);
     expect(print).toMatchObject({ status: 0, out: `${1 - defined(one.permit)}\n` });
     const two = await redlock.acquire(name, BUSY_MS, { permits: 2 });
-    for (const { permit, value } of [one, two]) {
-      await untilHeld(servers, { resources: [`{${name}}:redlock:permit:${permit}`], value });
-    }
+    await untilSlotHeld(two);
     const row = ({ permit, value }: Lock) => ({
       permit,
       owner: "api-7",

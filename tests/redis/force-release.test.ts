@@ -93,9 +93,10 @@ describe("forceRelease", () => {
     const resource = fresh();
     const lock = await another().acquire(resource, TTL_MS);
     const settings = { retryCount: -1, retryDelay: 40_000, retryJitter: 0 };
+    // Before: the next one's first attempt could reach a node that the lock is still on its way to.
+    await untilHeld(servers, lock);
     const waiting = another({ owner: "next" }).acquire(resource, TTL_MS, settings);
     await untilWaiting(redlock, resource, 1);
-    await untilHeld(servers, lock);
     const start = performance.now();
     const [ended] = await redlock.forceRelease(resource);
     const next = await waiting;

@@ -55,12 +55,12 @@ describe("a user without the right to GET", () => {
   test("cannot release where others wait, and is told so", async () => {
     const resource = fresh();
     const lock = await redlock.acquire(resource, 60_000);
+    await untilHeld(servers, lock);
     const giveUp = new AbortController();
     const waiting = rejection(
       redlock.acquire(resource, 60_000, { retryCount: -1, signal: giveUp.signal }),
     );
     await untilWaiting(redlock, resource, 1);
-    await untilHeld(servers, lock);
     await setRights("-get");
     const error = await rejection(lock.release());
     expect(error.message).toMatch(REFUSED);
