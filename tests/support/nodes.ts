@@ -107,7 +107,7 @@ export function addStatus(client: object): void {
   Object.defineProperty(client, "status", { get });
 }
 
-export function disconnectAll(clients: readonly Redis[]): void {
+export function disconnectAll(clients: readonly Pick<Redis, "status" | "disconnect">[]): void {
   for (const client of clients) {
     // A client of node-redis 4 rejects where it is closed already.
     if (client.status !== "end" || isLikeIoredis) client.disconnect();
