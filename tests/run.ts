@@ -13,6 +13,8 @@ import { pack, TARBALL_VARIABLE } from "./support/packed-package.js";
 // The types are checked by a rule of check:lint.
 const CHECKS = ["check:lint", "check:format"];
 const QUICK = ["--config", "jest.quick.config.js"];
+/** The checks make gigabytes of short-lived objects. With more room for these, V8 collects garbage a tenth less. */
+const CHECK_OPTIONS = `${process.env["NODE_OPTIONS"] ?? ""} --max-semi-space-size=64`;
 
 /** Whether it ended with 0. What it prints is shown at its end, where that is to be seen. */
 function run(args: readonly string[], env: NodeJS.ProcessEnv, isQuiet: boolean): Promise<boolean> {
@@ -33,7 +35,7 @@ function run(args: readonly string[], env: NodeJS.ProcessEnv, isQuiet: boolean):
 }
 
 async function check(name: string): Promise<boolean> {
-  return report(name, await run([name], {}, true));
+  return report(name, await run([name], { NODE_OPTIONS: CHECK_OPTIONS }, true));
 }
 
 function report(name: string, isGood: boolean): boolean {
