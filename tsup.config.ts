@@ -29,7 +29,15 @@ const withoutComments: Plugin = {
   },
 };
 
-const dts: Options["dts"] = {
+/** One build makes the declarations of all entries: each would compile the library and what it imports again. */
+const TYPED = {
+  index: "src/index.ts",
+  nestjs: "src/nestjs/index.ts",
+  opentelemetry: "src/opentelemetry/index.ts",
+  testing: "src/testing/index.ts",
+};
+
+const dts = {
   compilerOptions: {
     // tsup passes `baseUrl` to the declaration build, which TypeScript 6 rejects without this.
     ignoreDeprecations: "6.0",
@@ -82,7 +90,6 @@ const shared: Options = {
   sourcemap: false,
   esbuildPlugins: [withoutComments],
   plugins: [plainRequire, withShortLocals],
-  dts,
   // tsup splits CommonJS by sucrase, which turns each `?.` and `??` into a call of a function. Rollup leaves them.
   treeshake: true,
   noExternal: BUNDLED,
@@ -142,7 +149,6 @@ const libraryBeside: Plugin = {
 const commandLine: Options = {
   ...shared,
   entry: { cli: "src/cli/main.ts" },
-  dts: false,
   splitting: false,
   treeshake: false,
   minify: true,
@@ -159,6 +165,7 @@ export default defineConfig([
   {
     ...shared,
     entry: { index: "src/index.ts", nestjs: "src/nestjs/index.ts" },
+    dts: { ...dts, entry: TYPED },
     onSuccess: async () => {
       await writeLicenses();
       await writeModules(["index", "nestjs"]);
