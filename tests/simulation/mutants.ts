@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -811,6 +812,11 @@ export async function fileOf({
   return { path, text };
 }
 
+/** As tests/support/transform.js has it: the copy runs in Jest, too. */
+const GLOBALS = JSON.parse(
+  readFileSync(new URL("../support/own-globals.json", import.meta.url), "utf8"),
+) as string[];
+
 /** Bundles a copy of the library with the change in it. */
 export async function mutate(mutant: Mutant): Promise<Library> {
   const { from, to } = mutant;
@@ -825,6 +831,8 @@ export async function mutate(mutant: Mutant): Promise<Library> {
       platform: "node",
       format: "esm",
       target: "node20",
+      define: Object.fromEntries(GLOBALS.map((name) => [name, `global${name}`])),
+      banner: { js: GLOBALS.map((name) => `const global${name} = ${name};`).join(" ") },
       plugins: [
         {
           name: "mutant",
