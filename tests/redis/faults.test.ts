@@ -95,7 +95,8 @@ describe.each(faults)("nodes that are %s", (kind, strike) => {
     expect(error.code).toBe("ERR_REDLOCK_QUORUM");
     for (const { port } of servers.slice(0, 3)) {
       // Each client says in its own words that a connection was lost.
-      const lost = "(ECONNREFUSED|ECONNRESET|Connection is closed|Socket closed unexpectedly)";
+      const lost =
+        "(ECONNREFUSED|ECONNRESET|EPIPE|Connection is closed|Socket closed unexpectedly)";
       const why = kind === "hung" ? "no answer" : lost;
       expect(error.message).toMatch(new RegExp(`127\\.0\\.0\\.1:${port} ${why}`));
     }
