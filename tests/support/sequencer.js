@@ -4,31 +4,35 @@ import Sequencer from "@jest/test-sequencer";
 
 const folder = join(import.meta.dirname, "..");
 
-/** What takes more than 15 s on two cores, the longest first: one that began last would run by itself at the end. */
+/** What takes more than 10 s on two cores, the longest first: one that began last would run by itself at the end. */
 const LONG = [
   "project/readme",
   "cli/run",
   "simulation/simulation",
-  "redis/handles",
-  "cli/loss",
-  "redis/node-redis",
-  "redis/closing",
   "redis/error-reasons",
-  "redis/lead",
-  "redis/operations",
-  "simulation/exhaustive/exhaustive",
+  "redis/handles",
+  "redis/node-redis",
+  "cli/loss",
   "simulation/line",
-  "redis/restart-guard",
-  "cli/top",
-  "redis/memory",
-  "redis/faults",
-  "redis/queue-processes",
-  "redis/health",
-  "redis/drain",
-  "cli/calls",
+  "redis/closing",
+  "redis/operations",
+  "redis/lead",
+  "redis/memory-of-used-locks",
+  "simulation/exhaustive/readers",
   "cli/completion",
+  "cli/calls",
+  "redis/restart-guard",
+  "redis/memory",
+  "redis/health",
   "redis/queue-degraded",
+  "redis/drain",
+  "redis/faults",
+  "cli/reports",
+  "simulation/exhaustive/exhaustive",
+  "cli/top",
+  "redis/queue-processes",
   "project/allocations",
+  "project/cluster-script",
 ].map((name) => `${name}.test.ts`);
 
 for (const name of LONG) {
