@@ -90,7 +90,8 @@ export function checkTogether(
       `${node.name} told ${passing.id} that it is next, past a writer that waits`,
     );
   }
-  const next = left?.find(({ hears, id }) => hears && id !== ticket?.id);
+  // A writer stops them also while it cannot be told: it may attempt by itself.
+  const next = left?.find(({ hears, reads, id }) => (hears || !reads) && id !== ticket?.id);
   if (next?.reads === true && isBefore(first, next)) {
     throw new Violation(
       "readers run together",
