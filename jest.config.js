@@ -15,9 +15,9 @@ export default {
   transform: { "\\.ts$": "<rootDir>/tests/support/transform.js" },
   // A limit against hanging, not a promise: a busy machine may take long over anything.
   testTimeout: 600_000,
-  // Four also on two cores: much of a test is waiting. And what a failed test leaves open ends with its worker,
+  // Five also on two cores: much of a test is waiting. And what a failed test leaves open ends with its worker,
   // which has time to end by itself before: half a second, the default, is too short for a busy machine.
-  maxWorkers: Math.max(4, availableParallelism() - 1),
+  maxWorkers: Math.max(5, availableParallelism() - 1),
   workerGracefulExitTimeout: 10_000,
   testSequencer: "<rootDir>/tests/support/sequencer.js",
   setupFiles: ["<rootDir>/tests/support/quiet.ts"],
