@@ -188,10 +188,13 @@ export class Acquisition extends Call {
   ) {
     super(instance, subject, settings);
     this.fenceKeys = fenceKeys;
+    const { resources, keys } = subject;
     this.permits =
       settings.permits === undefined
         ? undefined
-        : new Permits(subject.keys, instance.lastSlots, () => instance.environment.random());
+        : new Permits(resources[0] ?? "", keys, instance.lastSlots, () =>
+            instance.environment.random(),
+          );
     // Many callers may share one signal, such as the one for the shutdown of the process.
     if (settings.signal instanceof EventTarget) setMaxListeners(0, settings.signal);
   }

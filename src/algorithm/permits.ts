@@ -17,11 +17,13 @@ const MOST_TRIES = 10;
 export class LastSlots {
   readonly #slots = new Map<string, number[]>();
 
-  push(slotKey: string, slot: number): void {
-    const name = nameOf(slotKey);
-    const slots = this.#slots.get(name) ?? [];
-    this.#slots.delete(name);
-    this.#slots.set(name, [...slots.filter((other) => other !== slot), slot]);
+  push(resource: string, slot: number): void {
+    const slots = this.#slots.get(resource);
+    if (slots !== undefined) {
+      if (!slots.includes(slot)) slots.push(slot);
+      return;
+    }
+    this.#slots.set(resource, [slot]);
     if (this.#slots.size <= MOST_REMEMBERED) return;
     for (const [oldest] of this.#slots) {
       this.#slots.delete(oldest);
@@ -29,13 +31,9 @@ export class LastSlots {
     }
   }
 
-  pop(slotKey: string): number | undefined {
-    return this.#slots.get(nameOf(slotKey))?.pop();
+  pop(resource: string): number | undefined {
+    return this.#slots.get(resource)?.pop();
   }
-}
-
-function nameOf(slotKey: string): string {
-  return slotKey.slice(0, slotKey.lastIndexOf(":"));
 }
 
 /** The slots of a resource's permits, and which of them a call attempts next. Each slot is a lock of its own. */
@@ -44,13 +42,15 @@ export class Permits {
   readonly keys: readonly string[];
   /** When the attempts of one free slot after the other end, by the monotonic clock. */
   endMs = Infinity;
+  readonly #resource: string;
   readonly #last: LastSlots;
   readonly #random: () => number;
   /** The slots that nodes reserved for this call since its last attempt, each with how many nodes did. */
   #named = new Map<number, number>();
   #next: number | undefined;
 
-  constructor(keys: readonly string[], last: LastSlots, random: () => number) {
+  constructor(resource: string, keys: readonly string[], last: LastSlots, random: () => number) {
+    this.#resource = resource;
     this.keys = keys;
     this.#last = last;
     this.#random = random;
@@ -78,7 +78,7 @@ export class Permits {
   }
 
   #lastFree(): number | undefined {
-    const slot = this.#last.pop(this.keys[0] ?? "");
+    const slot = this.#last.pop(this.#resource);
     return slot !== undefined && slot < this.keys.length ? slot : undefined;
   }
 

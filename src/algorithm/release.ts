@@ -40,7 +40,7 @@ export async function release(call: Release): Promise<ExecutionResult> {
   const wasOpen = lease.open;
   if (wasOpen) call.assertOpen();
   if (!lease.release()) return history;
-  if (parts.permit !== undefined) instance.lastSlots.push(parts.keys[0] ?? "", parts.permit);
+  if (parts.permit !== undefined) instance.lastSlots.push(parts.resources[0] ?? "", parts.permit);
 
   const attempt = (): Promise<true | undefined> => {
     const round = askRelease(call);

@@ -31,9 +31,10 @@ function stemOf(key: string): string | undefined {
 /** Returns the keys of the slots of so many permits; undefined if the key can have no companion. */
 export function permitKeys(key: string, count: number): string[] | undefined {
   const stem = stemOf(key);
-  return stem === undefined
-    ? undefined
-    : Array.from({ length: count }, (_, slot) => `${stem}permit:${slot}`);
+  if (stem === undefined) return undefined;
+  const keys: string[] = [];
+  for (let slot = 0; slot < count; slot++) keys.push(`${stem}permit:${slot}`);
+  return keys;
 }
 
 const SLOT_KEY = /^([^{]*\{[^}]+\}(?:.*:)?:redlock:)permit:(\d+)$/s;

@@ -506,8 +506,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "one permit more than there are",
     "operations/companion-key.ts",
-    "Array.from({ length: count }",
-    "Array.from({ length: count + 1 }",
+    "slot < count; slot++",
+    "slot <= count; slot++",
   ),
   m(
     "two slots by one holder",
