@@ -1,5 +1,6 @@
 import type { NodeEntry } from "../../src/nodes/entries.js";
 import type { Lock } from "../../src/lock.js";
+import type { ExecutionResult, ExecutionStats } from "../../src/quorum/results.js";
 import type { Redlock } from "../../src/redlock.js";
 import type { Settings } from "../../src/settings.js";
 import { Checker, slotKey, type Tracked } from "./checker.js";
@@ -108,6 +109,8 @@ class Simulation {
   readonly world: World;
   readonly counts = new Map<string, number>();
   readonly #plan: Plan;
+  /** The attempts of ended calls in which some node has not voted yet. */
+  readonly #uncounted = new Map<Promise<ExecutionStats>, Host>();
   readonly #checker: Checker;
   readonly #nodes: readonly SimulatedNode[];
   readonly #clients: readonly Client[];
@@ -379,7 +382,27 @@ class Simulation {
       );
     }
     if (outcome instanceof Error) this.#checkError(client, what, outcome);
+    this.#watchVotes(host, outcome);
     return outcome;
+  }
+
+  /** Each attempt tells in the end how every node voted. */
+  #watchVotes(host: Host, outcome: unknown): void {
+    const { attempts = [] } = (outcome ?? {}) as Partial<ExecutionResult>;
+    for (const attempt of attempts) {
+      this.#uncounted.set(attempt, host);
+      void attempt.then(({ membershipSize, votesFor, votesAgainst }) => {
+        this.#uncounted.delete(attempt);
+        const count = votesFor.size + votesAgainst.size;
+        if (count === membershipSize) return;
+        this.#checker.break(
+          new Violation(
+            "one vote a node",
+            `an attempt of ${host.name} ended with ${count} votes of ${membershipSize} nodes`,
+          ),
+        );
+      });
+    }
   }
 
   #checkError({ closed }: Client, what: string, error: Error): void {
@@ -1251,6 +1274,10 @@ class Simulation {
   }
 
   #checkEnd(): void {
+    for (const host of this.#uncounted.values()) {
+      if (!host.dead)
+        throw new Violation("an end", `an attempt of ${host.name} never has all votes`);
+    }
     for (const { host, links } of this.#clients) {
       if (host.dead) continue;
       if (host.running !== 0) throw new Violation("an end", `${host.name} waits for ever`);
