@@ -456,7 +456,8 @@ describe("a node that answers errors", () => {
     const odd = await startServer();
     await ask(odd.port, ["CONFIG", "SET", "maxmemory", "1"]);
     const client = new Redis(odd.port, "127.0.0.1");
-    const error = await rejection(new Redlock([client]).acquire(fresh(), 5000, { retryCount: 0 }));
+    const alone = new Redlock([client], { nodeTimeout: NODE_TIMEOUT_MS });
+    const error = await rejection(alone.acquire(fresh(), 5000, { retryCount: 0 }));
     const vote = defined((await defined(error.attempts[0])).votesAgainst.get(client));
     expect(vote.message).toContain("OOM");
     expect("command" in vote).toBe(false);
@@ -522,8 +523,8 @@ describe("connections that died without a word", () => {
 describe("a node that was never connected yet", () => {
   test("is awaited: the first call of a new program works", async () => {
     const urls = servers.map(({ url }) => url);
-    const own = new Redlock(urls);
-    const lock = await own.acquire(fresh(), 5000, { retryCount: 0 });
+    const own = new Redlock(urls, { nodeTimeout: NODE_TIMEOUT_MS });
+    const lock = await own.acquire(fresh(), 60_000, { retryCount: 0 });
     expect(lock.valid).toBe(true);
     await lock.release();
     await own.quit();
@@ -531,7 +532,8 @@ describe("a node that was never connected yet", () => {
 
   test("is connected where the caller's client is lazy", async () => {
     const lazy = servers.map(({ port }) => new Redis(port, "127.0.0.1", { lazyConnect: true }));
-    const lock = await new Redlock(lazy).acquire(fresh(), 5000, { retryCount: 0 });
+    const patient = new Redlock(lazy, { nodeTimeout: NODE_TIMEOUT_MS });
+    const lock = await patient.acquire(fresh(), 60_000, { retryCount: 0 });
     expect(lock.valid).toBe(true);
     await lock.release();
     disconnectAll(lazy);
