@@ -10,6 +10,7 @@ const KEYS_PER_SCAN = 500;
 const LOCK_VALUE = /^[0-9a-f]{32,40}(?: [!-~]{1,200})?$/;
 const LONGEST_VALUE = 241;
 const LEAST_PERMITS = 2;
+const MOST_PERMITS = 1000;
 
 /** The name of a lock that was found, or a taken permit of it. */
 interface Found {
@@ -21,7 +22,7 @@ interface Found {
 export interface FoundLocks {
   /** The names of locks that one holder or readers have, in the order of the alphabet. */
   readonly names: readonly string[];
-  /** The names with permits, in the same order, and how many permits they have at the least. */
+  /** The names with permits, and how many permits they have at the least. */
   readonly limited: ReadonlyMap<string, number>;
 }
 
@@ -85,11 +86,11 @@ export class LockScan {
     ]);
     const names = new Set<string>();
     const limited = new Map<string, number>();
-    for (const { name, permit } of all.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    for (const { name, permit } of all) {
       if (permit === undefined) names.add(name);
       else limited.set(name, Math.max(LEAST_PERMITS, permit + 1, limited.get(name) ?? 0));
     }
-    return { names: [...names], limited };
+    return { names: [...names].sort(), limited };
   }
 
   /** How far it is, for a reader. */
@@ -146,8 +147,10 @@ export class LockScan {
   /** Returns the lock that may be under a key; undefined if its name does not begin with the prefix. */
   #lockOf(key: string): Found | undefined {
     const permit = permitOf(key);
-    const lockKey = isCompanionKey(key) ? keyOfSlot(key) : key;
-    const isOwn = lockKey?.startsWith(this.#keyPrefix + this.#prefix) === true;
+    const lockKey = permit === undefined ? key : (keyOfSlot(key) ?? "");
+    // No lock has such a key, whoever made it.
+    if (isCompanionKey(lockKey) || (permit ?? 0) >= MOST_PERMITS) return undefined;
+    const isOwn = lockKey.startsWith(this.#keyPrefix + this.#prefix);
     const name = isOwn ? lockKey.slice(this.#keyPrefix.length) : "";
     return name === "" ? undefined : { name, permit };
   }

@@ -242,6 +242,12 @@ describe("redlock top --prefix", () => {
       const stem = name === tagged ? `${name}::redlock` : `{${name}}:redlock`;
       await untilHeld(servers, { resources: [`${stem}:permit:${permit}`], value });
     }
+    // What only looks like a permit: nobody could ask about it.
+    const strange = [
+      `{${prefix}x}:redlock:permit:1000`,
+      `{${prefix}y}:redlock:line::redlock:permit:0`,
+    ];
+    for (const key of strange) await ask(defined(servers[0]).port, ["SET", key, "0".repeat(32)]);
     const { locks: found } = await snapshot("--prefix", prefix);
     const byName = new Map(found.map((status) => [status.resource, status]));
     expect([...byName.keys()].sort()).toEqual([read, untagged, tagged].sort());
