@@ -197,7 +197,7 @@ describe("an error that nobody catches", () => {
       "of a hundred attempts",
       `await redlock.acquire("held", 5000, { queue: false, retryCount: 100, retryDelay: 1 });`,
     ],
-    ["of a waiter", `await redlock.acquire("held", 5000, { acquireTimeout: 500 });`],
+    ["of a waiter", `await redlock.acquire("held", 5000, { acquireTimeout: 4000 });`],
   ])("prints fewer than 15 lines: an ExecutionError %s", async (_, work) => {
     await occupy(servers, "held", HELD_VALUE);
     const printed = await printedBy(work);
