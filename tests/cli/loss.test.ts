@@ -151,7 +151,7 @@ describe("when a majority of the nodes freezes, the command", () => {
 });
 
 test("while a minority of the nodes is frozen, the command runs to its end", async () => {
-  const call = cli.start(["run", "--ttl", "1s", fresh(), "--", "sh", "-c", "echo $$; sleep 3"]);
+  const call = cli.start(["run", "--ttl", "3s", fresh(), "--", "sh", "-c", "echo $$; sleep 5"]);
   await started(call);
   await Promise.all(servers.slice(0, 2).map((server) => server.freeze()));
   expect(await call.ended).toMatchObject({ status: 0, err: "" });

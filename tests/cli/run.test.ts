@@ -1,6 +1,7 @@
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Redlock } from "../../src/index.js";
 import { Cli } from "../support/cli.js";
@@ -224,7 +225,7 @@ describe("the command", () => {
 
   test("keeps the lock beyond its ttl, until it ends", async () => {
     const name = fresh();
-    const call = cli.start(["run", "--ttl", "1s", name, "--", "sleep", "3"]);
+    const call = cli.start(["run", "--ttl", "3s", name, "--", "sleep", "5"]);
     await until(async () => (await redlock.holder(name)) !== null, BUSY_MS, call.err);
     const { value } = (await redlock.holder(name)) ?? {};
     for (;;) {
@@ -232,6 +233,7 @@ describe("the command", () => {
       // The command may have ended, and the lock with it, before they were read.
       if (call.child.exitCode !== null || (await redlock.holder(name)) === null) break;
       expect(values).toContain(value);
+      await sleep(20);
     }
     expect(await call.ended).toEqual({ status: 0, out: "", err: "" });
   });
