@@ -533,11 +533,12 @@ export class Checker implements LinkObserver {
     if (kind === "confirm") this.#checkAccepted(tracked, votes);
     // The round that began the term: a call and the library may both extend a lock, one while the other waits for answers.
     // After a pause two rounds may begin at one moment.
-    const own = inTerm.filter(({ ttlMs }) => kind === "acquire" || ttlMs === lock.ttl);
+    const isOwn = ({ ttlMs }: Ballot): boolean => kind !== "extend" || ttlMs === lock.ttl;
+    const own = inTerm.filter(isOwn);
     const firstMs = Math.min(...own.map(({ sentMonotonicMs }) => sentMonotonicMs));
     const began = own.filter(({ sentMonotonicMs }) => sentMonotonicMs === firstMs);
     const last = Math.max(...began.map(({ round = 0 }) => round));
-    const earlier = votes.filter(
+    const earlier = votes.filter(isOwn).filter(
       ({ answeredMs = Infinity, answeredTurn, round, node }) =>
         // One that restarted may be held back, and its vote not count.
         (kind === "extend" || !(this.isGuarded && node.incarnation > 1)) &&
