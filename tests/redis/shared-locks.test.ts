@@ -11,6 +11,7 @@ import {
   occupy,
   rejection,
   untilFree,
+  untilHeld,
   valuesOn,
 } from "../support/nodes.js";
 import { documentedRights } from "../support/rights.js";
@@ -81,6 +82,7 @@ describe("readers", () => {
   test("are refused while a lock without shared is held, and it while they read", async () => {
     const resource = fresh();
     const writer = await another({ owner: "writer-1" }).acquire(resource, TTL_MS);
+    await untilHeld(servers, writer);
     expect(await redlock.tryAcquire(resource, TTL_MS, READ)).toBeNull();
     const refused = await rejection(
       redlock.acquire(resource, TTL_MS, { ...READ, acquireTimeout: 0 }),
@@ -99,6 +101,7 @@ describe("readers", () => {
   test("hold several resources, all or none", async () => {
     const [first, second] = [fresh(), fresh()];
     const writer = await another().acquire(second, TTL_MS);
+    await untilHeld(servers, writer);
     expect(await redlock.tryAcquire([first, second], TTL_MS, READ)).toBeNull();
     await untilFree(servers, first);
     await writer.release();
@@ -197,6 +200,7 @@ describe("the marker of readers", () => {
     await untilRead(reader);
     await onEach("DEL", resource);
     const writer = await another().acquire(resource, TTL_MS);
+    await untilHeld(servers, writer);
     const error = await rejection(reader.extend(TTL_MS));
     expect(error.reason).toBe("expired");
     expect(reader.valid).toBe(false);
@@ -240,6 +244,7 @@ describe("the queue of readers and writers", () => {
   test("passes a writer's lock on to all the readers of one process at once", async () => {
     const resource = fresh();
     const writer = await another().acquire(resource, TTL_MS);
+    await untilHeld(servers, writer);
     const reading = Array.from({ length: 40 }, () =>
       redlock.acquire(resource, TTL_MS, { ...READ, retryCount: -1 }),
     );
