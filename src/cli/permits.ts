@@ -8,6 +8,9 @@ import { leftInWords, printable, table } from "./report.js";
 const MOST_NAMED = 3;
 export const NO_OWNER = "a lock without an owner";
 
+export const LEAST_PERMITS = 2;
+export const MOST_PERMITS = 1000;
+
 /** One taken permit, as JSON. */
 export interface PermitRow {
   /** Its number, from 0. */
@@ -22,8 +25,8 @@ export interface PermitRow {
 /** Parses --permits. */
 export function permitCount(text: string): number {
   const count = /^\d+$/.test(text) ? Number(text) : NaN;
-  if (count >= 2 && count <= 1000) return count;
-  throw new InvalidArgumentError("Give a whole number from 2 to 1000.");
+  if (count >= LEAST_PERMITS && count <= MOST_PERMITS) return count;
+  throw new InvalidArgumentError(`Give a whole number from ${LEAST_PERMITS} to ${MOST_PERMITS}.`);
 }
 
 /** Throws a Failure for what cannot be together with --permits. */

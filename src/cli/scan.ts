@@ -2,6 +2,7 @@ import type { Redis } from "ioredis";
 import { isReply } from "../clients/connection.js";
 import { isCompanionKey, keyOfSlot, permitOf } from "../operations/companion-key.js";
 import { SHARED } from "../operations/lock-value.js";
+import { LEAST_PERMITS, MOST_PERMITS } from "./permits.js";
 
 /** For each look and node: at most so many commands, each for about so many keys. */
 const SCANS_PER_LOOK = 10;
@@ -9,8 +10,6 @@ const KEYS_PER_SCAN = 500;
 /** What a lock of this library holds, or of node-redlock: random digits, and perhaps its owner. */
 const LOCK_VALUE = /^[0-9a-f]{32,40}(?: [!-~]{1,200})?$/;
 const LONGEST_VALUE = 241;
-const LEAST_PERMITS = 2;
-const MOST_PERMITS = 1000;
 
 /** The name of a lock that was found, or a taken permit of it. */
 interface Found {
@@ -128,14 +127,16 @@ export class LockScan {
     // The keys of permits begin with a brace.
     const pattern = `*${(this.#keyPrefix + this.#prefix).replace(/[\\*?[\]^]/g, "\\$&")}*`;
     const [cursor, keys] = await client.scan(pass.cursor, "MATCH", pattern, "COUNT", KEYS_PER_SCAN);
-    const own = keys.filter((key) => this.#lockOf(key) !== undefined);
+    const own = keys.flatMap((key) => {
+      const lock = this.#lockOf(key);
+      return lock === undefined ? [] : [{ key, lock }];
+    });
     // Of other data, which may be long, only the beginning.
-    const reading = client.pipeline(own.map((key) => ["getrange", key, 0, LONGEST_VALUE]));
+    const reading = client.pipeline(own.map(({ key }) => ["getrange", key, 0, LONGEST_VALUE]));
     const values = (own.length === 0 ? null : await reading.exec()) ?? [];
     for (const [index, [, value]] of values.entries()) {
-      const key = own[index] ?? "";
-      const lock = this.#lockOf(key);
-      if (lock !== undefined && isLockValue(value)) pass.found.set(key, lock);
+      const read = own[index];
+      if (read !== undefined && isLockValue(value)) pass.found.set(read.key, read.lock);
     }
     pass.cursor = cursor;
     if (cursor !== "0") return;

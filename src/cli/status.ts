@@ -185,7 +185,7 @@ export async function permitsStatusOf(
     redlock.holder(resource, { permits }).catch(() => undefined),
   ]);
   const taken = permitRows(holders ?? [], nodes);
-  const most = isLeast ? 1 : permits;
+  const heldFrom = isLeast ? 1 : permits;
   // All slots have one queue. What a node stores stands with the permits.
   const rows = nodes.map((node) => ({
     ...rowOf({ ...node, resources: [] }, 0),
@@ -193,7 +193,7 @@ export async function permitsStatusOf(
   }));
   return {
     resource,
-    state: holders === undefined ? "unknown" : taken.length < most ? "free" : "held",
+    state: holders === undefined ? "unknown" : taken.length < heldFrom ? "free" : "held",
     readers: null,
     permitCount: isLeast ? null : permits,
     permits: taken,
