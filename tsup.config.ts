@@ -29,8 +29,7 @@ const withoutComments: Plugin = {
   },
 };
 
-/** One build makes the declarations of all entries: each would compile the library and what it imports again. */
-const TYPED = {
+const ENTRIES = {
   index: "src/index.ts",
   nestjs: "src/nestjs/index.ts",
   opentelemetry: "src/opentelemetry/index.ts",
@@ -161,11 +160,14 @@ const commandLine: Options = {
   },
 };
 
+const { index, nestjs, opentelemetry, testing } = ENTRIES;
+
 export default defineConfig([
   {
     ...shared,
-    entry: { index: "src/index.ts", nestjs: "src/nestjs/index.ts" },
-    dts: { ...dts, entry: TYPED },
+    entry: { index, nestjs },
+    // One build makes the declarations of all entries: each would compile the library and what it imports again.
+    dts: { ...dts, entry: ENTRIES },
     onSuccess: async () => {
       await writeLicenses();
       await writeModules(["index", "nestjs"]);
@@ -174,7 +176,7 @@ export default defineConfig([
   // It shares no code with the others: it knows the channels by their names. Minified, to keep the package small.
   {
     ...shared,
-    entry: { opentelemetry: "src/opentelemetry/index.ts" },
+    entry: { opentelemetry },
     splitting: false,
     treeshake: false,
     minify: true,
@@ -183,7 +185,7 @@ export default defineConfig([
   // Minified: only tests load it, and it would be a seventh of the package.
   {
     ...shared,
-    entry: { testing: "src/testing/index.ts" },
+    entry: { testing },
     splitting: false,
     treeshake: false,
     minify: true,
