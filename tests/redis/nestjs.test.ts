@@ -459,6 +459,11 @@ describe("@Locked", () => {
         expect(inside).not.toContain(permit);
         inside.add(permit);
         most = Math.max(most, inside.size);
+        await until(
+          () => most === 2,
+          30_000,
+          () => "a second call never ran beside the first",
+        );
         await new Promise((resolve) => setTimeout(resolve, 20));
         inside.delete(permit);
       });

@@ -36,6 +36,12 @@ test.each([0, 2])(
           holding.add(defined(permit));
           most = Math.max(most, holding.size);
           turns += 1;
+          // Until then a turn lasts as long as the others need to get the permits that are left.
+          await until(
+            () => most === PERMITS,
+            30_000,
+            () => `only ${most} of ${PERMITS} permits were taken at once`,
+          );
           await sleep(5);
           holding.delete(defined(permit));
         });
