@@ -20,23 +20,8 @@ export interface AdoptedJson {
 
 /** Returns the resources without repeats. Throws a TypeError that says which one is invalid. */
 export function checkResources(resources: unknown, call: string, keyPrefix: string): string[] {
-  const list: unknown = typeof resources === "string" ? [resources] : resources;
-  if (!Array.isArray(list)) {
-    throw invalidType(
-      `The resources of ${call}() must be a string or an array of strings, but are ${kindOf(list)}.`,
-    );
-  }
-  if (list.length === 0) {
-    throw invalidType(`The resources of ${call}() are empty. Name at least one to lock.`);
-  }
-  // Array.from does not skip the holes of a sparse array, as map does.
-  const given = Array.from(list, (name: unknown, index) => {
-    if (typeof name === "string" && name !== "") return name;
-    throw invalidType(
-      `Each resource of ${call}() must be a non-empty string, but number ${index + 1} is ${kindOf(name)}.`,
-    );
-  });
-  const names = given.length === 1 ? given : [...new Set(given)];
+  const names =
+    typeof resources === "string" ? [checkName(resources, 0, call)] : namesIn(resources, call);
   checkSize(names, call, keyPrefix);
   for (const name of names) {
     const key = keyPrefix + name;
@@ -48,6 +33,26 @@ export function checkResources(resources: unknown, call: string, keyPrefix: stri
     }
   }
   return names;
+}
+
+function namesIn(list: unknown, call: string): string[] {
+  if (!Array.isArray(list)) {
+    throw invalidType(
+      `The resources of ${call}() must be a string or an array of strings, but are ${kindOf(list)}.`,
+    );
+  }
+  if (list.length === 0) {
+    throw invalidType(`The resources of ${call}() are empty. Name at least one to lock.`);
+  }
+  // Array.from does not skip the holes of a sparse array, as map does.
+  return [...new Set(Array.from(list, (name: unknown, index) => checkName(name, index, call)))];
+}
+
+function checkName(name: unknown, index: number, call: string): string {
+  if (typeof name === "string" && name !== "") return name;
+  throw invalidType(
+    `Each resource of ${call}() must be a non-empty string, but number ${index + 1} is ${kindOf(name)}.`,
+  );
 }
 
 /** Throws a RangeError if the names are so many or so long that one lock would block a server or this process. */

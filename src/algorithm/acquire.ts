@@ -1,4 +1,4 @@
-import { Lock, partsOf } from "../lock.js";
+import { Lock } from "../lock.js";
 import type { Fence } from "../operations/accept-fence.js";
 import { queueReplyIn } from "../operations/queue.js";
 import type { Question } from "../quorum/ballot.js";
@@ -8,16 +8,17 @@ import type { QueuedAttempt } from "../waiting/wait.js";
 import type { Acquisition } from "./call.js";
 import { whyNotAcquired } from "./explain.js";
 import { acceptedFence, proposedFence, setsLock } from "./fence.js";
-import { giveKeys, giveToRest, type Holding } from "./give.js";
+import { giveToRest, type Holding } from "./give.js";
 import { grantsAll } from "./grants-all.js";
 import { Lease } from "./lease.js";
 import { Handle } from "./handle.js";
 import { keep } from "./keep.js";
 import { attemptSlots, isTakenIn } from "./permits.js";
 import { lookBeforeEnd } from "./look.js";
+import { QueuedCall } from "./queued-call.js";
 import { releaseFailedAttempt } from "./release.js";
-import { attemptRequest, joinRequest, leaveRequests } from "./requests.js";
-import { publishHandOver, publishWaiting } from "./tracing.js";
+import { attemptRequest } from "./requests.js";
+import { publishWaiting } from "./tracing.js";
 import { validityMs } from "./validity.js";
 
 /** Acquires: attempts once, then waits as the settings say. Throws an ExecutionError that says why it failed. */
@@ -160,49 +161,20 @@ function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
 
 /** Waits after a refused attempt: in the queue or, if the keys can have no queue, by polling. */
 async function wait(call: Acquisition): Promise<Lock | undefined> {
-  const { instance, keys, settings, start, history, retries, signals } = call;
+  const { instance, keys, settings, retries, signals } = call;
   if (retries === 0) return undefined;
   instance.announce("waiting", () => ({ resources: [...call.resources] }));
   if (call.permits !== undefined) call.permits.endMs = Infinity;
   const queueKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
-  const timeLeftMs = (): number => call.budgetLeftMs;
   const look = lookBeforeEnd(call);
   call.isWaiting = true;
   publishWaiting(call);
   try {
     if (queueKeys === undefined) {
+      const timeLeftMs = (): number => call.budgetLeftMs;
       return await call.attemptAgain(() => attemptOnce(call), retries, signals, timeLeftMs);
     }
-    return await instance.queues.wait({
-      keys,
-      queueKeys,
-      shared: settings.shared,
-      start,
-      history,
-      retries,
-      nextDelayMs: () => call.nextDelayMs(),
-      mostDelayMs: settings.retryDelay + settings.retryJitter,
-      timeLeftMs,
-      nodeTimeoutMs: call.nodeTimeoutMs,
-      signals,
-      attempt: (queued, onRound) => attempt(call, queued, onRound),
-      onQueued: (ahead) => {
-        call.ahead = ahead;
-      },
-      onNotified: (node, key) => {
-        call.permits?.onNotified(key);
-        publishHandOver(call, node);
-      },
-      join: (entry) => joinRequest(call, queueKeys, entry),
-      leave: (id, lock) => leaveRequests(call, queueKeys, id, lock),
-      placesFor: (places, quorum) => call.permits?.narrow(places, quorum) ?? places,
-      onGivenUp: (progress) => {
-        call.progress = progress;
-      },
-      give: (lock, node) => {
-        giveKeys(node, partsOf(lock, "acquire"));
-      },
-    });
+    return await instance.queues.wait(new QueuedCall(call, queueKeys, attempt));
   } finally {
     call.isWaiting = false;
     if (look !== undefined) instance.environment.clearTimer(look);

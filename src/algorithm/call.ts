@@ -17,7 +17,7 @@ import {
   type Settings,
 } from "../settings.js";
 import { retry } from "../waiting/retry.js";
-import type { Progress } from "../waiting/wait.js";
+import type { Position, Progress } from "../waiting/wait.js";
 import { fenceKeysOf } from "./fence.js";
 import type { Instance } from "./instance.js";
 import { Permits } from "./permits.js";
@@ -175,8 +175,8 @@ export class Acquisition extends Call {
   mostPauseMs = 0;
   /** Whether it waits, after a first attempt that failed. */
   isWaiting = false;
-  /** Returns how many waiters are before it, once it is in a queue. */
-  ahead: (() => number) | undefined;
+  /** Where it is in the queue, once it is in one. */
+  position: Position | undefined;
   /** How far it came in the queue, if it waited there until it gave up. */
   progress: Progress | undefined;
 

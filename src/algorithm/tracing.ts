@@ -152,7 +152,7 @@ class TracedAcquisition extends Traced implements AcquireTrace {
   }
 
   get position(): number | undefined {
-    const ahead = this.#call.isWaiting ? this.#call.ahead?.() : undefined;
+    const ahead = this.#call.isWaiting ? this.#call.position?.ahead : undefined;
     return ahead === undefined ? undefined : ahead + 1;
   }
 }

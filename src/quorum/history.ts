@@ -8,7 +8,7 @@ const MOST_ROUNDS = 100;
 export class History implements ExecutionResult {
   readonly start: number;
   #rounds: Round[] = [];
-  #roundsOfOthers: WeakSet<Round> | undefined;
+  #roundsOfOthers: Round[] | undefined;
   #count = 0;
   #attempts: Promise<ExecutionStats>[] | undefined;
 
@@ -19,23 +19,19 @@ export class History implements ExecutionResult {
 
   add(round: Round): void {
     this.#count += 1;
-    // Mostly it stays alone. To push it onto an empty array would reserve room for sixteen more.
-    if (this.#rounds.length === 0) this.#rounds = [round];
-    else this.#rounds.push(round);
-    if (this.#rounds.length > MOST_ROUNDS) this.#rounds.shift();
+    this.#rounds = withAnother(this.#rounds, round);
     this.#attempts = undefined;
   }
 
   /** Adds an attempt of another call for the same keys, which counts as one of this call. */
   addOfOther(round: Round): void {
-    this.#roundsOfOthers ??= new WeakSet();
-    this.#roundsOfOthers.add(round);
+    this.#roundsOfOthers = withAnother(this.#roundsOfOthers, round);
     this.add(round);
   }
 
   /** Whether a round granted the lock to another call: its votes for were not for this one. */
   isGrantOfOther(round: Round): boolean {
-    if (this.#roundsOfOthers?.has(round) !== true) return false;
+    if (this.#roundsOfOthers?.includes(round) !== true) return false;
     const { ballots } = round;
     return ballots.filter(({ vote }) => vote === "for").length >= quorumOf(ballots.length);
   }
@@ -64,4 +60,13 @@ export class History implements ExecutionResult {
     this.#attempts ??= this.#rounds.map((round) => round.stats());
     return this.#attempts;
   }
+}
+
+/** Adds a round, and drops the oldest of too many. */
+function withAnother(rounds: Round[] | undefined, round: Round): Round[] {
+  // Mostly it stays alone. To push it onto an empty array would reserve room for sixteen more.
+  if (rounds === undefined || rounds.length === 0) return [round];
+  rounds.push(round);
+  if (rounds.length > MOST_ROUNDS) rounds.shift();
+  return rounds;
 }

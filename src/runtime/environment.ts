@@ -104,7 +104,7 @@ export function afterPoll(environment: Environment): Promise<void> {
 }
 
 /**
- * Waits for `delayMs`. Rejects with a signal's reason as soon as one aborts.
+ * Waits for `delayMs`, which may be Infinity. Rejects with a signal's reason as soon as one aborts.
  *
  * @param onSleep receives the function that ends the wait early
  */
@@ -115,24 +115,20 @@ export function sleep(
   onSleep?: (wake: () => void) => void,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
+    // One closure for all ends: thousands may sleep.
     const end = (): void => {
-      environment.clearTimer(timer);
-      for (const signal of signals) offAbort(signal, abort);
-    };
-    const abort = (): void => {
-      end();
+      if (timer !== undefined) environment.clearTimer(timer);
+      for (const signal of signals) offAbort(signal, end);
+      const aborted = signals.find((signal) => signal.aborted);
+      if (aborted === undefined) resolve();
       // The caller chose the reason; it need not be an Error.
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
-      reject(signals.find(({ aborted }) => aborted)?.reason);
+      else reject(aborted.reason);
     };
-    const wake = (): void => {
-      end();
-      resolve();
-    };
-    const timer = environment.setTimer(wake, delayMs);
-    onSleep?.(wake);
-    for (const signal of signals) onAbort(signal, abort);
-    if (signals.some(({ aborted }) => aborted)) abort();
+    const timer = delayMs === Infinity ? undefined : environment.setTimer(end, delayMs);
+    onSleep?.(end);
+    for (const signal of signals) onAbort(signal, end);
+    if (signals.some(({ aborted }) => aborted)) end();
   });
 }
 

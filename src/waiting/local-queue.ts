@@ -8,7 +8,6 @@ import type { QueueKeys } from "../operations/queue.js";
 import { NodeClocks } from "./node-clocks.js";
 import { Pace } from "./pace.js";
 import { queueKeysOf } from "./queue-keys.js";
-import { retry } from "./retry.js";
 import { Subscriptions } from "./subscriptions.js";
 import type { LocalWaiters, Shared, Wait } from "./wait.js";
 import { Waiter } from "./waiter.js";
@@ -39,33 +38,30 @@ class LocalQueue implements LocalWaiters {
     this.#end.after.item?.hurry();
   }
 
-  /** Adds a waiter. Returns its link. */
-  enter(waiter: Waiter): Link<Waiter> {
+  enter(waiter: Waiter): void {
     let { before } = this.#end;
     while (before.item !== undefined && before.item.sinceMs > waiter.sinceMs) {
       ({ before } = before);
     }
-    const link = new Link(waiter);
-    link.goBehind(before);
+    waiter.link.goBehind(before);
     this.#size += 1;
     this.joinFirst();
-    return link;
   }
 
-  leave(link: Link<Waiter>): void {
-    link.leave();
+  leave(waiter: Waiter): void {
+    waiter.link.leave();
     this.#size -= 1;
   }
 
-  /** Returns how many waiters of this process are before one of them. Mostly few: who came first gives up first. */
-  countBefore(link: Link<Waiter>): number {
+  // Counts, since mostly there are few: who came first gives up first.
+  aheadOf({ link }: Waiter): number {
     let count = 0;
     let { after } = this.#end;
     while (after !== link && count < MOST_COUNTED) {
       count += 1;
       ({ after } = after);
     }
-    return count;
+    return count + this.rank;
   }
 
   readonly joinFirst = (): void => {
@@ -115,26 +111,21 @@ export class LocalQueues {
     const waiter = new Waiter(wait, queue, this.#shared);
     const { size: sizeBefore } = queue;
     const aheadThen = sizeBefore + queue.rank;
-    const link = queue.enter(waiter);
-    const ahead = (): number => queue.countBefore(link) + queue.rank;
-    wait.onQueued(ahead);
+    queue.enter(waiter);
+    wait.onQueued(waiter);
     let lock: Lock | undefined;
     try {
-      lock = await retry(
-        wait.retries,
-        () => waiter.pause(),
-        () => waiter.tick(),
-      );
+      lock = await waiter.untilGiven();
       if (lock === undefined) {
         wait.onGivenUp({
           aheadThen: sizeBefore > 0 ? aheadThen : waiter.firstRank,
-          ahead: ahead(),
+          ahead: waiter.ahead,
         });
       }
       return lock;
     } finally {
       waiter.leave(lock);
-      queue.leave(link);
+      queue.leave(waiter);
       if (queue.size === 0 && queue === this.#queues.get(name)) this.#queues.delete(name);
       // The new holder's own work goes first. The next waiter has until its release to join the queue.
       if (queue.size > 0) this.#shared.environment.afterPoll(queue.joinFirst);

@@ -9,11 +9,18 @@ import type { NodeClocks } from "./node-clocks.js";
 import type { Pace } from "./pace.js";
 import type { Place } from "./schedule.js";
 import type { Subscriptions } from "./subscriptions.js";
+import type { Waiter } from "./waiter.js";
 
 /** How far a waiter came in the queue that gave up. */
 export interface Progress {
   /** How many waiters were before it when it began to wait, as far as its process knew; and when it gave up. */
   readonly aheadThen: number;
+  readonly ahead: number;
+}
+
+/** Where a waiter is in the queue. */
+export interface Position {
+  /** How many waiters are before it, as far as its process knows. */
   readonly ahead: number;
 }
 
@@ -29,30 +36,30 @@ export interface Wait {
   readonly history: History;
   readonly retries: number;
   /** Milliseconds until the next attempt of the retry timer, drawn each time; and the most that this may be. */
-  readonly nextDelayMs: () => number;
+  nextDelayMs(): number;
   readonly mostDelayMs: number;
-  readonly timeLeftMs: () => number;
+  readonly timeLeftMs: number;
   readonly nodeTimeoutMs: (node: Node) => number;
   readonly signals: readonly AbortSignal[];
   /** Makes one attempt; with `queued`, as a waiter in the queue. Calls `onRound` before any node replies. */
-  readonly attempt: (
+  attempt(
     queued: QueuedAttempt | undefined,
     onRound: (round: Round) => void,
-  ) => Promise<Lock | undefined>;
-  /** Called when it is in the queue, with what tells how many waiters are before it. */
-  readonly onQueued: (ahead: () => number) => void;
+  ): Promise<Lock | undefined>;
+  /** Called when it is in the queue. */
+  onQueued(position: Position): void;
   /** Called for each node that notifies it. */
-  readonly onNotified: (node: Node, key: string | undefined) => void;
+  onNotified(node: Node, key: string | undefined): void;
   /** Called when the time or the retries are used up. */
-  readonly onGivenUp: (progress: Progress) => void;
+  onGivenUp(progress: Progress): void;
   /** Asks a node for a place in the queue. */
-  readonly join: (entry: QueueEntry) => Operation;
+  join(entry: QueueEntry): Operation;
   /** Takes it out of a node's queue. With a `lock`, the keys that were reserved for it become free for that lock. */
-  readonly leave: (id: string, lock?: Lock) => readonly Operation[];
+  leave(id: string, lock?: Lock): readonly Operation[];
   /** Its places as a waiter for what the next attempt takes: of several permits, that may be one of the slots. */
-  readonly placesFor: (places: readonly Place[], quorum: number) => readonly Place[];
+  placesFor(places: readonly Place[], quorum: number): readonly Place[];
   /** Gives a node the keys of the lock that was acquired, if they are free there. */
-  readonly give: (lock: Lock, node: Node) => void;
+  give(lock: Lock, node: Node): void;
 }
 
 /** How the attempt of a waiter in the queue differs from another. */
@@ -76,6 +83,8 @@ export interface Shared {
 
 /** The local queue of a waiter, as the waiter sees it. */
 export interface LocalWaiters {
+  /** Returns how many waiters are before one of them, as far as this process knows. */
+  aheadOf(waiter: Waiter): number;
   /** Lets the first waiter attempt now. */
   hurry(): void;
   /** The last attempt of any waiter in this queue. */

@@ -1,4 +1,5 @@
 import { sleep } from "../runtime/environment.js";
+import { Link } from "../runtime/link.js";
 import { isHeld, ResourceLockedError } from "../errors.js";
 import type { Lock } from "../lock.js";
 import type { Node } from "../nodes/node.js";
@@ -6,7 +7,7 @@ import type { Operation } from "../operations/operation.js";
 import { type QueueReply, type QueueEntry, queueReplyIn } from "../operations/queue.js";
 import { isRefusal } from "../quorum/ballot.js";
 import { quorumOf, Round } from "../quorum/round.js";
-import type { LocalWaiters, Shared, QueuedAttempt, Wait } from "./wait.js";
+import type { LocalWaiters, Position, Shared, QueuedAttempt, Wait } from "./wait.js";
 import {
   attemptAtMs,
   graceMs,
@@ -33,22 +34,25 @@ const held = new ResourceLockedError("held");
  * One call that waits. It attempts when its retry timer fires. While it is in the queue on the nodes, it also attempts
  * when they notify it, and when the lock in its way should have expired.
  */
-export class Waiter implements QueueListener {
+export class Waiter implements QueueListener, Position {
+  readonly link = new Link<Waiter>(this);
   readonly #wait: Wait;
   readonly #localWaiters: LocalWaiters;
   readonly #shared: Shared;
-  readonly #id: string;
+  /** Of its ticket. Drawn once, when it joins the queue, as is the time. */
+  #id = "";
   #state: State = "local";
-  /** The time of its ticket by the nodes' clocks, in epoch ms. Drawn once, when it joins the queue. */
+  /** The time of its ticket by the nodes' clocks, in epoch ms. */
   #ticketMs = 0;
   #isAttempting = false;
+  // The collections are made once they are needed: most waiters wait behind another one of their process.
   /** Nodes that can notify it by now, but on which it is queued as a waiter that polls. */
-  readonly #newlySubscribed = new Set<Node>();
-  readonly #places = new Map<Node, Place>();
+  #newlySubscribed: Set<Node> | undefined;
+  #places: Map<Node, Place> | undefined;
   /** How many waiters of other processes are before it, as a node last said; and as one said when it joined. */
   rank = 0;
   firstRank = 0;
-  readonly #notifiedBy = new Set<Node>();
+  #notifiedBy: Set<Node> | undefined;
   #attemptAtMs = Infinity;
   #poll: Poll | undefined;
   /** The round of its last attempt; and whether it was in the queue then. */
@@ -57,15 +61,15 @@ export class Waiter implements QueueListener {
   /** The last pause after a split vote. */
   #splitMs = 0;
   #wake: (() => void) | undefined;
-  /** The lock, if an attempt acquired it that the retry timer did not start. */
-  #given: Lock | undefined;
-  #hasTicked = false;
 
   constructor(wait: Wait, localWaiters: LocalWaiters, shared: Shared) {
     this.#wait = wait;
     this.#localWaiters = localWaiters;
     this.#shared = shared;
-    this.#id = shared.subscriptions.newId();
+  }
+
+  get ahead(): number {
+    return this.#localWaiters.aheadOf(this);
   }
 
   /** When the call began, by the monotonic clock. */
@@ -73,24 +77,30 @@ export class Waiter implements QueueListener {
     return this.#wait.start.monotonicMs;
   }
 
-  /** Waits for the retry timer, and makes other attempts meanwhile. Returns false if the time runs out first. */
-  async pause(): Promise<boolean> {
-    const { retries, nextDelayMs, timeLeftMs, signals } = this.#wait;
+  /**
+   * Attempts when the retry timer fires, when nodes notify it and when the lock in its way should have expired, until it
+   * has the lock. Resolves with undefined if the time or the retries are used up.
+   */
+  async untilGiven(): Promise<Lock | undefined> {
+    const { retries, signals } = this.#wait;
     const { environment } = this.#shared;
     let tickMs: number | undefined;
-    for (;;) {
+    for (let ticks = 0; ticks < retries;) {
       for (const signal of signals) signal.throwIfAborted();
       const nowMs = environment.monotonicMs();
-      const leftMs = timeLeftMs();
+      const leftMs = this.#wait.timeLeftMs;
       // A local waiter only counts its retries, which it need not do if they are unlimited.
-      if (!this.#is("local") || retries < Infinity) tickMs ??= nowMs + nextDelayMs();
-      if (leftMs <= 0) return false;
-      if (tickMs !== undefined && nowMs >= tickMs) return true;
-      if (nowMs >= this.#attemptAtMs) {
-        this.#given = await this.#attempt();
-        // If the retry timer was due during this attempt, the attempt counts as the timer's.
-        this.#hasTicked = tickMs !== undefined && environment.monotonicMs() >= tickMs;
-        if (this.#given !== undefined || this.#hasTicked) return true;
+      if (!this.#is("local") || retries < Infinity) tickMs ??= nowMs + this.#wait.nextDelayMs();
+      if (leftMs <= 0) return undefined;
+      const isTick = tickMs !== undefined && nowMs >= tickMs;
+      if (isTick || nowMs >= this.#attemptAtMs) {
+        const lock = await (isTick ? this.#tick() : this.#attempt());
+        if (lock !== undefined) return lock;
+        // If the retry timer was due during another attempt, that attempt counts as the timer's.
+        if (tickMs !== undefined && environment.monotonicMs() >= tickMs) {
+          ticks += 1;
+          tickMs = undefined;
+        }
       } else {
         const nextMs = Math.min(tickMs ?? Infinity, this.#attemptAtMs);
         const delayMs = Math.ceil(Math.min(nextMs - nowMs, leftMs));
@@ -99,14 +109,11 @@ export class Waiter implements QueueListener {
         });
       }
     }
+    return undefined;
   }
 
   /** Makes the retry timer's attempt. A local waiter shares the last attempt of the first waiter instead. */
-  async tick(): Promise<Lock | undefined> {
-    if (this.#given !== undefined || this.#hasTicked) {
-      this.#hasTicked = false;
-      return this.#given;
-    }
+  #tick(): Promise<Lock | undefined> | undefined {
     const { lastAttempt } = this.#localWaiters;
     if (!this.#is("local") || lastAttempt === undefined) return this.#attempt();
     this.#wait.history.addOfOther(lastAttempt.round);
@@ -158,6 +165,7 @@ export class Waiter implements QueueListener {
 
   async #join(): Promise<void> {
     const { subscriptions, clocks } = this.#shared;
+    this.#id = subscriptions.newId();
     subscriptions.listenFor(this.#id, this);
     if (!subscriptions.isReady) await subscriptions.ready(this.#nodeTimeoutMs);
     if (clocks.offsetMs() === undefined && !this.#is("left")) await this.#ask("");
@@ -175,19 +183,18 @@ export class Waiter implements QueueListener {
   /** Asks for a place in the queue; without an id, only reads the state of the nodes. */
   async #ask(id: string, nodes = this.#shared.nodes): Promise<void> {
     const { environment, onRefusal } = this.#shared;
-    const { join, nodeTimeoutMs } = this.#wait;
     const askedMs = environment.monotonicMs();
     const lastRound = this.#lastRound;
     const round = new Round(
       {
         nodes,
-        operation: (node) => join({ ...this.#entryFor(node), id }),
+        operation: (node) => this.#wait.join({ ...this.#entryFor(node), id }),
         judge: (reply, node) => {
           const queueReply = queueReplyIn(reply);
           if (queueReply !== undefined) this.#onQueueReply(node, queueReply, askedMs);
           return queueReply?.isOpen === true ? undefined : held;
         },
-        nodeTimeoutMs,
+        nodeTimeoutMs: this.#wait.nodeTimeoutMs,
         onRefusal,
         // Not after a later attempt, nor after it has left: it would join for nothing.
         isWantedLate: () =>
@@ -203,9 +210,9 @@ export class Waiter implements QueueListener {
   async #attempt(): Promise<Lock | undefined> {
     const { environment } = this.#shared;
     this.#attemptAtMs = Infinity;
-    this.#notifiedBy.clear();
-    this.#newlySubscribed.clear();
-    this.#places.clear();
+    this.#notifiedBy = undefined;
+    this.#newlySubscribed = undefined;
+    this.#places = undefined;
     const atMs = environment.monotonicMs();
     const queued = this.#queuedAttempt(atMs);
     this.#wasQueuedThen = queued !== undefined;
@@ -275,11 +282,13 @@ export class Waiter implements QueueListener {
     const nowMs = environment.monotonicMs();
     clocks.note(node, reply.nodeMs, (nowMs - askedMs) / 2);
     this.rank = reply.rank;
+    this.#places ??= new Map();
     this.#places.set(node, placeIn(reply, nowMs));
   }
 
   onNotified(node: Node, key?: string): void {
     this.#wait.onNotified(node, key);
+    this.#notifiedBy ??= new Set();
     this.#notifiedBy.add(node);
     this.#splitMs = 0;
     const { nodes, pace } = this.#shared;
@@ -289,6 +298,7 @@ export class Waiter implements QueueListener {
 
   onSubscribed(node: Node): void {
     if (!this.#is("queued")) return;
+    this.#newlySubscribed ??= new Set();
     this.#newlySubscribed.add(node);
     // If an attempt under way acquires the lock, a join sent after it would wait for a lock that it holds.
     if (!this.#isAttempting) this.#rejoinSubscribed();
@@ -296,10 +306,10 @@ export class Waiter implements QueueListener {
 
   /** Joins again as a waiter that is notified. For one that polls, the key would stay reserved until it polls. */
   #rejoinSubscribed(): void {
-    const nodes = [...this.#newlySubscribed];
-    this.#newlySubscribed.clear();
-    if (nodes.length === 0 || !this.#is("queued")) return;
-    void this.#ask(this.#id, nodes).then(() => {
+    const nodes = this.#newlySubscribed;
+    this.#newlySubscribed = undefined;
+    if (nodes === undefined || !this.#is("queued")) return;
+    void this.#ask(this.#id, [...nodes]).then(() => {
       this.#expect();
     });
   }
@@ -316,10 +326,9 @@ export class Waiter implements QueueListener {
    */
   #expect(pauseMs = 0): void {
     const { nodes, pace, subscriptions, environment } = this.#shared;
-    const all = [...this.#places.values()];
     const quorum = quorumOf(nodes.length);
-    if (all.length < quorum) return;
-    const places = this.#wait.placesFor(all, quorum);
+    if (this.#places === undefined || this.#places.size < quorum) return;
+    const places = this.#wait.placesFor([...this.#places.values()], quorum);
     const { slowestMs } = pace;
     const atMs = attemptAtMs(places, quorum, slowestMs, pauseMs);
     if (atMs < Infinity) this.#attemptWithin(atMs - environment.monotonicMs());

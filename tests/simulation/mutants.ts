@@ -494,8 +494,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a permit's release hands over another slot",
     "waiting/queue-keys.ts",
-    "all.push(key, ...line);",
-    'all.push(key.replace(/permit:[0-9]+$/, "permit:0"), ...line);',
+    "all = [key, order, alive];",
+    'all = [key.replace(/permit:[0-9]+$/, "permit:0"), order, alive];',
   ),
   m(
     "a permit's lock is given every slot",
