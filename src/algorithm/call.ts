@@ -298,8 +298,21 @@ function unansweredAttempts({ rounds }: History, most: number): number {
   return count;
 }
 
+/** Mostly the next call has the same timeouts. Its lock keeps the function, so it is made once for both. */
+let madeLast:
+  | {
+      readonly nodeTimeout: number | undefined;
+      readonly ttlMs: number;
+      readonly timeouts: (node: Node) => number;
+    }
+  | undefined;
+
 function nodeTimeouts(nodeTimeout: number | undefined, ttlMs: number): (node: Node) => number {
-  return (node) => nodeTimeout ?? node.timeoutMs(ttlMs);
+  if (madeLast?.nodeTimeout !== nodeTimeout || madeLast?.ttlMs !== ttlMs) {
+    const timeouts = (node: Node): number => nodeTimeout ?? node.timeoutMs(ttlMs);
+    madeLast = { nodeTimeout, ttlMs, timeouts };
+  }
+  return madeLast.timeouts;
 }
 
 /** Returns how many retries a `retryCount` allows: -1 means no limit. */

@@ -50,7 +50,7 @@ export async function attemptExtension(
   const since = instance.environment.now();
   const operation = extensionRequest(parts, ttlMs);
   lease.longestTtlMs = Math.max(lease.longestTtlMs, ttlMs);
-  const round = call.ask(() => operation, grantsAll(keys.length), Math.min(limitMs, leftMs));
+  const round = call.ask(operation, grantsAll(keys.length), Math.min(limitMs, leftMs));
   history.add(round);
   if (await round.decided()) {
     call.failure = "ERR_REDLOCK_VALIDITY";

@@ -95,7 +95,7 @@ async function confirm(
   const { judge, refusal } = confirmation(first);
   const timeLeftMs = call.longestNodeTimeoutMs - first.elapsedMs;
   const limitMs = Math.min(timeLeftMs, call.budgetLeftMs);
-  const round = call.ask(() => operation, judge, limitMs, refusal);
+  const round = call.ask(operation, judge, limitMs, refusal);
   const confirmed = await call.decided(round);
   if (!confirmed) history.replaceLast(round);
   return confirmed;

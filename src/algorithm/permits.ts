@@ -115,7 +115,7 @@ export class Permits {
     const round = new Round(
       {
         nodes,
-        operation: () => surveyOperation(this.slotKeys),
+        operation: surveyOperation(this.slotKeys),
         judge: (reply) => {
           const states = queueReplyIn(reply)?.slots ?? [];
           for (const [slot, ms] of states.entries()) {

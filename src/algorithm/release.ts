@@ -104,7 +104,7 @@ function releaseOn(
   return new Round(
     {
       nodes,
-      operation: () => operation,
+      operation,
       judge: (reply, node) => {
         instance.queues.onHandOver(reply, node);
         return undefined;

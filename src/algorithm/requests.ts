@@ -1,6 +1,5 @@
 import type { Lock, LockParts } from "../lock.js";
 import { partsOf } from "../lock.js";
-import type { Node } from "../nodes/node.js";
 import type { Fence } from "../operations/accept-fence.js";
 import { acquireOperation } from "../operations/acquire-fenced.js";
 import { extendOperation } from "../operations/extend-fenced.js";
@@ -20,6 +19,7 @@ import { takeOperation, takeSharedOperation } from "../operations/take-fenced.js
 import { takePermitOperation } from "../operations/take-permit.js";
 import { queueKeysOf } from "../waiting/queue-keys.js";
 import type { QueuedAttempt } from "../waiting/wait.js";
+import type { Question } from "../quorum/ballot.js";
 import type { Acquisition } from "./call.js";
 
 /**
@@ -40,7 +40,7 @@ export function attemptRequest(
   { instance, ttlMs, settings, permits }: Acquisition,
   { keys, value, shared, permit, fence }: Claim,
   queued: QueuedAttempt | undefined,
-): (node: Node) => Operation {
+): Question["operation"] {
   if (queued !== undefined) {
     return (node) => {
       const entry = queued.entryFor(node);
@@ -50,15 +50,10 @@ export function attemptRequest(
         : takePermitOperation(permits.slotKeys, permit, value, ttlMs, entry);
     };
   }
-  let operation: Operation;
-  if (shared) {
-    // Only a reader looks at the queue here: it could join others for ever, while a writer waits.
-    const queueKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
-    operation = acquireSharedOperation(keys, value, ttlMs, queueKeys);
-  } else {
-    operation = acquireOperation(keys, value, ttlMs, fence);
-  }
-  return () => operation;
+  if (!shared) return acquireOperation(keys, value, ttlMs, fence);
+  // Only a reader looks at the queue here: it could join others for ever, while a writer waits.
+  const queueKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
+  return acquireSharedOperation(keys, value, ttlMs, queueKeys);
 }
 
 /** Returns what sets the keys of a lock that is held where they are free. A reader passes waiting writers: none of them can have the lock before it ends. */

@@ -6,7 +6,8 @@ import type { Operation } from "../operations/operation.js";
 /** What a round asks every node, and which replies count as votes for. */
 export interface Question {
   readonly nodes: readonly Node[];
-  readonly operation: (node: Node) => Operation;
+  /** The same for all nodes, or one for each. */
+  readonly operation: Operation | ((node: Node) => Operation);
   /** Judges a reply: undefined is a vote for, an error a vote against. */
   readonly judge: (reply: unknown, node: Node) => Error | undefined;
   /** The timeout of a node. */
@@ -65,7 +66,8 @@ export class Ballot implements Inquiry {
 
   constructor(node: Node, poll: Poll) {
     this.node = node;
-    this.operation = poll.question.operation(node);
+    const { operation } = poll.question;
+    this.operation = typeof operation === "function" ? operation(node) : operation;
     this.timeoutMs = poll.question.nodeTimeoutMs(node);
     this.#poll = poll;
   }

@@ -50,7 +50,11 @@ export class Round implements Poll {
       else this.count(ballot, ballot.refusal() ?? outOfTime(ballot.node));
     }
     // The nodes' timeouts begin when the commands are sent, at the end of the event-loop turn.
-    if (!this.#complete) environment.endOfTurn(this.#startTimer);
+    if (!this.#complete) {
+      environment.endOfTurn(() => {
+        this.#startTimer();
+      });
+    }
   }
 
   /** Resolves with whether a quorum voted for, as soon as that is certain. */
@@ -173,6 +177,7 @@ export class Round implements Poll {
   /** Drops what a complete round no longer needs. A lock keeps its rounds, and memory that is kept costs time. */
   #end(): void {
     if (this.#timer !== undefined) this.#environment.clearTimer(this.#timer);
+    this.#timer = undefined;
     this.#onVoteAgainst = undefined;
     this.#watchers = undefined;
   }
@@ -186,10 +191,10 @@ export class Round implements Poll {
     }
   }
 
-  readonly #startTimer = (): void => {
+  #startTimer(): void {
     this.#askedMs = this.#environment.monotonicMs();
     this.#setTimer(this.#askedMs);
-  };
+  }
 
   /** Sets the one timer of all nodes, for the next timeout of a node or of the round itself. */
   #setTimer(nowMs: number): void {

@@ -411,6 +411,13 @@ export const MUTANTS: readonly Mutant[] = [
     "this.#nextTryMs = this.#environment.monotonicMs() + 0 * pause;",
   ),
   m(
+    "a waiter's retry timer stays due",
+    "waiting/waiter.ts",
+    "ticks += 1;\n          tickMs = undefined;",
+    "",
+  ),
+  // A wait that never ends.
+  m(
     "nobody follows the first waiter of a process in line",
     "waiting/local-queue.ts",
     "if (queue.size > 0) this.#shared.environment.afterPoll(queue.joinFirst);",
@@ -470,14 +477,14 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a permit is whatever slot each node has free",
     "algorithm/requests.ts",
-    "operation = acquireOperation(keys, value, ttlMs, fence);",
+    "if (!shared) return acquireOperation(keys, value, ttlMs, fence);",
     `if (permits !== undefined) {
       return () => {
         const slot = Math.floor(instance.environment.random() * permits.keys.length);
         return acquireOperation(permits.keys.slice(slot, slot + 1), value, ttlMs);
       };
     }
-    operation = acquireOperation(keys, value, ttlMs, fence);`,
+    if (!shared) return acquireOperation(keys, value, ttlMs, fence);`,
   ),
   m(
     "a permit is taken from its holder",

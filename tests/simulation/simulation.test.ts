@@ -114,10 +114,13 @@ describe("the simulator", () => {
     expect(operations(plan)).toBeLessThan(operations(makePlan(seeds)));
   });
 
+  const inOneTurn = /^an end: client .* times in one turn of the event loop/;
+
   it.each([
-    "no pause after a failed extension",
-    "nobody follows the first waiter of a process in line",
-  ])("ends a turn that would never end, and reports it: %s", async (name) => {
+    ["no pause after a failed extension", inOneTurn],
+    ["a waiter's retry timer stays due", inOneTurn],
+    ["nobody follows the first waiter of a process in line", /^an end: client .* waits for ever$/],
+  ])("ends a turn or a wait that would never end, and reports it: %s", async (name, message) => {
     const mutant = MUTANTS.find((each) => each.name === name);
     if (mutant === undefined) throw new Error(`there is no mutant ${name}`);
     const bugged = await mutate(mutant);
@@ -125,7 +128,7 @@ describe("the simulator", () => {
     for (let seed = 1; found === undefined && seed <= 200; seed++) {
       found = (await replay(makePlan(seed), bugged)).violation;
     }
-    expect(found?.message).toMatch(/^an end: client .* times in one turn of the event loop/);
+    expect(found?.message).toMatch(message);
   });
 
   // In a process of its own: see watchdog.ts.
