@@ -116,20 +116,22 @@ export class Call {
     link.goBehind(this.instance.undecided.before);
     if (signal !== undefined) onAbort(signal, cut);
     if (signal?.aborted === true || this.end.aborted) cut();
-    return round.decided().then((granted) => {
-      if (signal !== undefined) offAbort(signal, cut);
-      link.leave();
-      return granted;
+    return new Promise((resolve) => {
+      round.onDecided((granted) => {
+        if (signal !== undefined) offAbort(signal, cut);
+        link.leave();
+        resolve(granted);
+      });
     });
   }
 
-  /** Attempts once, then retries as the settings say. */
+  /** Attempts once, then retries as the settings say. An attempt that failed resolves with undefined or false. */
   untilGiven<T>(
-    attempt: () => Promise<T | undefined>,
+    attempt: () => Promise<T | undefined | false>,
     timeLeftMs: () => number,
   ): Promise<T | undefined> {
     return attempt().then((given) => {
-      if (given !== undefined) return given;
+      if (given !== undefined && given !== false) return given;
       return this.attemptAgain(attempt, timesOf(this.settings.retryCount), [this.end], timeLeftMs);
     });
   }
@@ -139,7 +141,7 @@ export class Call {
    * left.
    */
   async attemptAgain<T>(
-    attempt: () => Promise<T | undefined>,
+    attempt: () => Promise<T | undefined | false>,
     retries: number,
     signals: readonly AbortSignal[],
     timeLeftMs: () => number,

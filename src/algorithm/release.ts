@@ -42,16 +42,16 @@ export async function release(call: Release): Promise<ExecutionResult> {
   if (!lease.release()) return history;
   if (parts.permit !== undefined) instance.lastSlots.push(parts.resources[0] ?? "", parts.permit);
 
-  const attempt = (): Promise<true | undefined> => {
+  const attempt = (): Promise<boolean> => {
     const round = askRelease(call);
     history.add(round);
-    return round.decided().then((isConfirmed) => isConfirmed || undefined);
+    return round.decided();
   };
   if (!wasOpen) {
     if (!instance.closing.aborted) void attempt();
     return new History(start.wallMs);
   }
-  if (await call.untilGiven(attempt, () => call.leftMs)) return history;
+  if ((await call.untilGiven(attempt, () => call.leftMs)) === true) return history;
   throw executionError(call, {
     verb: release,
     code: "ERR_REDLOCK_QUORUM",

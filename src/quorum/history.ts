@@ -1,4 +1,4 @@
-import { quorumOf, type Round } from "./round.js";
+import { quorumOf, type Round, withAnother } from "./round.js";
 import type { ExecutionResult, ExecutionStats } from "./results.js";
 
 /** Statistics are kept for this many attempts. Older ones are only counted. */
@@ -7,7 +7,7 @@ const MOST_ROUNDS = 100;
 /** The rounds of one call. Their statistics are computed when somebody reads them. */
 export class History implements ExecutionResult {
   readonly start: number;
-  #rounds: Round[] = [];
+  #rounds: Round[] | undefined;
   #roundsOfOthers: Round[] | undefined;
   #count = 0;
   #attempts: Promise<ExecutionStats>[] | undefined;
@@ -19,13 +19,13 @@ export class History implements ExecutionResult {
 
   add(round: Round): void {
     this.#count += 1;
-    this.#rounds = withAnother(this.#rounds, round);
+    this.#rounds = withLast(this.#rounds, round);
     this.#attempts = undefined;
   }
 
   /** Adds an attempt of another call for the same keys, which counts as one of this call. */
   addOfOther(round: Round): void {
-    this.#roundsOfOthers = withAnother(this.#roundsOfOthers, round);
+    this.#roundsOfOthers = withLast(this.#roundsOfOthers, round);
     this.add(round);
   }
 
@@ -38,7 +38,7 @@ export class History implements ExecutionResult {
 
   /** Replaces the round of the last attempt by its second round, which says more about it. */
   replaceLast(round: Round): void {
-    this.#rounds[this.#rounds.length - 1] = round;
+    this.#rounds?.splice(-1, 1, round);
     this.#attempts = undefined;
   }
 
@@ -48,25 +48,23 @@ export class History implements ExecutionResult {
   }
 
   get last(): Round | undefined {
-    return this.#rounds.at(-1);
+    return this.#rounds?.at(-1);
   }
 
   /** The rounds, without those that were dropped. */
   get rounds(): readonly Round[] {
-    return this.#rounds;
+    return this.#rounds ?? [];
   }
 
   get attempts(): readonly Promise<ExecutionStats>[] {
-    this.#attempts ??= this.#rounds.map((round) => round.stats());
+    this.#attempts ??= this.rounds.map((round) => round.stats());
     return this.#attempts;
   }
 }
 
 /** Adds a round, and drops the oldest of too many. */
-function withAnother(rounds: Round[] | undefined, round: Round): Round[] {
-  // Mostly it stays alone. To push it onto an empty array would reserve room for sixteen more.
-  if (rounds === undefined || rounds.length === 0) return [round];
-  rounds.push(round);
-  if (rounds.length > MOST_ROUNDS) rounds.shift();
-  return rounds;
+function withLast(rounds: Round[] | undefined, round: Round): Round[] {
+  const all = withAnother(rounds, round);
+  if (all.length > MOST_ROUNDS) all.shift();
+  return all;
 }

@@ -34,6 +34,7 @@ export class Round implements Poll {
   #doubtful = 0;
   #verdict: boolean | undefined;
   #timer: Timer | undefined;
+  #onDecided: ((granted: boolean) => void)[] | undefined;
   #watchers: (() => void)[] | undefined;
   #onVoteAgainst: ((error: Error, node: Node) => void) | undefined;
 
@@ -59,13 +60,27 @@ export class Round implements Poll {
 
   /** Resolves with whether a quorum voted for, as soon as that is certain. */
   decided(): Promise<boolean> {
-    return this.#when(() => this.#verdict);
+    return new Promise((resolve) => {
+      this.onDecided(resolve);
+    });
+  }
+
+  /** Calls back with whether a quorum voted for, once that is certain. */
+  onDecided(callback: (granted: boolean) => void): void {
+    if (this.#verdict !== undefined) callback(this.#verdict);
+    else this.#onDecided = withAnother(this.#onDecided, callback);
+  }
+
+  #decide(granted: boolean): void {
+    if (this.#verdict !== undefined) return;
+    this.#verdict = granted;
+    for (const callback of this.#onDecided ?? []) callback(granted);
+    this.#onDecided = undefined;
   }
 
   /** Ends an undecided round as refused. */
   cut(): void {
-    if (this.#verdict !== undefined) return;
-    this.#verdict = false;
+    this.#decide(false);
     this.#notify();
   }
 
@@ -152,8 +167,8 @@ export class Round implements Poll {
     ballot.vote = vote;
     if (vote === "for") this.#for += 1;
     else this.#against += 1;
-    if (this.#for >= this.#quorum) this.#verdict ??= true;
-    else if (!this.#canStillBe(this.#against)) this.#verdict ??= false;
+    if (this.#for >= this.#quorum) this.#decide(true);
+    else if (!this.#canStillBe(this.#against)) this.#decide(false);
     this.#notify();
     if (vote !== "for") {
       this.question.onRefusal?.(vote, ballot.node);
@@ -238,13 +253,20 @@ export class Round implements Poll {
         const value = read();
         if (value !== undefined) resolve(value);
       };
-      // Mostly there is one. To push it onto an empty array would reserve room for sixteen more.
-      if (this.#watchers === undefined) this.#watchers = [watch];
-      else this.#watchers.push(watch);
+      this.#watchers = withAnother(this.#watchers, watch);
     });
   }
 
   #notify(): void {
-    for (const watch of this.#watchers ?? []) watch();
+    if (this.#watchers === undefined) return;
+    for (const watch of this.#watchers) watch();
   }
+}
+
+/** Adds an item to items of which there are none yet, mostly. */
+export function withAnother<Item>(items: Item[] | undefined, item: Item): Item[] {
+  // To push it onto an empty array would reserve room for sixteen more.
+  if (items === undefined) return [item];
+  items.push(item);
+  return items;
 }

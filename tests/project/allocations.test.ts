@@ -10,10 +10,9 @@ import { build } from "esbuild";
 
 /**
  * The most bytes that an acquire and a release may allocate, with 64 users in one process and five nodes that reply at
- * once: 3 % more than before there were readers and permits, which use nearly all of that (docs/performance.md). With a
- * reason, it may be raised.
+ * once (docs/performance.md). With a reason, it may be raised.
  */
-const MOST_BYTES = 13_100;
+const MOST_BYTES = 11_450;
 const PLANTED_BYTES = 1024;
 
 /** Without threads, V8 compiles at the same moments in each run. In a young generation this large, nothing is collected. */

@@ -195,14 +195,14 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a majority's answers are not enough",
     "quorum/round.ts",
-    "if (this.#for >= this.#quorum) this.#verdict ??= true;",
-    "if (this.#for >= this.#quorum && this.#complete) this.#verdict ??= true;",
+    "if (this.#for >= this.#quorum) this.#decide(true);",
+    "if (this.#for >= this.#quorum && this.#complete) this.#decide(true);",
   ),
   m(
     "an impossible majority is waited for",
     "quorum/round.ts",
-    "else if (!this.#canStillBe(this.#against)) this.#verdict ??= false;",
-    "else if (this.#complete) this.#verdict ??= false;",
+    "else if (!this.#canStillBe(this.#against)) this.#decide(false);",
+    "else if (this.#complete) this.#decide(false);",
   ),
   m(
     "the loss is not said early enough for a late timer",
