@@ -201,11 +201,11 @@ describe("quit({ drain })", () => {
         ).catch(({ code }) => console.log(code)),
       );
       const lock = await redlock.acquire("${fresh()}", 60_000);
-      console.log("held");
       process.once("SIGTERM", async () => {
         await redlock.quit({ drain: 500 });
         console.log("closed");
       });
+      console.log("held");
       setTimeout(() => undefined, 2 ** 30).unref();
       await Promise.all(calls);
     `);
