@@ -8,6 +8,7 @@ const MOST_ROUNDS = 100;
 export class History implements ExecutionResult {
   readonly start: number;
   #rounds: Round[] | undefined;
+  /** Those of them that are attempts of other calls, in the same order. */
   #roundsOfOthers: Round[] | undefined;
   #count = 0;
   #attempts: Promise<ExecutionStats>[] | undefined;
@@ -19,13 +20,17 @@ export class History implements ExecutionResult {
 
   add(round: Round): void {
     this.#count += 1;
-    this.#rounds = withLast(this.#rounds, round);
+    this.#rounds = withAnother(this.#rounds, round);
+    if (this.#rounds.length > MOST_ROUNDS) {
+      const dropped = this.#rounds.shift();
+      if (dropped === this.#roundsOfOthers?.[0]) this.#roundsOfOthers?.shift();
+    }
     this.#attempts = undefined;
   }
 
   /** Adds an attempt of another call for the same keys, which counts as one of this call. */
   addOfOther(round: Round): void {
-    this.#roundsOfOthers = withLast(this.#roundsOfOthers, round);
+    this.#roundsOfOthers = withAnother(this.#roundsOfOthers, round);
     this.add(round);
   }
 
@@ -60,11 +65,4 @@ export class History implements ExecutionResult {
     this.#attempts ??= this.rounds.map((round) => round.stats());
     return this.#attempts;
   }
-}
-
-/** Adds a round, and drops the oldest of too many. */
-function withLast(rounds: Round[] | undefined, round: Round): Round[] {
-  const all = withAnother(rounds, round);
-  if (all.length > MOST_ROUNDS) all.shift();
-  return all;
 }

@@ -81,7 +81,6 @@ export class Round implements Poll {
   /** Ends an undecided round as refused. */
   cut(): void {
     this.#decide(false);
-    this.#notify();
   }
 
   /** Resolves once every node has voted or timed out. */
@@ -263,7 +262,7 @@ export class Round implements Poll {
   }
 }
 
-/** Adds an item to items of which there are none yet, mostly. */
+/** Adds an item, which is mostly the first one. */
 export function withAnother<Item>(items: Item[] | undefined, item: Item): Item[] {
   // To push it onto an empty array would reserve room for sixteen more.
   if (items === undefined) return [item];

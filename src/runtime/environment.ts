@@ -104,7 +104,8 @@ export function afterPoll(environment: Environment): Promise<void> {
 }
 
 /**
- * Waits for `delayMs`, which may be Infinity. Rejects with a signal's reason as soon as one aborts.
+ * Waits for `delayMs`; for Infinity without a timer, which would keep the process alive. Rejects with a signal's reason as
+ * soon as one aborts.
  *
  * @param onSleep receives the function that ends the wait early
  */

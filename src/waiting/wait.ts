@@ -38,6 +38,7 @@ export interface Wait {
   /** Milliseconds until the next attempt of the retry timer, drawn each time; and the most that this may be. */
   nextDelayMs(): number;
   readonly mostDelayMs: number;
+  /** How many ms it may still wait. Changes with the time: a waiter reads it each time. */
   readonly timeLeftMs: number;
   readonly nodeTimeoutMs: (node: Node) => number;
   readonly signals: readonly AbortSignal[];

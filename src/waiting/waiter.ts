@@ -39,7 +39,7 @@ export class Waiter implements QueueListener, Position {
   readonly #wait: Wait;
   readonly #localWaiters: LocalWaiters;
   readonly #shared: Shared;
-  /** Of its ticket. Drawn once, when it joins the queue, as is the time. */
+  /** The id of its ticket. The id and the time of a ticket are drawn once, when the waiter joins the queue. */
   #id = "";
   #state: State = "local";
   /** The time of its ticket by the nodes' clocks, in epoch ms. */
@@ -85,7 +85,8 @@ export class Waiter implements QueueListener, Position {
     const { retries, signals } = this.#wait;
     const { environment } = this.#shared;
     let tickMs: number | undefined;
-    for (let ticks = 0; ticks < retries;) {
+    let ticks = 0;
+    while (ticks < retries) {
       for (const signal of signals) signal.throwIfAborted();
       const nowMs = environment.monotonicMs();
       const leftMs = this.#wait.timeLeftMs;
@@ -97,7 +98,7 @@ export class Waiter implements QueueListener, Position {
         const lock = await (isTick ? this.#tick() : this.#attempt());
         if (lock !== undefined) return lock;
         // If the retry timer was due during another attempt, that attempt counts as the timer's.
-        if (tickMs !== undefined && environment.monotonicMs() >= tickMs) {
+        if (isTick || (tickMs !== undefined && environment.monotonicMs() >= tickMs)) {
           ticks += 1;
           tickMs = undefined;
         }
