@@ -41,7 +41,8 @@ export function outOfTime({ name }: Node): Abstention {
 
 /** What a ballot needs of its round. */
 export interface Poll {
-  readonly question: Question;
+  /** Undefined once every node has had its last word. */
+  readonly question: Question | undefined;
   readonly isUndecided: () => boolean;
   readonly count: (ballot: Ballot, vote: "for" | Error) => void;
   /** The node granted the lock, but its vote counts only if a quorum of nodes also started recently. */
@@ -55,8 +56,8 @@ export class Ballot implements Inquiry {
   readonly timeoutMs: number;
   /** Whether a command may have reached the node. */
   asked = false;
-  /** Whether the node replied to it. If not, the node may still act on the command after its timeout. */
-  answered = false;
+  /** Whether the node has had its last word. If not, it may still act on the command after its timeout. */
+  isOver = false;
   /** Whether the node granted the lock, but its vote waits until the other nodes say when they started. */
   isDoubtful = false;
   vote: Vote;
@@ -64,11 +65,10 @@ export class Ballot implements Inquiry {
   reply: unknown;
   readonly #poll: Poll;
 
-  constructor(node: Node, poll: Poll) {
+  constructor(node: Node, { operation, nodeTimeoutMs }: Question, poll: Poll) {
     this.node = node;
-    const { operation } = poll.question;
     this.operation = typeof operation === "function" ? operation(node) : operation;
-    this.timeoutMs = poll.question.nodeTimeoutMs(node);
+    this.timeoutMs = nodeTimeoutMs(node);
     this.#poll = poll;
   }
 
@@ -80,7 +80,7 @@ export class Ballot implements Inquiry {
   /** Returns why the node votes against without being asked, if it does. */
   refusal(): Error | undefined {
     return (
-      this.#poll.question.refusal?.(this.node) ??
+      this.#poll.question?.refusal?.(this.node) ??
       this.node.refusal() ??
       (this.#isGuarded ? this.node.heldBack() : undefined)
     );
@@ -89,7 +89,7 @@ export class Ballot implements Inquiry {
   ask(): void {
     const refusal = this.refusal();
     if (refusal !== undefined) {
-      this.#poll.count(this, refusal);
+      this.end(refusal);
       return;
     }
     const connecting = this.node.connecting();
@@ -101,10 +101,10 @@ export class Ballot implements Inquiry {
       () => {
         // If the attempt has failed, its release may already be on its way. Nothing may be sent after it.
         if (this.operation.resendUndecided || this.isUndecided()) this.#askNow();
-        else this.#poll.count(this, new Abstention(this.node.name));
+        else this.end(new Abstention(this.node.name));
       },
       (error: unknown) => {
-        this.#poll.count(this, asError(error));
+        this.end(asError(error));
       },
     );
   }
@@ -115,25 +115,34 @@ export class Ballot implements Inquiry {
   }
 
   isUndecided(): boolean {
-    return this.#poll.isUndecided() || this.#poll.question.isWantedLate?.() === true;
+    return this.#poll.isUndecided() || this.#poll.question?.isWantedLate?.() === true;
   }
 
   onReply(reply: unknown): void {
-    this.answered = true;
+    const { question } = this.#poll;
+    // There is a question as long as this ballot is not over.
+    if (question === undefined) return;
     this.reply = reply;
     let vote: "for" | Error;
     try {
-      vote = this.#poll.question.judge(reply, this.node) ?? "for";
+      vote = question.judge(reply, this.node) ?? "for";
     } catch (error) {
       vote = asError(error);
     }
     const doubt = vote === "for" && this.#isGuarded ? this.node.distrust() : undefined;
-    if (doubt !== undefined && this.node.mayBeFresh) this.#poll.doubt(this);
-    else this.#poll.count(this, doubt ?? vote);
+    if (doubt !== undefined && this.node.mayBeFresh) {
+      this.isOver = true;
+      this.#poll.doubt(this);
+    } else this.end(doubt ?? vote);
   }
 
   onError(error: Error): void {
-    this.answered = true;
-    this.#poll.count(this, error);
+    this.end(error);
+  }
+
+  /** Gives the node's vote, after which it has nothing more to say. */
+  end(vote: "for" | Error): void {
+    this.isOver = true;
+    this.#poll.count(this, vote);
   }
 }

@@ -21,7 +21,7 @@ export function quorumOf(nodeCount: number): number {
  * vote changes that. The round goes on counting until every node has voted, for the statistics.
  */
 export class Round implements Poll {
-  readonly question: Question;
+  question: Question | undefined;
   readonly #environment: Environment;
   readonly #startMs: number;
   /** When an undecided round counts as refused. */
@@ -44,11 +44,11 @@ export class Round implements Poll {
     this.#startMs = environment.monotonicMs();
     this.#endMs = this.#startMs + (question.limitMs ?? Infinity);
     this.#quorum = quorumOf(question.nodes.length);
-    this.#ballots = question.nodes.map((node) => new Ballot(node, this));
+    this.#ballots = question.nodes.map((node) => new Ballot(node, question, this));
     const hasTime = this.#startMs < this.#endMs;
     for (const ballot of this.#ballots) {
       if (hasTime) ballot.ask();
-      else this.count(ballot, ballot.refusal() ?? outOfTime(ballot.node));
+      else ballot.end(ballot.refusal() ?? outOfTime(ballot.node));
     }
     // The nodes' timeouts begin when the commands are sent, at the end of the event-loop turn.
     if (!this.#complete) {
@@ -153,7 +153,7 @@ export class Round implements Poll {
 
   /** Returns whether this node was asked and has not replied, so that it may still act on the command. */
   isInFlight(node: Node): boolean {
-    return this.#ballots.some((ballot) => ballot.node === node && ballot.asked && !ballot.answered);
+    return this.#ballots.some((ballot) => ballot.node === node && ballot.asked && !ballot.isOver);
   }
 
   get #complete(): boolean {
@@ -162,7 +162,10 @@ export class Round implements Poll {
 
   /** Counts a vote, once for each ballot. */
   count(ballot: Ballot, vote: "for" | Error): void {
-    if (ballot.vote !== undefined) return;
+    if (ballot.vote !== undefined) {
+      this.#dropQuestion();
+      return;
+    }
     ballot.vote = vote;
     if (vote === "for") this.#for += 1;
     else this.#against += 1;
@@ -170,7 +173,7 @@ export class Round implements Poll {
     else if (!this.#canStillBe(this.#against)) this.#decide(false);
     this.#notify();
     if (vote !== "for") {
-      this.question.onRefusal?.(vote, ballot.node);
+      this.question?.onRefusal?.(vote, ballot.node);
       this.#onVoteAgainst?.(vote, ballot.node);
     }
     if (this.#complete) this.#end();
@@ -194,6 +197,15 @@ export class Round implements Poll {
     this.#timer = undefined;
     this.#onVoteAgainst = undefined;
     this.#watchers = undefined;
+    this.#dropQuestion();
+  }
+
+  /**
+   * Drops the question once no node will say more. A question knows its call, whose history may hold the round of
+   * another call, and so on: calls that follow one another without a pause would all be kept.
+   */
+  #dropQuestion(): void {
+    if (this.#complete && this.#ballots.every(({ isOver }) => isOver)) this.question = undefined;
   }
 
   /** Counts the doubtful votes that have become certain, and all of them once every other node has voted. */

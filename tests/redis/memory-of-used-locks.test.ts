@@ -63,6 +63,13 @@ describe("nothing is kept", () => {
       300,
       `await Promise.all([1, 2].map(() => redlock.using("c", 60_000, { signal }, () => undefined)));`,
     ],
+    [
+      "of locks on a resource for which somebody waits all the time",
+      300,
+      `const others = () => redlock.using("d", 60_000, () => undefined).then(others, () => undefined);
+       globalThis.waiting ??= [1, 2, 3].map(others);
+       await redlock.using("d", 60_000, () => undefined);`,
+    ],
   ])("%s", async (_, uses, useOne) => {
     const signal = "const { signal } = globalThis.controller ??= new AbortController();";
     expect(await growthOf(uses, signal + useOne)).toBeLessThan(NOISE_BYTES);
