@@ -76,10 +76,10 @@ export class Handle implements LeaseListener {
 
   onRenewed(): void {
     if (!this.#isPassedOn) this.#link ??= this.#instance.held.add(this);
-    this.#keeper?.wake();
     // A drain waits for the end of this lock, too, which was adopted after it had begun.
     if (this.#instance.draining.aborted) this.watch();
     this.#instance.announce("extended", () => ({ lock: this.lock }));
+    this.#keeper?.wake();
   }
 
   onReleased(): void {

@@ -73,9 +73,13 @@ export class Keeper {
     this.#cancelAlarm();
   }
 
-  /** Begins to watch an adopted lock, which has become valid. */
+  /**
+   * Looks at the renewed lease before it can end: an adopted lock has become valid and has no alarm yet; and after a step
+   * of the wall clock, a shorter ttl may end before the alarm that was set for the old one.
+   */
   wake(): void {
-    if (this.#alarm === undefined) this.#check();
+    const alarmInMs = (this.#alarm?.bell.atMs ?? Infinity) - this.#environment.monotonicMs();
+    if (alarmInMs > this.#lease.remainingMs - timerSlackMs(this.#lease.ttlMs ?? 0)) this.#check();
   }
 
   get #isHeldLongEnough(): boolean {

@@ -108,8 +108,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a late yes counted",
     "quorum/ballot.ts",
-    "this.timeoutMs = poll.question.nodeTimeoutMs(node);",
-    "this.timeoutMs = 1.5 * poll.question.nodeTimeoutMs(node);",
+    "this.timeoutMs = nodeTimeoutMs(node);",
+    "this.timeoutMs = 1.5 * nodeTimeoutMs(node);",
   ),
   m(
     "a resent command's yes counted",
@@ -189,8 +189,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a vote counted twice",
     "quorum/round.ts",
-    "if (ballot.vote !== undefined) return;",
-    "if (ballot.vote !== undefined && ballot.vote === vote) return;",
+    "if (ballot.vote !== undefined) {",
+    "if (ballot.vote !== undefined && ballot.vote === vote) {",
   ),
   m(
     "a majority's answers are not enough",
@@ -268,8 +268,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a lock that is extended is watched for its first term only",
     "algorithm/keeper.ts",
-    "if (this.#alarm === undefined) this.#check();",
-    "this.stop();",
+    "if (alarmInMs > this.#lease",
+    "this.stop();\n    if (alarmInMs > this.#lease",
   ),
   m(
     "a loss is told after the end",
@@ -541,6 +541,12 @@ export const MUTANTS: readonly Mutant[] = [
  * has the plan that shows it, under regressions.
  */
 export const FOUND: readonly Mutant[] = [
+  m(
+    "a lock with a shorter ttl keeps the alarm of the old one",
+    "algorithm/keeper.ts",
+    "if (alarmInMs > this.#lease",
+    "if (this.#alarm === undefined && alarmInMs > this.#lease",
+  ),
   m(
     "a key is given late for less than its lock was extended by",
     "algorithm/give.ts",

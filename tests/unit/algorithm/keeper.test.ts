@@ -281,6 +281,20 @@ describe("a loss", () => {
   );
 
   it(
+    "that an extension by a shorter ttl brings nearer, after such a step, is noticed in time",
+    played(async (stage) => {
+      const { redlock, host } = await stage.connect();
+      const lock = await redlock.acquire("r", 900);
+      const { signal } = lock;
+      host.stepWall(600);
+      await lock.extend(400);
+      expect(signal.aborted).toBe(false);
+      await stage.sleep(400);
+      expect(signal.aborted).toBe(true);
+    }),
+  );
+
+  it(
     "during a suspension, when the monotonic clock stands still, is said as soon as the machine goes on",
     played(async (stage) => {
       const kept = await keep(stage, 3000);
