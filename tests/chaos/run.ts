@@ -21,7 +21,7 @@ const ABOUT = `Runs five real Redis servers and client processes that lock, and 
 connections and clients meanwhile. An independent checker then judges the log.`;
 const EXIT_STATUS = `
 Exit status: 0 if the checker found no violation, 1 if it did, 2 for wrong
-arguments.`;
+arguments or where the servers or clients did not start.`;
 
 const KEYS = ["a", "b", "c", "d", "e", "f", "g", "h"];
 /** Fewer than there are users, so that they wait for them. */
@@ -66,8 +66,10 @@ async function main(): Promise<number> {
   );
   const registers = new Map(guarded(facts).map((key) => [key, new Register(folder, key)]));
   const stage: Stage = { folder, facts, registers, servers: [], links: [], clients: [] };
+  let isSetUp = false;
   try {
     await setUp(stage);
+    isSetUp = true;
     await rage(stage);
   } catch (error) {
     // What the clients wrote down says what was wrong; so the checker still has its say.
@@ -78,6 +80,10 @@ async function main(): Promise<number> {
   if (interrupted.signal.aborted) {
     console.error("Interrupted; the log was not judged.");
     return 130;
+  }
+  if (!isSetUp) {
+    console.error("The run did not begin; there is no log to judge.");
+    return 2;
   }
   return judge(facts, folder);
 }
