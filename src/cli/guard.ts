@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { isatty } from "node:tty";
 import type { Lock } from "../index.js";
 import { codeOf, EXIT, Failure, messageOf } from "./failure.js";
@@ -6,6 +7,9 @@ import { statusOfSignal } from "./signals.js";
 
 /** The time left is read at least this often: the wall clock may have jumped, or the machine was suspended. */
 const LONGEST_CHECK_MS = 200;
+
+/** SIGKILL comes so long before the end of the validity at most: on a busy machine, a timer was 80 ms late. */
+const LONGEST_HEAD_START_MS = 100;
 
 /** How a command ended. */
 export interface Ending {
@@ -17,11 +21,12 @@ export interface Ending {
 
 /**
  * Runs a command under a lock. If the lock is not extended in time, the command gets SIGTERM `graceMs` before the validity
- * ends, and SIGKILL at its end.
+ * ends, and SIGKILL just before its end.
  */
 export class GuardedCommand {
   readonly #lock: Lock;
   readonly #graceMs: number;
+  readonly #headStartMs: number;
   readonly #child: ChildProcess;
   /** Whether the command has a process group of its own. */
   readonly #isGroup = !isOnTerminal();
@@ -32,6 +37,7 @@ export class GuardedCommand {
   #timer: NodeJS.Timeout | undefined;
   /** Whether the command was signalled because of the lock. */
   #isLate = false;
+  #isKilledEarly = false;
 
   constructor(
     lock: Lock,
@@ -41,6 +47,7 @@ export class GuardedCommand {
   ) {
     this.#lock = lock;
     this.#graceMs = graceMs;
+    this.#headStartMs = Math.min(lock.ttl / 50, LONGEST_HEAD_START_MS, graceMs / 2);
     // A group of its own, so that a loss also ends what a script has started. On a terminal, the command stays in the
     // foreground, where Ctrl-C and Ctrl-Z reach it together with this process.
     this.#child = spawn(file, args, { stdio: "inherit", env, detached: this.#isGroup });
@@ -69,6 +76,7 @@ export class GuardedCommand {
       clearTimeout(this.#timer);
       this.#lock.signal.removeEventListener("abort", this.#onLost);
     });
+    if (this.#isKilledEarly) await this.#untilLost();
     const isLost = !this.#lock.valid;
     if (!isLost && !this.#isLate) return { status };
     // What the command leaves behind is no longer covered by the lock.
@@ -83,9 +91,23 @@ export class GuardedCommand {
       this.#isLate = true;
       this.#kill("SIGTERM");
     }
-    const wakeMs = Math.min(Math.max(1, leftMs - this.#graceMs), LONGEST_CHECK_MS);
-    if (!this.#isLate) this.#timer = setTimeout(this.#check, wakeMs);
+    if (leftMs <= this.#headStartMs) {
+      this.#isKilledEarly = true;
+      this.#kill("SIGKILL");
+      return;
+    }
+    const nextMs = this.#isLate ? this.#headStartMs : this.#graceMs;
+    const wakeMs = Math.min(Math.max(1, leftMs - nextMs), LONGEST_CHECK_MS);
+    this.#timer = setTimeout(this.#check, wakeMs);
   };
+
+  /** The loss is a moment away, and says which nodes did not extend the lock. */
+  async #untilLost(): Promise<void> {
+    const { signal } = this.#lock;
+    if (signal.aborted) return;
+    const limit = AbortSignal.timeout(Math.ceil(this.#headStartMs));
+    await once(signal, "abort", { signal: limit }).catch(() => undefined);
+  }
 
   #kill(signal: NodeJS.Signals): void {
     const { pid } = this.#child;

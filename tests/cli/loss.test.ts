@@ -12,7 +12,7 @@ const servers = useServers(5, { beforeStop: () => redlock.quit() });
 const cli = new Cli(servers);
 
 const START_MS = 60_000;
-const TTL_MS = 3000;
+const TTL_MS = 5000;
 /** How many losses the test of SIGTERM and SIGKILL looks at. */
 const LOSSES = Number(process.env["REDLOCK_QUORUM_LOSSES"] ?? 5);
 /** What a step may take beyond what it promises, on a busy machine. */

@@ -7,12 +7,12 @@ const folder = join(import.meta.dirname, "..");
 /** What takes more than 10 s on two cores, the longest first: one that began last would run by itself at the end. */
 const LONG = [
   "project/readme",
+  "cli/loss",
   "cli/run",
   "simulation/simulation",
   "redis/error-reasons",
   "redis/handles",
   "redis/node-redis",
-  "cli/loss",
   "simulation/line",
   "redis/closing",
   "redis/operations",
