@@ -78,7 +78,7 @@ const withShortLocals: ChunkPlugin = {
 };
 
 /** They are ES modules only: bundled, `require()` works, also under Jest. */
-const BUNDLED = ["p-retry", "p-timeout", "is-network-error"];
+const BUNDLED = ["p-timeout"];
 
 const shared: Options = {
   format: ["cjs"],

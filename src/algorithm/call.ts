@@ -16,7 +16,6 @@ import {
   resolveSettings,
   type Settings,
 } from "../settings.js";
-import { retry } from "../waiting/retry.js";
 import type { Position, Progress } from "../waiting/wait.js";
 import { fenceKeysOf } from "./fence.js";
 import type { Instance } from "./instance.js";
@@ -146,13 +145,15 @@ export class Call {
     signals: readonly AbortSignal[],
     timeLeftMs: () => number,
   ): Promise<T | undefined> {
-    const pause = async (): Promise<boolean> => {
+    for (let left = retries; left > 0; left--) {
       const delayMs = this.nextDelayMs();
-      if (delayMs >= timeLeftMs()) return false;
+      if (delayMs >= timeLeftMs()) return undefined;
       await sleep(this.instance.environment, delayMs, signals);
-      return timeLeftMs() > 0;
-    };
-    return retry(retries, pause, attempt);
+      if (timeLeftMs() <= 0) return undefined;
+      const result = await attempt();
+      if (result !== undefined && result !== false) return result;
+    }
+    return undefined;
   }
 
   /** Milliseconds until the next attempt: `retryDelay`, plus or minus a random share of `retryJitter`. */

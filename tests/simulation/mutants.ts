@@ -179,7 +179,7 @@ export const MUTANTS: readonly Mutant[] = [
     "if (this.#term === undefined) return 0;",
   ),
   m("using gives no release", "algorithm/using.ts", "await releaseInTime(call, lock);", ""),
-  m("no retry budget", "algorithm/call.ts", "if (delayMs >= timeLeftMs()) return false;", ""),
+  m("no retry budget", "algorithm/call.ts", "if (delayMs >= timeLeftMs()) return undefined;", ""),
   m(
     "a node has for ever to answer",
     "quorum/round.ts",
