@@ -46,8 +46,8 @@ export interface Settings {
   /** Whether a lock has a fencing token, `lock.fence`, larger than that of all earlier locks. Default false. */
   readonly fencing?: boolean | undefined;
   /**
-   * How many may hold the resource at once, 2 to 1000: each has one of so many permits, `lock.permit`. All processes must
-   * use the same number for a resource. Default: none, so that one holds it.
+   * How many may hold the resource at once, 2 to 1000. Each holder has a permit with a number, `lock.permit`. All processes
+   * must use the same number of permits for a resource. Default: none, so that one holds it.
    */
   readonly permits?: number | undefined;
 }

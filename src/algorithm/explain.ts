@@ -92,7 +92,7 @@ export async function whyNotAcquired(
   verb: Explanation["verb"],
   code: ErrorCode = "ERR_REDLOCK_QUORUM",
 ): Promise<ExecutionError> {
-  const { settings, failure, resources } = call;
+  const { settings, failure } = call;
   settings.signal?.throwIfAborted();
   call.assertOpen();
   const found = await keysInTheWay(call);
@@ -102,14 +102,17 @@ export async function whyNotAcquired(
     verb,
     code: failure === "ERR_REDLOCK_QUORUM" ? code : failure,
     reason,
-    about:
-      reason === "held"
-        ? await whoHolds(call)
-        : `Too few nodes granted ${inList(resources)} in time.`,
+    about: reason === "held" ? await whoHolds(call) : whyUnavailable(call),
     advice: reason === "held" ? adviceFor(call) : "",
     refusalInWords: (node) => strangerIn(call, found.get(node)) ?? "held by another lock",
   });
   return inTurn(call, error);
+}
+
+function whyUnavailable({ failure, resources, ttlMs }: Acquisition): string {
+  if (failure !== "ERR_REDLOCK_VALIDITY")
+    return `Too few nodes granted ${inList(resources)} in time.`;
+  return `The ttl of ${inList(resources)} was ${inWords(ttlMs)}: raise it, or find what is slow.`;
 }
 
 /** Says who holds a resource. Waits for the nodes that were inspected only until a quorum agrees. */

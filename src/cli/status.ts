@@ -101,7 +101,7 @@ export function statusCommand(): Command {
     .description("Shows who holds a lock and who waits for it, node by node.")
     .usage("[options] NAME...")
     .argument("<name...>")
-    .option("--permits <n>", "the NAMEs have so many permits: show who has which", permitCount)
+    .option("--permits <n>", "each NAME has n permits: show who has which", permitCount)
     .option("--watch", "show it again and again, until Ctrl-C")
     .option("--interval <time>", "how often with --watch (default: 1s)", duration)
     .option(...JSON_OPTION);

@@ -54,9 +54,9 @@ export interface Snapshot {
 const HELP = `
 Shows each node with its latency and state, and who holds the locks on the
 NAMEs, with the number of those that wait. --prefix adds the locks whose names
-begin so: it reads at most 5000 keys of each node at each look, by SCAN, and
-shows at most ${MOST_LOCKS} locks. --prefix '' takes all. With --permits, the NAMEs
-have so many permits, and each one that is taken has a line. Changes nothing.
+begin with a text: it reads at most 5000 keys of each node at each look, by
+SCAN, and shows at most ${MOST_LOCKS} locks. --prefix '' takes all. With --permits, each
+NAME has n permits, and each one that is taken has a line. Changes nothing.
 
 Keys: q or Ctrl-C quits, space looks again at once. If stdout is no terminal, or
 with --once, redlock top prints one look and ends. With --json it prints one
@@ -78,8 +78,8 @@ export function topCommand(): Command {
     .description("Shows the nodes, and who holds locks and who waits, live.")
     .usage("[options] [NAME...]")
     .argument("[name...]")
-    .option("--prefix <text>", "also the locks whose names begin so")
-    .option("--permits <n>", "the NAMEs have so many permits: show who has which", permitCount)
+    .option("--prefix <text>", "also the locks whose names begin with this")
+    .option("--permits <n>", "each NAME has n permits: show who has which", permitCount)
     .option("--interval <time>", "how often to look (default: 2s)", duration)
     .option("--once", "print one look, and end")
     .option(...JSON_OPTION);

@@ -13,9 +13,9 @@ interface UnlockOptions extends NodeOptions {
 }
 
 const HELP = `
-The next waiter in the queue gets the lock. If several read it, all their locks
-end; with --permits, those of all who have one. It is for a holder that has
-died, or that must give way.
+The next waiter in the queue gets the lock. If readers hold it, the locks of all
+readers end; with --permits, all permits end. Use it for a holder that has died,
+or that must give way.
 
 A holder that is alive learns of it only when it next extends its lock. Until
 then two may work at once: look with redlock status, and end the holder first.
@@ -23,7 +23,7 @@ ${NODES_HELP}
 
 Exit status: 0, also if nobody held them, or
   64  wrong arguments
-  69  fewer than a quorum of the nodes did so
+  69  fewer than a quorum of the nodes ended the lock
 
 Example:
   redlock status nightly-report
@@ -36,7 +36,7 @@ export function unlockCommand(): Command {
     .usage("--force [options] NAME...")
     .argument("<name...>")
     .option("--force", "yes, although the holder may be working")
-    .option("--permits <n>", "the NAME has so many permits: end all of them", permitCount)
+    .option("--permits <n>", "the NAME has n permits: end all of them", permitCount)
     .option(...JSON_OPTION);
   return withNodeOptions(command)
     .addHelpText("after", HELP)
@@ -65,8 +65,8 @@ function inText(name: string, ended: readonly ForcedRelease[]): string {
   return locks
     .map(({ permit, owner = NO_OWNER, nodes }) => {
       const count = nodes.length === 1 ? "1 node" : `${nodes.length} nodes`;
-      const what = permit === undefined ? "that" : `permit ${permit}`;
-      return `${printable(name)}: ended ${what} of ${owner}, which ${count} held`;
+      const what = permit === undefined ? "the lock" : `permit ${permit}`;
+      return `${printable(name)}: ended ${what} of ${owner} on ${count}`;
     })
     .join("\n");
 }

@@ -104,8 +104,8 @@ describe("redlock status", () => {
     expect(several).toMatchObject({ status: 64 });
     const unlock = ["unlock", "--force", "--permits", "2", name, ...PATIENT];
     const ended = await cli.call(unlock);
-    expect(ended.out).toContain(`${name}: ended permit 0 of api-7, which 5 nodes held`);
-    expect(ended.out).toContain(`${name}: ended permit 1 of api-7, which 5 nodes held`);
+    expect(ended.out).toContain(`${name}: ended permit 0 of api-7 on 5 nodes`);
+    expect(ended.out).toContain(`${name}: ended permit 1 of api-7 on 5 nodes`);
     expect(await json("status", "--permits", "2", name)).toMatchObject([
       { state: "free", permitCount: 2, permits: [] },
     ]);
@@ -253,9 +253,7 @@ describe("redlock unlock", () => {
     await untilHeld(servers, await redlock.acquire(name, BUSY_MS));
     const { status, out } = await cli.call(["unlock", name, other, "--force", ...PATIENT]);
     expect(status).toBe(0);
-    expect(out).toBe(
-      `${name}: ended that of api-7, which 5 nodes held\n${other}: nobody held it\n`,
-    );
+    expect(out).toBe(`${name}: ended the lock of api-7 on 5 nodes\n${other}: nobody held it\n`);
     await untilFree(servers, name);
   });
 

@@ -77,6 +77,7 @@ describe("acquire", () => {
       const error = await rejection(client.redlock.acquire("r", 103));
       expect(error.code).toBe("ERR_REDLOCK_VALIDITY");
       expect(error.message).toMatch(/^The operation achieved a quorum, but too late/);
+      expect(error.message).toContain("The ttl of r was 103 ms: raise it, or find what is slow.");
       expect(stage.questions("release").map(({ node }) => node)).toEqual([]);
       await stage.sleep(51);
       expect(stage.questions("release").map(({ node }) => node)).toEqual(ALL);
