@@ -78,6 +78,23 @@ export function isClosed(error: Error): boolean {
   return error instanceof ExecutionError && error.code === "ERR_REDLOCK_CLOSED";
 }
 
+/**
+ * From now on, errors get no stack: votes against, whose frames would be of the library alone. Taking a stack for each made a
+ * refused attempt cost twice as much. Until somebody reads it, a stack also keeps the objects of its frames, such as the call.
+ *
+ * @returns the limit to restore
+ */
+function suspendStacks(): number {
+  const { stackTraceLimit } = Error;
+  // An assignment would throw where a program has frozen Error.
+  Reflect.set(Error, "stackTraceLimit", 0);
+  return stackTraceLimit;
+}
+
+function restoreStacks(limit: number): void {
+  Reflect.set(Error, "stackTraceLimit", limit);
+}
+
 /** A node's vote against: another lock holds one of the keys or, for an extension, this lock no longer does. */
 export class ResourceLockedError extends Error {
   /** Always `ResourceLockedError`. */
@@ -90,21 +107,14 @@ export function isHeld(error: Error): boolean {
   return error instanceof ResourceLockedError;
 }
 
-/**
- * The vote of a node that applied an operation to fewer keys than the lock has. It has no stack, whose frames would be of
- * the library alone: taking one for each vote made a refused attempt cost twice as much.
- */
+/** The vote of a node that applied an operation to fewer keys than the lock has. */
 export function appliedToFew(applied: number, keyCount: number): ResourceLockedError {
-  const { stackTraceLimit } = Error;
-  // An assignment would throw where a program has frozen Error.
-  Reflect.set(Error, "stackTraceLimit", 0);
-  try {
-    return new ResourceLockedError(
-      `The operation was applied to: ${applied} of the ${keyCount} requested resources.`,
-    );
-  } finally {
-    Reflect.set(Error, "stackTraceLimit", stackTraceLimit);
-  }
+  const limit = suspendStacks();
+  const vote = new ResourceLockedError(
+    `The operation was applied to: ${applied} of the ${keyCount} requested resources.`,
+  );
+  restoreStacks(limit);
+  return vote;
 }
 
 /** A node's vote against: it is down or silent, did not reply in time, or the restart guard holds it back. */
@@ -120,7 +130,9 @@ export class NodeError extends Error {
     readonly node: string,
     options?: { readonly cause: Error },
   ) {
+    const limit = suspendStacks();
     super(message, options);
+    restoreStacks(limit);
   }
 }
 
