@@ -8,7 +8,7 @@ import { statusOfSignal } from "./signals.js";
 /** The time left is read at least this often: the wall clock may have jumped, or the machine was suspended. */
 const LONGEST_CHECK_MS = 200;
 
-/** SIGKILL comes so long before the end of the validity at most: on a busy machine, a timer was 80 ms late. */
+/** How long before the end of the validity SIGKILL comes, at most. On a busy machine, a timer was 80 ms late. */
 const LONGEST_HEAD_START_MS = 100;
 
 /** How a command ended. */
