@@ -41,7 +41,7 @@ function connect(settings: RedlockSettings = {}, urls = servers.map(({ url }) =>
 interface Candidate {
   readonly redlock: Redlock;
   readonly controller: AbortController;
-  /** When it was elected, in epoch ms, and the token of the term. */
+  /** When it was elected, in ms, and the token of the term. */
   readonly terms: { readonly fromMs: number; readonly fence: number }[];
   readonly outcome: Promise<unknown>;
 }
@@ -53,7 +53,7 @@ function campaign(name: string, redlock = connect()): Candidate {
   const terms: Candidate["terms"] = [];
   const settings = { signal, fencing: true };
   const outcome = redlock.lead(name, TTL_MS, settings, async (told, lock) => {
-    terms.push({ fromMs: epochMs(), fence: defined(lock.fence) });
+    terms.push({ fromMs: machineMs(), fence: defined(lock.fence) });
     if (!told.aborted) await once(told, "abort");
   });
   return { redlock, controller, terms, outcome };
@@ -67,13 +67,14 @@ function untilLeading({ terms }: Candidate, limitMs = 10_000): Promise<void> {
   );
 }
 
-function epochMs(): number {
-  return performance.timeOrigin + performance.now();
+/** By the clock that all processes of the machine share: that of `performance` begins with each of them. */
+function machineMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6;
 }
 
 interface Leader {
   readonly child: (typeof processes)[0];
-  /** The next line that it prints: what happened, when, in epoch ms, and the token of the term. */
+  /** The next line that it prints: what happened, when, in ms, and the token of the term. */
   readonly next: () => Promise<{
     readonly what: string;
     readonly atMs: number;
@@ -89,7 +90,7 @@ function leaderProcess(name: string): Leader {
     const { urls, name } = JSON.parse(process.env.REDLOCK_TEST);
     const redlock = new Redlock(urls, { nodeTimeout: 5000, fencing: true });
     const say = (what, lock) =>
-      console.log(what, performance.timeOrigin + performance.now(), lock.fence);
+      console.log(what, Number(process.hrtime.bigint()) / 1e6, lock.fence);
     await redlock.lead(name, ${TTL_MS}, async (signal, lock) => {
       say("leads", lock);
       while (lock.valid) await sleep(10);
@@ -138,7 +139,7 @@ describe("a leader", () => {
     expect((await observer.holder(name))?.fence).toBe(first.terms[0]?.fence);
     expect(second.terms).toEqual([]);
     for (const proxy of proxies) proxy.replyDelayMs = ROUND_TRIP_MS;
-    const resignedMs = epochMs();
+    const resignedMs = machineMs();
     first.controller.abort();
     await untilLeading(second);
     const { fromMs, fence } = defined(second.terms[0]);
@@ -157,7 +158,7 @@ describe("a leader", () => {
     const other = campaign(name);
     await untilWaiting(other.redlock, name, 1);
     const exit = once(child, "exit");
-    const killedMs = epochMs();
+    const killedMs = machineMs();
     child.kill("SIGKILL");
     await exit;
     await untilLeading(other, 2 * TTL_MS);
@@ -175,7 +176,7 @@ describe("a leader", () => {
     expect(first.what).toBe("leads");
     const other = campaign(name);
     await untilWaiting(other.redlock, name, 1);
-    const frozenMs = epochMs();
+    const frozenMs = machineMs();
     child.kill("SIGSTOP");
     await untilLeading(other, 2 * TTL_MS);
     const { fromMs, fence } = defined(other.terms[0]);
@@ -183,7 +184,7 @@ describe("a leader", () => {
     expect(fence).toBeGreaterThan(first.fence);
     // It must not find the lock free when it wakes.
     expect((await other.redlock.holder(name))?.fence).toBe(fence);
-    const wokenMs = epochMs();
+    const wokenMs = machineMs();
     child.kill("SIGCONT");
     const second = await next();
     expect(second.what).toBe("told");
@@ -210,7 +211,7 @@ describe("a leader", () => {
         const holder = await other.redlock.holder(name);
         expect(holder?.fence).toBe(first.fence);
         // It was extended after it woke.
-        return (holder?.remainingMs ?? 0) > (TTL_MS * 9) / 10 && epochMs() - first.atMs > TTL_MS;
+        return (holder?.remainingMs ?? 0) > (TTL_MS * 9) / 10 && machineMs() - first.atMs > TTL_MS;
       },
       3 * TTL_MS,
       () => "it is not extended",
@@ -227,15 +228,16 @@ describe("a leader", () => {
     const [one, other] = [defined(servers[0]), defined(servers[1])];
     await one.kill();
     await until(
-      async () => epochMs() - defined(only.terms[0]).fromMs > TTL_MS && (await isHeld(only, name)),
+      async () =>
+        machineMs() - defined(only.terms[0]).fromMs > TTL_MS && (await isHeld(only, name)),
       3 * TTL_MS,
       () => "it is not extended",
     );
     await one.restart();
     await other.freeze();
-    const thenMs = epochMs();
+    const thenMs = machineMs();
     await until(
-      async () => epochMs() - thenMs > TTL_MS && (await isHeld(only, name)),
+      async () => machineMs() - thenMs > TTL_MS && (await isHeld(only, name)),
       3 * TTL_MS,
       () => "it is not extended",
     );
@@ -252,7 +254,7 @@ describe("a leader", () => {
     const gone = servers.slice(0, 3);
     await Promise.all(gone.map((server) => server.freeze()));
     await until(
-      () => only.terms.length === 1 && epochMs() - defined(only.terms[0]).fromMs > 2 * TTL_MS,
+      () => only.terms.length === 1 && machineMs() - defined(only.terms[0]).fromMs > 2 * TTL_MS,
       5 * TTL_MS,
       () => "no time passes",
     );
