@@ -95,6 +95,14 @@ function restoreStacks(limit: number): void {
   Reflect.set(Error, "stackTraceLimit", limit);
 }
 
+/** Makes a vote against of a node that replied. */
+export function refusal(message: string): Error {
+  const limit = suspendStacks();
+  const error = new Error(message);
+  restoreStacks(limit);
+  return error;
+}
+
 /** A node's vote against: another lock holds one of the keys or, for an extension, this lock no longer does. */
 export class ResourceLockedError extends Error {
   /** Always `ResourceLockedError`. */

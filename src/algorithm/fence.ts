@@ -1,5 +1,5 @@
 import { companionKey } from "../operations/companion-key.js";
-import { Abstention, appliedToFew, invalidType, outOfRange } from "../errors.js";
+import { Abstention, appliedToFew, invalidType, outOfRange, refusal } from "../errors.js";
 import { voteInWords } from "./explain.js";
 import type { Node } from "../nodes/node.js";
 import { type Fence, answerIn } from "../operations/accept-fence.js";
@@ -127,7 +127,7 @@ function confirmation({ ballots }: Round): Required<Pick<Question, "judge" | "re
     judge: (reply) => {
       const answer = answerIn(reply);
       if (answer === "accepted") return undefined;
-      return new Error(
+      return refusal(
         answer === undefined ? "does not hold the lock" : `has the fencing token ${answer}`,
       );
     },

@@ -1,4 +1,5 @@
 import { types } from "node:util";
+import { refusal } from "../errors.js";
 import type { Argument } from "../operations/operation.js";
 
 /**
@@ -57,7 +58,7 @@ export interface Subscription {
 
 /** Makes the error of a server's reply, by which `isReply` knows it. */
 export function replyError(message: string): Error {
-  return Object.assign(new Error(message), { name: "ReplyError" });
+  return Object.assign(refusal(message), { name: "ReplyError" });
 }
 
 /**

@@ -57,6 +57,7 @@ export class Node {
       (epoch) => this.#heard(epoch),
       () => {
         this.#pending.sendOnReturn();
+        this.#outage.lost();
       },
     );
     this.#watch = connection.isCluster ? undefined : watch;

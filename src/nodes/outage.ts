@@ -43,6 +43,11 @@ export class Outage {
     if (!this.#isClosed) this.#listener?.onNodeUp(this.#connection.name, downMs);
   }
 
+  /** Called when the connection of a silent node is lost: now its return can be awaited. */
+  lost(): void {
+    if (this.#sinceMs !== undefined && this.#connection.state === "down") this.#awaitReturn();
+  }
+
   close(): void {
     this.#isClosed = true;
   }

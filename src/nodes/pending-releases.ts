@@ -96,11 +96,11 @@ export class PendingReleases {
     for (const release of this.#releases) {
       if (!this.#onTheirWay.has(release.value)) void this.#send(release);
     }
-    // Keys go after the releases, one of which may free the same key.
-    for (const { value, give } of this.#keys) {
-      this.#keys.done(value);
-      give();
-    }
+    if (this.#keys.size === 0) return;
+    // Keys go after the releases, one of which may free the same key. All are taken out first: to give one comes back here.
+    const keys = [...this.#keys];
+    this.#keys.clear();
+    for (const { give } of keys) give();
   }
 
   /** Sends everything once the connection is ready again. */

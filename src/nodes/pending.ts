@@ -62,7 +62,7 @@ export class Pending<Item extends PendingRelease | PendingKey> {
     this.#expiry = undefined;
   }
 
-  [Symbol.iterator](): Iterator<Item> {
+  [Symbol.iterator](): IterableIterator<Item> {
     return this.#byValue.values();
   }
 

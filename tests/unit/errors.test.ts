@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from "@jest/globals";
-import { appliedToFew } from "../../src/errors.js";
+import { replyError } from "../../src/clients/connection.js";
+import { appliedToFew, NodeError } from "../../src/errors.js";
 
 const usual = Error.stackTraceLimit;
 
@@ -12,6 +13,14 @@ describe("a vote against", () => {
     const { stack, message } = appliedToFew(1, 2);
     expect(message).toBe("The operation was applied to: 1 of the 2 requested resources.");
     expect(stack).toContain(message);
+    expect(stack).not.toContain("\n");
+  });
+
+  test.each([
+    ["of a node that is down", new NodeError("why", "ERR_REDLOCK_NODE_DOWN", "n")],
+    ["by an error of the server", replyError("why")],
+  ])("takes none either: %s", (_, { stack }) => {
+    expect(stack).toContain("why");
     expect(stack).not.toContain("\n");
   });
 

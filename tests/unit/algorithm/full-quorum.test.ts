@@ -85,6 +85,23 @@ describe("after a grant, every node that can be asked is given the key", () => {
   );
 
   it(
+    "of a thousand locks that were acquired while it was down",
+    played(async (stage) => {
+      const { redlock } = await stage.connect({ retryCount: 0, nodeTimeout: 500 });
+      stage.crash([4]);
+      await stage.sleep(10);
+      const names = Array.from({ length: 1000 }, (_, index) => `r${index}`);
+      const locks = await Promise.all(names.map((name) => redlock.acquire(name, 60_000)));
+      await stage.restart([4]);
+      await stage.sleep(3000);
+      const given = locks.filter(({ resources: [name = ""], value }) =>
+        stage.holders(name, value).includes(4),
+      );
+      expect(given).toHaveLength(1000);
+    }),
+  );
+
+  it(
     "as soon as a node that was down or silent is back",
     played(async (stage) => {
       const { redlock } = await stage.connect({ retryCount: 0, nodeTimeout: 50 });

@@ -310,6 +310,24 @@ describe("the events of a lock", () => {
   );
 
   it(
+    "tell that a node is back, without any call, though it hung before it died",
+    played(async (stage) => {
+      const { redlock } = await stage.connect();
+      const told: string[] = [];
+      redlock.on("node:down", ({ reason }) => told.push(`down: ${reason.message}`));
+      redlock.on("node:up", () => told.push("up"));
+      stage.freeze([1], 1000);
+      await (await redlock.acquire("r", 3000)).release();
+      await stage.sleep(300);
+      stage.crash([1]);
+      await stage.sleep(1000);
+      await stage.restart([1]);
+      await stage.sleep(2000);
+      expect(told).toEqual(["down: did not reply in time", "up"]);
+    }),
+  );
+
+  it(
     "tell of a node once when it is down, and once when it is back",
     played(async (stage) => {
       const { redlock } = await stage.connect();
