@@ -174,6 +174,8 @@ export class Acquisition extends Call {
   readonly permits: Permits | undefined;
   /** For each node that was inspected: what it stores under the keys. */
   found: Map<Node, Promise<readonly FoundKey[]>> | undefined;
+  /** When the first of them said so, by the monotonic clock. */
+  foundAtMs: number | undefined;
   /** Up to how many ms the pause between attempts grows while too few nodes answer; 0 for always the same pause. */
   mostPauseMs = 0;
   /** Whether it waits, after a first attempt that failed. */

@@ -116,13 +116,10 @@ function whyUnavailable({ failure, resources, ttlMs }: Acquisition): string {
 }
 
 /** Says who holds a resource. Waits for the nodes that were inspected only until a quorum agrees. */
-async function whoHolds({
-  resources,
-  found,
-  permits,
-  settings: { shared },
-  instance: { nodes },
-}: Acquisition): Promise<string> {
+async function whoHolds(call: Acquisition): Promise<string> {
+  const { resources, found, permits } = call;
+  const { shared } = call.settings;
+  const { nodes, environment } = call.instance;
   if (permits !== undefined) {
     return `All ${permits.keys.length} permits of ${inList(resources)} are taken.`;
   }
@@ -139,7 +136,10 @@ async function whoHolds({
         return `${inList([resource])} has readers, and somebody without shared has waited for it longer.`;
       }
       const owner = agreed.value === SHARED ? "readers" : (ownerOf(agreed.value) ?? "another lock");
-      return `${inList([resource])} is held by ${owner} ${remainingInWords(agreed.remainingMs)}.`;
+      // The nodes were asked some time before the call ends.
+      const nowMs = environment.monotonicMs();
+      const leftMs = agreed.remainingMs - (nowMs - (call.foundAtMs ?? nowMs));
+      return `${inList([resource])} is held by ${owner} ${remainingInWords(Math.max(0, leftMs))}.`;
     }
     return undefined;
   };

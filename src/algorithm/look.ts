@@ -54,7 +54,9 @@ async function keysOn(node: Node, call: Acquisition): Promise<readonly FoundKey[
   if (timeoutMs <= 0) return [];
   const ask = () => node.perform(inspectOperation(keys), () => true);
   const reply = askOutsideVote(node, ask, timeoutMs, instance.environment, settings.signal);
-  return foundIn(await reply.catch(() => undefined));
+  const found = foundIn(await reply.catch(() => undefined));
+  call.foundAtMs ??= instance.environment.monotonicMs();
+  return found;
 }
 
 /**

@@ -110,17 +110,16 @@ export class LocalQueues {
     if (round !== undefined) queue.lastAttempt ??= { round, atMs: wait.start.monotonicMs };
     const waiter = new Waiter(wait, queue, this.#shared);
     const { size: sizeBefore } = queue;
-    const aheadThen = sizeBefore + queue.rank;
+    const ahead = sizeBefore + queue.rank;
     queue.enter(waiter);
     wait.onQueued(waiter);
     let lock: Lock | undefined;
     try {
       lock = await waiter.untilGiven();
-      if (lock === undefined) {
-        wait.onGivenUp({
-          aheadThen: sizeBefore > 0 ? aheadThen : waiter.firstRank,
-          ahead: waiter.ahead,
-        });
+      const aheadThen = sizeBefore > 0 ? ahead : waiter.firstRank;
+      // One that waits behind no other of its process knows its place once it has joined the queue on the nodes.
+      if (lock === undefined && aheadThen !== undefined) {
+        wait.onGivenUp({ aheadThen, ahead: waiter.ahead });
       }
       return lock;
     } finally {

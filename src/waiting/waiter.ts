@@ -49,9 +49,9 @@ export class Waiter implements QueueListener, Position {
   /** Nodes that can notify it by now, but on which it is queued as a waiter that polls. */
   #newlySubscribed: Set<Node> | undefined;
   #places: Map<Node, Place> | undefined;
-  /** How many waiters of other processes are before it, as a node last said; and as one said when it joined. */
+  /** How many waiters of other processes are before it, as a node last said; and as one said when it had joined. */
   rank = 0;
-  firstRank = 0;
+  firstRank: number | undefined;
   #notifiedBy: Set<Node> | undefined;
   #attemptAtMs = Infinity;
   #poll: Poll | undefined;

@@ -400,8 +400,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "the ring of held locks forgets the oldest when a lock comes",
     "algorithm/held-locks.ts",
-    "      oldest.goBehind(this.#end.before);\n    }",
-    "    }",
+    "        oldest.goBehind(this.#end.before);\n      }",
+    "      }",
   ),
   // Turns that never end.
   m(

@@ -115,7 +115,34 @@ describe("the reason of a failed acquire", () => {
   }
 });
 
+it(
+  "says for how long the lock is held from then on, not from when it looked",
+  played(async (stage) => {
+    const { redlock } = await stage.connect({ queue: true });
+    const lock = await redlock.acquire("r", 10_000);
+    const settings = { acquireTimeout: 4000, nodeTimeout: 3000 };
+    const { message } = await rejection(redlock.acquire("r", 30_000, settings));
+    const [, seconds] = /for another ([\d.]+) s/.exec(message) ?? [];
+    expect(Math.abs(Number(seconds) * 1000 - lock.remaining)).toBeLessThan(200);
+    await lock.release();
+  }),
+);
+
 describe("the message of a waiter that gave up", () => {
+  it(
+    "says nothing of its place if it gave up before the nodes had told it",
+    played(async (stage) => {
+      const { redlock } = await stage.connect({ queue: true });
+      const lock = await redlock.acquire("r", 10_000);
+      const late = await stage.connect({ queue: true });
+      for (const link of late.links) link.extraDelayMs = 20;
+      const error = await rejection(late.redlock.acquire("r", 5000, { acquireTimeout: 60 }));
+      expect(error).toMatchObject({ reason: "held" });
+      expect(error.message).not.toContain("in the queue");
+      await lock.release();
+    }),
+  );
+
   it(
     "says its place in the queue, how fast that moved, and what would have been enough",
     played(async (stage) => {

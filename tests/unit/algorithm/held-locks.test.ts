@@ -12,7 +12,7 @@ function lockIn(locks: HeldLocks): { isOver: boolean } {
       return !state.isOver;
     },
   };
-  const link: Link<Handle> = locks.add(handle as Handle);
+  const link: Link<Handle> = locks.add(handle as unknown as Handle);
   return state;
 }
 
