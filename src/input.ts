@@ -109,16 +109,21 @@ export function refuseScripts(scripts: unknown): void {
   );
 }
 
+/** Returns the one option that a call has; undefined if it was left out. Throws a TypeError for any other. */
+export function onlyOption(options: unknown, call: string, name: string, unit = ""): unknown {
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    throw invalidType(`The options of ${call}() must be an object, but are ${kindOf(options)}.`);
+  }
+  const other = Object.keys(options).find((each) => each !== name);
+  if (other !== undefined) {
+    throw invalidType(`${call}() knows no option ${other}. Its only one is ${name}${unit}.`);
+  }
+  return (options as Record<string, unknown>)[name];
+}
+
 /** Returns the ms that a drain may take; 0 for none. Throws for anything but `{ drain: ms }`. */
 export function checkDrain(options: unknown): number {
-  if (typeof options !== "object" || options === null) {
-    throw invalidType(`The options of quit() must be an object, but are ${kindOf(options)}.`);
-  }
-  const { drain = 0, ...others } = options as Record<string, unknown>;
-  const [other] = Object.keys(others);
-  if (other !== undefined) {
-    throw invalidType(`quit() knows no option ${other}. Its only one is drain, in ms.`);
-  }
+  const drain = onlyOption(options, "quit", "drain", ", in ms") ?? 0;
   if (typeof drain !== "number" || Number.isNaN(drain)) {
     throw invalidType(
       `The option drain of quit() must be a number of ms, but is ${kindOf(drain)}.`,

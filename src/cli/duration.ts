@@ -9,6 +9,16 @@ export function durationMs(text: string): number | undefined {
   return Number.isSafeInteger(ms) ? ms : undefined;
 }
 
+/** The longest time of a timer of Node: a longer one would ring at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** Parses the time between two looks. */
+export function interval(text: string): number {
+  const ms = duration(text);
+  if (ms > 0 && ms <= LONGEST_TIMER_MS) return ms;
+  throw new InvalidArgumentError("Give a time from 1ms to 500h.");
+}
+
 /** Parses a duration for an option of a command. */
 export function duration(text: string): number {
   const ms = durationMs(text);

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { isatty } from "node:tty";
 import type { Lock } from "../index.js";
-import { codeOf, EXIT, Failure, messageOf } from "./failure.js";
+import { codeOf, complain, EXIT, Failure, messageOf } from "./failure.js";
 import { statusOfSignal } from "./signals.js";
 
 /** The time left is read at least this often: the wall clock may have jumped, or the machine was suspended. */
@@ -38,6 +38,9 @@ export class GuardedCommand {
   /** Whether the command was signalled because of the lock. */
   #isLate = false;
   #isKilledEarly = false;
+  /** Set if the command runs as another user, so that this one may not signal it. */
+  #isOutOfReach = false;
+  #giveUp = (): void => undefined;
 
   constructor(
     lock: Lock,
@@ -50,7 +53,7 @@ export class GuardedCommand {
     this.#headStartMs = Math.min(lock.ttl / 50, LONGEST_HEAD_START_MS, graceMs / 2);
     // A group of its own, so that a loss also ends what a script has started. On a terminal, the command stays in the
     // foreground, where Ctrl-C and Ctrl-Z reach it together with this process.
-    this.#child = spawn(file, args, { stdio: "inherit", env, detached: this.#isGroup });
+    this.#child = start(file, args, { stdio: "inherit", env, detached: this.#isGroup });
     this.#check();
     lock.signal.addEventListener("abort", this.#onLost);
     if (lock.signal.aborted) this.#onLost();
@@ -72,6 +75,12 @@ export class GuardedCommand {
       this.#child.once("exit", (code, signal) => {
         resolve(signal === null ? (code ?? 0) : statusOfSignal(signal));
       });
+      this.#giveUp = () => {
+        // It runs on, and must not keep this process alive.
+        this.#child.unref();
+        resolve(EXIT.lost);
+      };
+      if (this.#isOutOfReach) this.#giveUp();
     }).finally(() => {
       clearTimeout(this.#timer);
       this.#lock.signal.removeEventListener("abort", this.#onLost);
@@ -80,7 +89,7 @@ export class GuardedCommand {
     const isLost = !this.#lock.valid;
     if (!isLost && !this.#isLate) return { status };
     // What the command leaves behind is no longer covered by the lock.
-    if (this.#isGroup) this.#kill("SIGKILL");
+    if (this.#isGroup && !this.#isOutOfReach) this.#kill("SIGKILL");
     const why = this.#lock.signal.error?.message;
     return { status: EXIT.lost, loss: why ?? "The nodes did not extend the lock in time." };
   }
@@ -115,9 +124,19 @@ export class GuardedCommand {
     try {
       process.kill(this.#isGroup ? -pid : pid, signal);
     } catch (error) {
-      // It has just ended.
-      if (codeOf(error) !== "ESRCH") throw error;
+      // Otherwise it has just ended.
+      if (codeOf(error) === "EPERM") this.#missed(signal);
+      else if (codeOf(error) !== "ESRCH") throw error;
     }
+  }
+
+  /** A command of another user, as with sudo, cannot be signalled. If it had to be killed, nothing can be done for it. */
+  #missed(signal: NodeJS.Signals): void {
+    const { spawnfile } = this.#child;
+    complain(`${spawnfile} runs as another user, and may not be sent ${signal}. End it yourself.`);
+    if (signal !== "SIGKILL") return;
+    this.#isOutOfReach = true;
+    this.#giveUp();
   }
 }
 
@@ -125,9 +144,18 @@ function isOnTerminal(): boolean {
   return [0, 1, 2].some((descriptor) => isatty(descriptor));
 }
 
-function notStarted(file: string, error: Error): Failure {
+/** Starts a command. Node throws some errors at once, and emits the others. */
+function start(...[file, args, options]: Parameters<typeof spawn>): ChildProcess {
+  try {
+    return spawn(file, args, options);
+  } catch (error) {
+    throw notStarted(file, error);
+  }
+}
+
+function notStarted(file: string, error: unknown): Failure {
   const code = codeOf(error);
-  if (code === "ENOENT") {
+  if (code === "ENOENT" || code === "ENOTDIR") {
     return new Failure(
       EXIT.notFound,
       `There is no command ${file}. Give its path, or look at PATH.`,

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import type { Redlock, RedlockSettings } from "../index.js";
-import { duration, durationMs } from "./duration.js";
+import { durationMs, interval } from "./duration.js";
 import { isCompanionKey } from "../operations/companion-key.js";
 import { codeOf, messageOf, wrongCall } from "./failure.js";
 
@@ -44,7 +44,7 @@ export function withNodeOptions(command: Command): Command {
     )
     .option("--config <file>", "JSON file with the nodes and settings, see below")
     .option("--key-prefix <text>", "what the Redis keys begin with, before the name")
-    .option("--node-timeout <time>", "how long a node may take to reply", duration);
+    .option("--node-timeout <time>", "how long a node may take to reply", interval);
 }
 
 /** Reads the config file, if there is one. */
@@ -104,8 +104,11 @@ function checkConfig(json: unknown, path: string): Config {
 
 /** The URLs of the nodes, in the order of their precedence: option, file, environment. */
 export function urlsOf(options: NodeOptions, config: Config): string[] {
-  const text = options.nodes ?? config.nodes?.join(",") ?? process.env["REDLOCK_NODES"] ?? "";
-  const urls = text.split(/[\s,]+/).filter((url) => url !== "");
+  const listed = options.nodes ?? config.nodes ?? process.env["REDLOCK_NODES"] ?? "";
+  // A password in the list of a file may have a comma.
+  const urls = (typeof listed === "string" ? listed.split(/[\s,]+/) : listed).filter(
+    (url) => url !== "",
+  );
   if (urls.length === 0) {
     throw wrongCall(
       "There are no nodes. Give them as --nodes redis://10.0.0.1,redis://10.0.0.2,redis://10.0.0.3, in a file with " +

@@ -114,6 +114,7 @@ async function run(
   if (command.length === 0) {
     throw wrongCall("There is no command. Write it after --: redlock run NAME -- COMMAND ARG...");
   }
+  if (command[0] === "") throw wrongCall("The command is empty. Write its name after --.");
   const signals = new Signals();
   const config = readConfig(options);
   const ttlMs = options.ttl ?? config.ttl ?? USUAL_TTL_MS;

@@ -66,7 +66,11 @@ export class LockScan {
   ): Promise<LockScan> {
     const { Redis } = await import("ioredis");
     const clients = urls.map((url) => {
-      const own = { maxRetriesPerRequest: 0, connectTimeout: 1000, commandTimeout: timeoutMs };
+      const own = {
+        maxRetriesPerRequest: 0,
+        connectTimeout: 1000,
+        commandTimeout: Math.min(timeoutMs, 2 ** 31 - 1),
+      };
       const client = new Redis(url, { ...own, retryStrategy: () => 500 });
       return client.on("error", () => undefined);
     });

@@ -4,7 +4,7 @@ import { remainingInWords } from "../errors.js";
 import type { Holder, NodeInspection, ReaderInspection, Redlock } from "../index.js";
 import { quorumOf } from "../quorum/round.js";
 import { makeCommand } from "./command.js";
-import { duration } from "./duration.js";
+import { interval } from "./duration.js";
 import { EXIT } from "./failure.js";
 import { type NodeOptions, NODES_HELP, readConfig, withNodeOptions } from "./nodes.js";
 import {
@@ -103,7 +103,7 @@ export function statusCommand(): Command {
     .argument("<name...>")
     .option("--permits <n>", "each NAME has n permits: show who has which", permitCount)
     .option("--watch", "show it again and again, until Ctrl-C")
-    .option("--interval <time>", "how often with --watch (default: 1s)", duration)
+    .option("--interval <time>", "how often with --watch (default: 1s)", interval)
     .option(...JSON_OPTION);
   return withNodeOptions(command)
     .addHelpText("after", HELP)

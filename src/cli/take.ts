@@ -131,8 +131,14 @@ class Lookout {
     );
     const refusals = isFree ? this.#failures : new Map<string, string>();
     const unread = nodes.filter(({ ok }) => !ok);
+    const strangers = nodes.flatMap(({ node, resources: [{ type = "none" } = {}] }) =>
+      this.#permits !== undefined || ["none", "string"].includes(type)
+        ? []
+        : [[node, `holds other data under this name: a ${type}`] as const],
+    );
     return new Map([
       ...refusals,
+      ...strangers,
       ...unread.map(({ node, error }) => [node, problemInWords(error)] as const),
     ]);
   }

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import type { NodeHealth, Redlock } from "../index.js";
 import { quorumOf } from "../quorum/round.js";
 import { makeCommand } from "./command.js";
-import { duration } from "./duration.js";
+import { interval } from "./duration.js";
 import { EXIT } from "./failure.js";
 import { type NodeOptions, NODES_HELP, readConfig, urlsOf, withNodeOptions } from "./nodes.js";
 import { permitCount } from "./permits.js";
@@ -80,7 +80,7 @@ export function topCommand(): Command {
     .argument("[name...]")
     .option("--prefix <text>", "also the locks whose names begin with this")
     .option("--permits <n>", "each NAME has n permits: show who has which", permitCount)
-    .option("--interval <time>", "how often to look (default: 2s)", duration)
+    .option("--interval <time>", "how often to look (default: 2s)", interval)
     .option("--once", "print one look, and end")
     .option(...JSON_OPTION);
   return withNodeOptions(command)

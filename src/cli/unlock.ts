@@ -63,10 +63,11 @@ function inText(name: string, ended: readonly ForcedRelease[]): string {
   const locks = ended.filter(({ resource }) => resource === name);
   if (locks.length === 0) return `${printable(name)}: nobody held it`;
   return locks
-    .map(({ permit, owner = NO_OWNER, nodes }) => {
+    .map(({ permit, owner, nodes }) => {
       const count = nodes.length === 1 ? "1 node" : `${nodes.length} nodes`;
-      const what = permit === undefined ? "the lock" : `permit ${permit}`;
-      return `${printable(name)}: ended ${what} of ${owner} on ${count}`;
+      const lock = owner === undefined ? NO_OWNER : `the lock of ${owner}`;
+      const what = permit === undefined ? lock : `permit ${permit} of ${owner ?? NO_OWNER}`;
+      return `${printable(name)}: ended ${what} on ${count}`;
     })
     .join("\n");
 }

@@ -5,6 +5,8 @@ import { statusOfSignal } from "./signals.js";
  * prints while it holds a lock.
  */
 export function endWhenUnread(): void {
+  // What it complains of, the exit status says, too.
+  process.stderr.on("error", () => undefined);
   process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => {
     // Any other error is one of the terminal, for redlock top.
     if (code === "EPIPE") process.exit(statusOfSignal("SIGPIPE"));

@@ -224,6 +224,13 @@ export function publicUrl(text: string, where: string): { name: string; url: str
         "(its text is not shown, since it may hold a password). Give a URL, or a client of ioredis or node-redis.",
     );
   }
+  const { pathname, searchParams } = parsed;
+  if (![pathname.slice(1), searchParams.get("db") ?? ""].every((db) => /^\d*$/.test(db))) {
+    throw invalidType(
+      `${where} has a path that is not the number of a database (its text is not shown, since it may hold a password). ` +
+        "Give a URL such as redis://host:port/1, or leave the number out.",
+    );
+  }
   const name = `${parsed.hostname.toLowerCase()}:${parsed.port === "" ? 6379 : parsed.port}`;
   return { name, url: `${parsed.protocol}//${name}${parsed.pathname}` };
 }

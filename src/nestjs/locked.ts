@@ -1,8 +1,8 @@
 import { Inject } from "@nestjs/common";
 import { invalidType } from "../errors.js";
-import { checkTtl } from "../input.js";
+import { checkResources, checkTtl } from "../input.js";
 import type { Redlock } from "../redlock.js";
-import { resolveSettings, type Settings } from "../settings.js";
+import { extensionThresholdMs, resolveSettings, type Settings } from "../settings.js";
 import { runHolding } from "./current-lock.js";
 import { getRedlockToken } from "./token.js";
 
@@ -59,8 +59,7 @@ export function Locked<Args extends unknown[]>(
   ttl: number,
   settings: LockedSettings = {},
 ): LockedDecorator<Args> {
-  const { redlock: name, ...own } = settings;
-  checkTtl(ttl, "@Locked", resolveSettings(own, "@Locked").driftFactor);
+  const { name, own } = checked(resource, ttl, settings);
   return (target, key, descriptor) => {
     const method = methodOf(target, key, descriptor);
     const where = `${target.constructor.name}.${String(key)}`;
@@ -83,6 +82,27 @@ export function Locked<Args extends unknown[]>(
     copyProperties(method, locked);
     Object.assign(descriptor, { value: locked });
   };
+}
+
+/** Throws for what `redlock.using` would refuse at every call. */
+function checked(
+  resource: unknown,
+  ttl: number,
+  settings: LockedSettings,
+): { readonly name: string | undefined; readonly own: Settings } {
+  if (typeof resource !== "function") checkResources(resource, "@Locked", "");
+  const isObject = typeof (settings as unknown) === "object" && (settings as unknown) !== null;
+  const { redlock: name, ...own } = isObject ? settings : {};
+  // Not the defaults themselves, which the constructor has as the base: its own settings are none of a call.
+  const base = { ...resolveSettings(undefined, "@Locked") };
+  const resolved = resolveSettings(
+    isObject && !Array.isArray(settings) ? own : settings,
+    "@Locked",
+    base,
+  );
+  checkTtl(ttl, "@Locked", resolved.driftFactor);
+  extensionThresholdMs(ttl, resolved);
+  return { name, own };
 }
 
 /** Returns the method of a class member, as TypeScript's decorators of the setting experimentalDecorators pass it. */

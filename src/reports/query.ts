@@ -1,5 +1,5 @@
 import { asError, ExecutionError, inShort } from "../errors.js";
-import { checkResources, keysOf, slotKeysOf } from "../input.js";
+import { checkResources, keysOf, onlyOption, slotKeysOf } from "../input.js";
 import { askOutsideVote } from "../nodes/ask-outside-vote.js";
 import type { Node } from "../nodes/node.js";
 import { quorumOf } from "../quorum/round.js";
@@ -31,6 +31,7 @@ export function namesAndKeys(
 ): Pick<Query, "names" | "keys"> {
   const names = checkResources(resources, call, keyPrefix);
   const keys = keysOf(names, keyPrefix);
+  onlyOption(options, call, "permits");
   const { permits } = resolveSettings({ permits: options.permits }, call);
   if (permits === undefined) return { names, keys };
   const slotKeys = slotKeysOf(keys, permits, call);

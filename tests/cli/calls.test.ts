@@ -56,7 +56,7 @@ function casesOf(command: string): Case[] {
   return [
     [withOption("--froce"), /Unknown option '--froce'\..* Run redlock \w+ --help/],
     [withOption("--node-timeout", "1"), /such as 500ms, 30s, 5m or 1h/],
-    [withOption("--node-timeout", "0s"), /nodeTimeout/],
+    [withOption("--node-timeout", "0s"), /Give a time from 1ms to 500h\./],
     [withOption("--nodes", ","), /There are no nodes\. Give them as --nodes /],
     [withOption("--nodes", "http://:secret@h"), /Node number 1 is not a URL of the form redis:/],
     [withOption("--nodes", "h:1,h:1"), /Node number 2 is the same/],
@@ -77,6 +77,14 @@ const CASES: readonly Case[] = [
   [["status"], /Missing required argument 'name'\. Run redlock status --help/],
   [["status", ""], /A name is empty\./],
   [["status", "--interval", "1", "a"], /such as 500ms, 30s, 5m or 1h/],
+  [["status", "--interval", "0s", "a"], /Give a time from 1ms to 500h\./],
+  [["top", "--interval", "600h", "a"], /Give a time from 1ms to 500h\./],
+  [["doctor", "--node-timeout", "600h"], /Give a time from 1ms to 500h\./],
+  [
+    ["doctor", "--nodes", "h:1/abc"],
+    /Node number 1 has a path that is not the number of a database/,
+  ],
+  [["run", "a", "--", ""], /The command is empty\. Write its name after --\./],
   [["status", "{a}:redlock:line"], /Redlock uses the name .* itself\./],
   [["top", "--interval", "fast"], /such as 500ms, 30s, 5m or 1h/],
   [["top", "{a}:redlock:line"], /Redlock uses the name .* itself\./],

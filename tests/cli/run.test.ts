@@ -66,6 +66,18 @@ describe("the exit status is", () => {
     await untilFree(servers, name);
   });
 
+  test("127 if a directory of its path is a file", async () => {
+    const { status, err } = await run(fresh(), "--", "/etc/passwd/command");
+    expect(status).toBe(127);
+    expect(err).toMatch(/^redlock: There is no command \/etc\/passwd\/command\./);
+  });
+
+  test("the same if nobody reads the message", async () => {
+    const call = cli.start(["run", fresh(), "--", "/no/such/command"]);
+    call.child.stderr?.destroy();
+    expect(await call.ended).toMatchObject({ status: 127, err: "" });
+  });
+
   test("126 if the command may not be executed", async () => {
     const path = join(directory, "plain.txt");
     await writeFile(path, "");
@@ -117,6 +129,15 @@ describe("the exit status is", () => {
       expect(err).toMatch(/^redlock: .*127\.0\.0\.1:2 ECONNREFUSED.* redlock doctor\.\n$/);
     },
   );
+
+  test("69 if most nodes hold other data under the name", async () => {
+    const name = fresh();
+    for (const { port } of servers.slice(0, 3)) await ask(port, ["HSET", name, "field", "1"]);
+    const { status, out, err } = await run(name, "--", "echo", "ran");
+    expect({ status, out }).toEqual({ status: 69, out: "" });
+    expect(err).toContain("holds other data under this name: a hash");
+    for (const { port } of servers.slice(0, 3)) await ask(port, ["DEL", name]);
+  });
 
   test("69 if the nodes reply, but refuse to write", async () => {
     const setting = (value: string) =>

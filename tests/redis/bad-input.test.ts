@@ -619,6 +619,21 @@ describe("a setting", () => {
   });
 });
 
+describe("the options of a call that asks who holds a lock", () => {
+  test.each([
+    ["an unknown one", { permit: 3 }, "knows no option permit. Its only one is permits."],
+    ["no object", 5, "must be an object"],
+    ["null", null, "must be an object, but are null"],
+  ])("are refused: %s", async (_, options, message) => {
+    for (const call of ["inspect", "holder", "forceRelease"] as const) {
+      const error = await rejection(redlock[call]("a", options as never));
+      expect(error.code).toBe("ERR_REDLOCK_INVALID_ARGUMENT");
+      expect(error.message).toContain(`${call}()`);
+      expect(error.message).toContain(message);
+    }
+  });
+});
+
 describe("using()", () => {
   test.each([
     ["nothing", undefined],
@@ -836,6 +851,8 @@ describe("the constructor", () => {
     "redis://:hunter2@127.0.0.1:99999",
     "redis://:hunter2%ZZ@127.0.0.1:6379",
     "redis://:hunter2@127.0.0.1:6379:6380",
+    "redis://127.0.0.1:6379/hunter2",
+    "redis://127.0.0.1:6379?db=hunter2",
   ];
 
   test.each(noUrls)(

@@ -511,6 +511,14 @@ describe("@Locked", () => {
 
   test("refuses a bad ttl, a bad setting and what is no method when the class is defined", () => {
     expect(() => Locked("a", 0)).toThrow("@Locked()");
+    expect(() => Locked(5 as never, TTL_MS)).toThrow("The resources of @Locked() must be");
+    for (const settings of [null, []]) {
+      expect(() => Locked("a", TTL_MS, settings as never)).toThrow("must be an object");
+    }
+    expect(() => Locked("a", TTL_MS, { keyPrefix: "x" } as object)).toThrow(
+      "keyPrefix is a setting of the constructor, not of @Locked()",
+    );
+    expect(() => Locked("a", 1000, { automaticExtensionThreshold: 990 })).toThrow(RangeError);
     expect(() => Locked("a", TTL_MS, { retrycount: 1 } as object)).toThrow(
       "Did you mean retryCount",
     );
