@@ -10,9 +10,9 @@ export function durationMs(text: string): number | undefined {
 }
 
 /** The longest time of a timer of Node: a longer one would ring at once. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** Parses the time between two looks. */
+/** Parses a duration that one timer of Node can wait for. */
 export function interval(text: string): number {
   const ms = duration(text);
   if (ms > 0 && ms <= LONGEST_TIMER_MS) return ms;

@@ -2,6 +2,7 @@ import type { Redis } from "ioredis";
 import { isReply } from "../clients/connection.js";
 import { isCompanionKey, keyOfSlot, permitOf } from "../operations/companion-key.js";
 import { SHARED } from "../operations/lock-value.js";
+import { LONGEST_TIMER_MS } from "./duration.js";
 import { LEAST_PERMITS, MOST_PERMITS } from "./permits.js";
 
 /** For each look and node: at most so many commands, each for about so many keys. */
@@ -69,7 +70,7 @@ export class LockScan {
       const own = {
         maxRetriesPerRequest: 0,
         connectTimeout: 1000,
-        commandTimeout: Math.min(timeoutMs, 2 ** 31 - 1),
+        commandTimeout: Math.min(timeoutMs, LONGEST_TIMER_MS),
       };
       const client = new Redis(url, { ...own, retryStrategy: () => 500 });
       return client.on("error", () => undefined);

@@ -190,6 +190,7 @@ describe("quit with a drain", () => {
 
   it.each([
     [null, "The options of quit() must be an object, but are null."],
+    [{ drain: null }, "The option drain of quit() must be a number of ms, but is null."],
     [{ dran: 5 }, "quit() knows no option dran. Its only one is drain, in ms."],
     [
       { drain: "5s" },
