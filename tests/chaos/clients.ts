@@ -7,7 +7,7 @@ import type { LockJson } from "../../src/index.js";
 import type { Access } from "./register.js";
 
 const PROGRAM = join(import.meta.dirname, "client.ts");
-// Against hanging only: beside hundreds of other processes, a client took more than 30 s to start.
+// Against hanging only: beside hundreds of other processes, a client may take long to start.
 const START_TIMEOUT_MS = 180_000;
 const END_TIMEOUT_MS = 15_000;
 
