@@ -12,9 +12,8 @@ import { finished } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 
-// Against hanging only: a busy machine may take long over anything.
-const START_TIMEOUT_MS = 60_000;
-const STOP_TIMEOUT_MS = 10_000;
+const START_TIMEOUT_MS = 10_000;
+const STOP_TIMEOUT_MS = 3_000;
 const POLL_INTERVAL_MS = 10;
 const OUTPUT_LINES_KEPT = 20;
 /** The path of the server binary to use. Without it, the one on the PATH. */
