@@ -123,7 +123,8 @@ export function onlyOption(options: unknown, call: string, name: string, unit = 
 
 /** Returns the ms that a drain may take; 0 for none. Throws for anything but `{ drain: ms }`. */
 export function checkDrain(options: unknown): number {
-  const { drain = 0 } = { drain: onlyOption(options, "quit", "drain", ", in ms") };
+  const drain = onlyOption(options, "quit", "drain", ", in ms");
+  if (drain === undefined) return 0;
   if (typeof drain !== "number" || Number.isNaN(drain)) {
     throw invalidType(
       `The option drain of quit() must be a number of ms, but is ${kindOf(drain)}.`,

@@ -73,6 +73,23 @@ describe("the manual", () => {
     }
   });
 
+  test("says that only --nodes is split at commas: a password in the file may have one", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "redlock-quorum-manual-"));
+    try {
+      const path = join(directory, "redlock.json");
+      // The user of a server without passwords takes any.
+      const nodes = servers.map(({ port }) => `redis://default:a,b@127.0.0.1:${port}`);
+      await writeFile(path, JSON.stringify({ nodes }));
+      const { status, out } = await cli.call(["status", "--config", path, "--json", fresh()]);
+      const [found] = JSON.parse(out) as { nodes: { node: string; error: unknown }[] }[];
+      expect(status).toBe(0);
+      expect(found?.nodes).toHaveLength(servers.length);
+      for (const { error } of found?.nodes ?? []) expect(error).toBeNull();
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
+
   test("shows the JSON of redlock status with the properties that it has", async () => {
     const block = blocks.find(({ text }) => text.includes('"resource"'));
     const [shown] = JSON.parse(block?.text ?? "") as { nodes: object[] }[];
