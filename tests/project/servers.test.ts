@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, test } from "@jest/globals";
 import {
   ask,
+  claimPort,
   ensureServerBinary,
   freePorts,
   isPortTaken,
@@ -76,6 +77,17 @@ describe("a real server for the tests", () => {
     await server.restart();
     expect(server.pid).not.toBe(pid);
     expect(await ask(server.port, ["DBSIZE"])).toBe("0");
+  });
+
+  test("keeps its port while it is dead: no other server gets it", async () => {
+    const server = await start();
+    await server.kill();
+    expect(await isPortTaken(server.port)).toBe(false);
+    expect(await claimPort(server.port)).toBeNull();
+    await server.stop();
+    const claim = await claimPort(server.port);
+    expect(claim).not.toBeNull();
+    claim?.release();
   });
 
   test("finds its data again after a kill where its arguments persist them", async () => {

@@ -2,6 +2,7 @@
 // benchmarks. A server's process is owned by the process that started it and ends with it.
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { constants, readFileSync, rmSync } from "node:fs";
 import { access, mkdtemp, rm, writeFile } from "node:fs/promises";
 import net from "node:net";
@@ -106,23 +107,46 @@ function parseReply(received: Buffer): string | Error | undefined {
   }
 }
 
-/** Free ports on loopback, all different. */
+/** Ports on loopback that are free, and that no other process on this machine gets from here before this one ends. */
 export async function freePorts(count: number): Promise<number[]> {
-  const listeners = new Map<number, net.Server>();
-  try {
-    for (let tries = 0; listeners.size < count; tries++) {
-      if (tries > 100 * count) throw new Error(`found no ${count} free ports on 127.0.0.1`);
-      // Below the range that the kernel gives to outgoing connections, and so is a Cluster node's
-      // second port, 10 000 higher: a client that reconnects to a dead server on such a port could
-      // be given that very port as its own, and would be connected to itself.
-      const port = 11_000 + Math.floor(Math.random() * 10_000);
-      const listener = await listen(port);
-      if (listener !== null) listeners.set(port, listener);
-    }
-    return [...listeners.keys()];
-  } finally {
-    await Promise.all(Array.from(listeners.values(), close));
+  return (await claimFreePorts(count)).map(({ port }) => port);
+}
+
+/** Keeps others from being given a port: a server that was killed may start again on its own. */
+interface Claim {
+  readonly port: number;
+  release(): void;
+}
+
+async function claimFreePorts(count: number): Promise<Claim[]> {
+  const claims: Claim[] = [];
+  for (let tries = 0; claims.length < count; tries++) {
+    if (tries > 100 * count) throw new Error(`found no ${count} free ports on 127.0.0.1`);
+    // Below the range that the kernel gives to outgoing connections, and so is a Cluster node's
+    // second port, 10 000 higher: a client that reconnects to a dead server on such a port could
+    // be given that very port as its own, and would be connected to itself.
+    const port = 11_000 + Math.floor(Math.random() * 10_000);
+    const claim = await claimPort(port);
+    if (claim === null) continue;
+    if (await isPortTaken(port)) claim.release();
+    else claims.push(claim);
   }
+  return claims;
+}
+
+/** Claims the port by its namesake of UDP, which nothing here uses: the kernel lets go of it when this process ends. */
+export function claimPort(port: number): Promise<Claim | null> {
+  return new Promise((resolve) => {
+    const socket = createSocket("udp4");
+    socket.once("error", () => {
+      socket.close();
+      resolve(null);
+    });
+    socket.bind({ port, address: "127.0.0.1", exclusive: true }, () => {
+      socket.unref();
+      resolve({ port, release: () => void socket.close() });
+    });
+  });
 }
 
 function close(listener: net.Server): Promise<unknown> {
@@ -243,12 +267,20 @@ export class RedisServer {
   readonly directory: string;
   readonly #command: readonly string[];
   readonly #ownsDirectory: boolean;
+  #claim: Claim | undefined;
   #child: ChildProcess | undefined;
   #frozen = false;
   #output: string[] = [];
 
-  constructor(command: readonly string[], port: number, directory: string, ownsDirectory: boolean) {
+  constructor(
+    command: readonly string[],
+    port: number,
+    directory: string,
+    ownsDirectory: boolean,
+    claim?: Claim,
+  ) {
     this.port = port;
+    this.#claim = claim;
     this.url = `redis://127.0.0.1:${port}`;
     this.directory = directory;
     this.#command = command;
@@ -323,6 +355,8 @@ export class RedisServer {
     this.#signal("SIGTERM");
     await this.#ended(STOP_TIMEOUT_MS).catch(() => this.kill());
     forget(this);
+    this.#claim?.release();
+    this.#claim = undefined;
     if (this.#ownsDirectory) await rm(this.directory, { recursive: true, force: true });
   }
 
@@ -420,7 +454,8 @@ export async function startServer(options: ServerOptions = {}): Promise<RedisSer
 
 async function prepareServer(options: ServerOptions): Promise<RedisServer> {
   const binary = await ensureServerBinary();
-  const port = options.port ?? (await freePorts(1))[0] ?? 0;
+  const [claim] = options.port === undefined ? await claimFreePorts(1) : [];
+  const port = options.port ?? claim?.port ?? 0;
   const directory = options.directory ?? (await mkdtemp(join(tmpdir(), "redlock-quorum-")));
   // prettier-ignore
   const defaults = [
@@ -428,7 +463,7 @@ async function prepareServer(options: ServerOptions): Promise<RedisServer> {
     "--save", "", "--appendonly", "no",
   ];
   const command = [...(await diesWithParent()), binary, ...defaults, ...(options.args ?? [])];
-  return new RedisServer(command, port, directory, options.directory === undefined);
+  return new RedisServer(command, port, directory, options.directory === undefined, claim);
 }
 
 let prefix: Promise<string[]> | undefined;
