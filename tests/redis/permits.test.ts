@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, test } from "@jest/globals";
-import { Redlock } from "../../src/index.js";
+import { type NodeInspection, Redlock } from "../../src/index.js";
 import { defined, fresh } from "../support/nodes.js";
 import { until } from "../support/servers.js";
 import { useServers } from "../support/use-servers.js";
@@ -77,12 +77,13 @@ test("a permit is handed over, and found by holder() and inspect()", async () =>
 });
 
 async function untilWaitingForPermit(redlock: Redlock, resource: string): Promise<void> {
+  let nodes: NodeInspection[] = [];
   await until(
     async () => {
-      const nodes = await redlock.inspect(resource, { permits: PERMITS });
+      nodes = await redlock.inspect(resource, { permits: PERMITS });
       return nodes.every(({ resources: [found] }) => found?.waiters.length === 1);
     },
     10_000,
-    () => "nobody waits",
+    () => `nobody waits: ${JSON.stringify(nodes)}`,
   );
 }
