@@ -165,16 +165,16 @@ async function wait(call: Acquisition): Promise<Lock | undefined> {
   if (retries === 0) return undefined;
   instance.announce("waiting", () => ({ resources: [...call.resources] }));
   if (call.permits !== undefined) call.permits.endMs = Infinity;
-  const queueKeys = settings.queue ? instance.queues.keysFor(keys) : undefined;
+  const canQueue = settings.queue && instance.queues.keysFor(keys) !== undefined;
   const look = lookBeforeEnd(call);
   call.isWaiting = true;
   publishWaiting(call);
   try {
-    if (queueKeys === undefined) {
+    if (!canQueue) {
       const timeLeftMs = (): number => call.budgetLeftMs;
       return await call.attemptAgain(() => attemptOnce(call), retries, signals, timeLeftMs);
     }
-    return await instance.queues.wait(new QueuedCall(call, queueKeys, attempt));
+    return await instance.queues.wait(new QueuedCall(call, attempt));
   } finally {
     call.isWaiting = false;
     if (look !== undefined) instance.environment.clearTimer(look);

@@ -5,6 +5,7 @@ import type { QueueEntry, QueueKeys } from "../operations/queue.js";
 import type { History } from "../quorum/history.js";
 import type { Round } from "../quorum/round.js";
 import type { Instant } from "../runtime/environment.js";
+import { queueKeysOf } from "../waiting/queue-keys.js";
 import type { Place } from "../waiting/schedule.js";
 import type { Position, Progress, QueuedAttempt, Wait } from "../waiting/wait.js";
 import type { Acquisition } from "./call.js";
@@ -21,17 +22,21 @@ type Attempt = (
 /** A call that waits, as its waiter sees it. Thousands may wait: a class, so that they have no closures of their own. */
 export class QueuedCall implements Wait {
   readonly #call: Acquisition;
-  readonly queueKeys: QueueKeys;
   readonly #attempt: Attempt;
+  #queueKeys: QueueKeys | undefined;
 
-  constructor(call: Acquisition, queueKeys: QueueKeys, attempt: Attempt) {
+  constructor(call: Acquisition, attempt: Attempt) {
     this.#call = call;
-    this.queueKeys = queueKeys;
     this.#attempt = attempt;
   }
 
   get keys(): readonly string[] {
     return this.#call.keys;
+  }
+
+  // Made once they are needed: most waiters wait behind another one of their process.
+  get queueKeys(): QueueKeys {
+    return (this.#queueKeys ??= queueKeysOf(this.#call.keys) ?? []);
   }
 
   get shared(): boolean {
