@@ -264,9 +264,13 @@ function headline({
     const holding = nodes.filter(
       ({ value, readers: own }) => value !== null || own !== null,
     ).length;
-    const remnant =
-      holding === 0 ? "" : `: ${holding} of ${nodes.length} nodes hold a lock, no quorum`;
-    return `${name}: free${remnant}${queue}`;
+    const other = nodes.filter(hasOtherData).length;
+    const facts = [
+      ...(holding === 0 ? [] : [`${holding} of ${nodes.length} nodes hold a lock, no quorum`]),
+      ...(other === 0 ? [] : [`${other} of ${nodes.length} nodes hold other data`]),
+    ];
+    const what = facts.length === 0 ? "" : `: ${facts.join("; ")}`;
+    return `${name}: free${what}${queue}`;
   }
   const token = fence === null ? "" : `, fence ${fence}`;
   const left = remainingInWords(remainingMs ?? Infinity);
@@ -302,9 +306,15 @@ export function readersInWords(readers: readonly ReaderRow[]): string {
   return `${count} (${namesOf(readers)})`;
 }
 
-function holdsInWords({ value, owner, readers, reservedFor, type }: NodeRow): string {
+function holdsInWords(row: NodeRow): string {
+  const { value, owner, readers, reservedFor, type } = row;
   if (reservedFor !== null) return "nothing: reserved for the next in the queue";
   if (readers !== null) return readersInWords(readers);
   if (value !== null) return owner ?? NO_OWNER;
-  return type === "none" || type === null ? "nothing" : `other data: a ${type}`;
+  return hasOtherData(row) ? `other data: a ${type}` : "nothing";
+}
+
+function hasOtherData({ value, readers, reservedFor, type }: NodeRow): boolean {
+  const isLock = value !== null || readers !== null || reservedFor !== null;
+  return !isLock && type !== null && type !== "none";
 }
