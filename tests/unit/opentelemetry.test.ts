@@ -317,9 +317,11 @@ describe("the spans", () => {
 
   test("of an extension by the library have the parent of its lock's acquisition", async () => {
     const redlock = client();
+    // Soon extended, and not lost soon on a busy machine.
+    const settings = { autoExtend: true, automaticExtensionThreshold: 4500 };
     // Its timer is that of both locks: that of the other one must not be the parent.
-    const other = await inSpan("other", () => redlock.acquire("b", 300, { autoExtend: true }));
-    const lock = await inSpan("request", () => redlock.acquire("a", 300, { autoExtend: true }));
+    const other = await inSpan("other", () => redlock.acquire("b", 5000, settings));
+    const lock = await inSpan("request", () => redlock.acquire("a", 5000, settings));
     const extensions = (): ReadableSpan[] =>
       exporter.getFinishedSpans().filter(({ name }) => name === "redlock extend");
     await until(
