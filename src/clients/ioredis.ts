@@ -35,9 +35,12 @@ export function connectTo(url: string, environment: Environment): Connection {
     disconnectTimeout: 250,
     retryStrategy: (failures) => Math.min(50 * failures, 500),
   });
-  return new IoredisConnection(client, environment, () => {
+  const connection = new IoredisConnection(client, environment, () => {
+    // The client connects to a server that hangs without an error of its own.
+    connection.failure = new Error("no answer on a new connection");
     client.disconnect(true);
   });
+  return connection;
 }
 
 /** Returns the connection of an ioredis client, which the caller owns. */

@@ -239,6 +239,26 @@ describe("the state of a connection", () => {
     }
   });
 
+  test("says that the server does not answer, where it was replaced for that and the server still hangs", async () => {
+    const proxy = await startProxy(server.port);
+    const { connection, client } = connect(proxy.url);
+    try {
+      await connection.opened();
+      proxy.swallowing = true;
+      connection.renew?.();
+      await untilStatus(client, "connect");
+      expect(connection.state).toBe("down");
+      expect(connection.failure?.message).toBe("no answer on a new connection");
+      proxy.swallowing = false;
+      proxy.cut();
+      await connection.opened().catch(() => connection.opened());
+      expect(connection.failure).toBeUndefined();
+    } finally {
+      connection.disconnect();
+      await proxy.close();
+    }
+  });
+
   test("is down after its first failure, also while it connects again", async () => {
     const [port = 0] = await freePorts(1);
     const { connection, client } = connect(`redis://127.0.0.1:${port}`);
