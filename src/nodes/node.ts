@@ -163,7 +163,7 @@ export class Node {
     const ago = `${inWords(nowMs - sinceMs)} ago`;
     const what = {
       started: `started ${ago}`,
-      restarted: `restarted or replaced ${ago}`,
+      restarted: `restarted or was replaced ${ago}`,
       unreadable: `reconnected ${ago} and cannot say whether it restarted`,
     }[why];
     return `${what}: its votes count again in ${inWords(untilMs - nowMs)}`;

@@ -306,7 +306,7 @@ describe("the connection of a caller's client", () => {
         );
         const { message } = await rejection(redlock.acquire(fresh(), TTL_MS));
         expect(message).toMatch(
-          /restarted or replaced \d.* ago: its votes count again in \d+\.\d s/,
+          /restarted or was replaced \d.* ago: its votes count again in \d+\.\d s/,
         );
       }
     } finally {

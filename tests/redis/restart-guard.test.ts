@@ -86,7 +86,7 @@ describe("with three of five nodes restarted empty under a lock", () => {
     await untilReached(other);
     const error = await rejection(other.acquire(resource, TTL_MS));
     expect(holder.valid).toBe(true);
-    expect(error.message).toMatch(/restarted or replaced .* ago: its votes count again in/);
+    expect(error.message).toMatch(/restarted or was replaced .* ago: its votes count again in/);
     const [isOver, isOverForItself] = await Promise.all([
       next(other, resource, holder),
       next(holding, resource, holder),
@@ -136,7 +136,7 @@ describe("with one of five nodes restarted empty under a lock of three", () => {
     const lock = await redlock.acquire(fresh(), TTL_MS);
     const { votesAgainst } = await defined(lock.attempts[0]);
     expect([...votesAgainst.values()].map(({ message }) => message)).toEqual([
-      expect.stringMatching(/^restarted or replaced .* ago: its votes count again in/),
+      expect.stringMatching(/^restarted or was replaced .* ago: its votes count again in/),
     ]);
   });
 });

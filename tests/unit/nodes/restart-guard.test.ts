@@ -59,7 +59,7 @@ describe("the restart guard", () => {
       const restartedMs = stage.nowMs;
       await stage.sleep(RECONNECTED_MS);
       const error = await rejection(client.redlock.acquire("r", 1000, { retryCount: 0 }));
-      expect(error.message).toContain("restarted or replaced");
+      expect(error.message).toContain("restarted or was replaced");
       expect(error.message).toContain("its votes count again in 3.0 s");
       expect(holder.valid).toBe(true);
       await msUntilAcquired(stage, client, "r");
@@ -85,7 +85,7 @@ describe("the restart guard", () => {
       const [vote] = votesAgainst.values();
       expect(vote).toMatchObject({ name: "NodeError", code: "ERR_REDLOCK_NODE_DOWN" });
       expect(defined(vote).message).toMatch(
-        /^restarted or replaced \d+ ms ago: its votes count again in 3\.0 s$/,
+        /^restarted or was replaced \d+ ms ago: its votes count again in 3\.0 s$/,
       );
     }),
   );
