@@ -112,7 +112,8 @@ function stateInWords({ state, error, heldBackUntil }: NodeState): string {
 function rowsOfLock(status: Status): string[][] {
   const { resource, permits, permitCount, waiters, state, nodes } = status;
   if (permits === null) return [rowOfLock(status)];
-  const count = `${permits.length}${permitCount === null ? "" : ` of ${permitCount}`} permits`;
+  const of = permitCount === null ? "" : ` of ${permitCount}`;
+  const count = `${permits.length}${of} permit${of === "" && permits.length === 1 ? "" : "s"}`;
   const holders = state === "unknown" ? state : count;
   const queue = waiters === 0 ? "–" : String(waiters);
   const rowOf = ({ permit, owner, remainingMs, nodes: holding }: PermitRow): string[] => [

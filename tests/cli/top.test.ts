@@ -260,6 +260,7 @@ describe("redlock top --prefix", () => {
     expect(both?.permits).toHaveLength(2);
     const { out } = await cli.call(["top", "--prefix", prefix, ...PATIENT]);
     expect(out).toMatch(/:resize +2 permits +– +– /);
+    expect(out).toMatch(/:resize +1 permit +– +– /);
     // Given by its name, a resource has as many permits as is said.
     const named = await snapshot("--permits", "3", "--prefix", prefix, untagged);
     expect(named.locks.filter(({ resource }) => resource === untagged)).toMatchObject([
