@@ -186,7 +186,7 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
    * returns. If the leadership is lost, the signal aborts, and the call campaigns again once the routine has ended.
    *
    * The signal also aborts when `settings.signal` does: the call then releases the lock at once, and resolves once the
-   * routine has ended. So it does when the Redlock closes, or drains: then the lock is held until the routine ends. After
+   * routine has ended. So it does when the Redlock closes; with a drain, the lock is held until the routine ends. After
    * `maxHold` another process gets its turn. With `fencing`, `lock.fence` is the number of the term.
    *
    * @param name what to lead; `holder(name)` says who does
