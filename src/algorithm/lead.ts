@@ -82,7 +82,7 @@ export async function lead<T>(
     }
     // With a queue, the release has handed over. Without one, the others must poll before this one attempts again.
     const isRotation = term.loss.cause instanceof MaxHoldReached;
-    if (isRotation && (!settings.queue || instance.queues.keysFor(call.keys) === undefined)) {
+    if (isRotation && !hasQueue(call)) {
       const { retryDelay, retryJitter } = settings;
       const pause = sleep(instance.environment, retryDelay + retryJitter, call.signals);
       await pause.catch(() => undefined);
@@ -90,6 +90,13 @@ export async function lead<T>(
     call = newCall();
   }
   return undefined;
+}
+
+/** Whether the others wait in the queue, as far as this process knows: the release has found out whether nodes refuse it. */
+function hasQueue({ instance, settings, keys }: Acquisition): boolean {
+  const { queues, nodes } = instance;
+  if (!settings.queue || nodes.some(({ refusesQueue }) => refusesQueue)) return false;
+  return queues.keysFor(keys) !== undefined;
 }
 
 /** Runs the routine for one term, and releases. Throws the loss, unless the routine throws an error of its own. */

@@ -42,6 +42,8 @@ export class Coalescer {
   #waiting: Inquiry[] = [];
   /** Whether the node refuses batches whose keys lie in different slots of a Redis Cluster. */
   #bySlot = false;
+  /** Whether the node has refused the keys of the queue, so that waiters poll there. */
+  refusesQueue = false;
 
   constructor(nodeName: () => string, send: Send, environment: Environment) {
     this.#nodeName = nodeName;
@@ -127,6 +129,7 @@ export class Coalescer {
   #askOtherwise([inquiry]: readonly Inquiry[], refusal: Error): boolean {
     const otherwise = inquiry?.operation.otherwise;
     if (inquiry === undefined || otherwise === undefined || !isAboutKeys(refusal)) return false;
+    this.refusesQueue = true;
     if (this.#kept([inquiry], mayBeSentAgain).length === 0) return true;
     this.#call([
       {

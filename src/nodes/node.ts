@@ -150,6 +150,11 @@ export class Node {
     return this.#connection.lacksSocketTimeout === true;
   }
 
+  /** Whether the node has refused the keys of the queue. */
+  get refusesQueue(): boolean {
+    return this.#coalescer.refusesQueue;
+  }
+
   get isCluster(): boolean {
     return this.#connection.isCluster;
   }
