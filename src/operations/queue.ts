@@ -173,12 +173,13 @@ local function enter(keys, i, sets, value, ttlMs, id)
   end
 end
 
--- Lets a reader into all or none. Returns the number of locks, or the error reply.
+-- Lets a reader into all or none. Returns the number of locks, or the error reply. One that was in before (sets.isIn)
+-- stays in: until its old end it relies on the locks.
 local function enterAll(keys, first, last, sets, value, ttlMs, id)
   for i = first, last, sets.step do
     local ok, failure = pcall(enter, keys, i, sets, value, ttlMs, id)
     if not ok then
-      for j = first, i, sets.step do
+      for j = first, sets.isIn and 0 or i, sets.step do
         local left, isLast = pcall(exit, keys[j], sets[j], value)
         if left and isLast then redis.call('DEL', keys[j]) end
       end

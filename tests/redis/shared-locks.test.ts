@@ -140,6 +140,25 @@ describe("readers", () => {
     }
   });
 
+  test("keep out a writer until their old end if an extension finds no memory", async () => {
+    const resource = fresh();
+    const reader = await redlock.acquire(resource, TTL_MS, READ);
+    await untilRead(reader);
+    await onEach("CONFIG", "SET", "maxmemory", "1");
+    try {
+      const extended = redlock.extend(reader, TTL_MS, { retryCount: 0 });
+      expect((await rejection(extended)).message).toMatch(/OOM/);
+    } finally {
+      await onEach("CONFIG", "SET", "maxmemory", "0");
+    }
+    expect(reader.valid).toBe(true);
+    expect(await another().tryAcquire(resource, TTL_MS)).toBeNull();
+    await untilRead(reader);
+    await reader.extend(TTL_MS);
+    await reader.release();
+    await untilFree(servers, resource);
+  });
+
   test("leave alone a key that holds the word as the value of another lock", async () => {
     const resource = fresh();
     await occupy(servers, resource, "shared");
