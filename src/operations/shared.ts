@@ -34,6 +34,8 @@ local function extendShared(keys, first, last, value, ttlMs)
     sets.untilMs[i] = sharedUntil(keys[i], sets[i])
     if not sets.untilMs[i] or untilOf(sets[i], value) < nodeMs() then return 0 end
   end
+  -- Above its maxmemory, a server refuses ZADD, unless the script has written: an extension needs no more memory.
+  redis.call('ZREM', sets[first], '')
   return enterAll(keys, first, middle, sets, value, ttlMs)
 end
 `,
