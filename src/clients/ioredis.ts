@@ -24,7 +24,8 @@ export function isRedisClient(entry: unknown): entry is RedisClient {
  */
 export function connectTo(url: string, environment: Environment): Connection {
   const { Redis } = loadIoredis();
-  const client = new Redis(url, {
+  // ioredis knows a scheme only in lower case, and without a space before it.
+  const client = new Redis(new URL(url).href, {
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: 0,

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
 import { Redis } from "ioredis";
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Server } from "node:net";
 import { freePorts, type RedisServer, startServer, until } from "../support/servers.js";
 import { type Environment, systemEnvironment } from "../../src/runtime/environment.js";
 import { withInternals } from "../../src/internals.js";
@@ -53,6 +55,38 @@ describe("the name of a node", () => {
     disconnectAll(clients);
   });
 });
+
+describe("the text of a URL", () => {
+  test.each(["REDISS://", " rediss://", "Rediss://"])(
+    "may begin with %j, and its password still goes over TLS only",
+    async (start) => {
+      const received = new Promise<Buffer>((resolve) => {
+        listener.once("connection", (socket) => {
+          socket.on("error", () => undefined).once("data", resolve);
+        });
+      });
+      const redlock = new Redlock([`${start}:secret@127.0.0.1:${portOf(listener)}`]);
+      const [first] = await received;
+      await redlock.quit();
+      // A handshake of TLS begins with this byte.
+      expect(first).toBe(0x16);
+    },
+  );
+
+  const listener = createServer();
+
+  beforeAll(async () => {
+    await once(listener.listen(0, "127.0.0.1"), "listening");
+  });
+
+  afterAll(() => {
+    listener.close();
+  });
+});
+
+function portOf(listener: Server): number {
+  return (listener.address() as AddressInfo).port;
+}
 
 /** A connection of the library's own, and the client behind it. */
 function connect(url: string): { readonly connection: Connection; readonly client: Redis } {
