@@ -54,6 +54,21 @@ export function encodedSending(client: RedisClient): Connection["send"] | undefi
       : client.call(command, ...args);
 }
 
+/**
+ * Returns the function that sends commands to a Cluster by themselves. With `enableAutoPipelining`, ioredis takes the first
+ * argument of `call`, which is the command's name, for its key: it pipelines commands for several servers together, and
+ * then rejects them all. Undefined for any other client.
+ */
+export function unpipelinedSending(client: RedisClient): Connection["send"] | undefined {
+  const { isCluster, options } = client as Partial<EncodableClient>;
+  if (isCluster !== true || options?.enableAutoPipelining !== true) return undefined;
+  const direct = {
+    options: { ...options, enableAutoPipelining: false },
+    sendCommand: (command: IoredisCommand) => (client as EncodableClient).sendCommand(command),
+  };
+  return (command, args) => client.call.call(direct as EncodableClient, command, ...args);
+}
+
 const AS_TEXT: CommandOptions = { replyEncoding: "utf8" };
 
 /** Whether nobody has replaced the client's `call`. */

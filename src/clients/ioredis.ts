@@ -3,7 +3,7 @@ import { asError, invalidType } from "../errors.js";
 import type { Argument } from "../operations/operation.js";
 import type { RedisClient, Subscriber } from "./client.js";
 import type { ChannelListener, Connection, Subscription } from "./connection.js";
-import { encodedSending } from "./encoded-commands.js";
+import { encodedSending, unpipelinedSending } from "./encoded-commands.js";
 import { loadIoredis } from "./load-ioredis.js";
 import { Opening } from "./opening.js";
 
@@ -57,14 +57,14 @@ class IoredisConnection implements Connection {
   readonly lacksSocketTimeout: boolean;
   readonly renew?: () => void;
   readonly #client: RedisClient;
-  readonly #sendEncoded: Connection["send"] | undefined;
+  readonly #sendOtherwise: Connection["send"] | undefined;
   readonly #subscribers = new Set<Subscriber>();
   #failed = false;
   readonly #opening = new Opening();
 
   constructor(client: RedisClient, environment: Environment, renew?: () => void) {
     this.#client = client;
-    this.#sendEncoded = encodedSending(client);
+    this.#sendOtherwise = encodedSending(client) ?? unpipelinedSending(client);
     this.openedMs = environment.monotonicMs();
     this.isCluster = client.isCluster === true;
     this.lacksSocketTimeout = renew === undefined && socketTimeoutOf(client) === undefined;
@@ -115,7 +115,7 @@ class IoredisConnection implements Connection {
 
   send(command: string, args: readonly Argument[]): Promise<unknown> {
     try {
-      if (this.#sendEncoded !== undefined) return this.#sendEncoded(command, args);
+      if (this.#sendOtherwise !== undefined) return this.#sendOtherwise(command, args);
       // The limits on locks and batches keep the arguments far below the most that a function call can take.
       return this.#client.call(command, ...args);
     } catch (error) {

@@ -44,15 +44,14 @@ async function freshOnEachMaster(): Promise<string[]> {
   return [...names.values()];
 }
 
-const versions: { version: string; connect: (keyPrefix?: string) => Cluster | Cluster5 }[] = [
-  {
-    version: "6",
-    connect: (keyPrefix = "") => new Cluster(seeds(), { keyPrefix }),
-  },
-  {
-    version: "5",
-    connect: (keyPrefix = "") => new Cluster5(seeds(), { keyPrefix }),
-  },
+interface ClusterOptions {
+  readonly keyPrefix?: string;
+  readonly enableAutoPipelining?: boolean;
+}
+
+const versions: { version: string; connect: (options?: ClusterOptions) => Cluster | Cluster5 }[] = [
+  { version: "6", connect: (options = {}) => new Cluster(seeds(), options) },
+  { version: "5", connect: (options = {}) => new Cluster5(seeds(), options) },
 ];
 
 function seeds(): { host: string; port: number }[] {
@@ -95,6 +94,22 @@ describe.each(versions)("a Redis Cluster by a client of ioredis $version", ({ co
       5000,
       () => connecting.status,
     );
+  });
+
+  test("gives locks on several masters in one turn with enableAutoPipelining, and with a keyPrefix", async () => {
+    for (const keyPrefix of ["", "app:"]) {
+      const pipelining = connect({ keyPrefix, enableAutoPipelining: true });
+      const own = new Redlock([pipelining], { nodeTimeout: NODE_TIMEOUT_MS, retryCount: 0 });
+      const names = await freshOnEachMaster();
+      // With a prefix of the client's, the server finds the token's key in another slot.
+      const settings = { fencing: keyPrefix === "" };
+      const locks = await Promise.all(names.map((name) => own.acquire(name, 60_000, settings)));
+      for (const { value, resources } of locks) {
+        expect(await client.get(`${keyPrefix}${defined(resources[0])}`)).toBe(value);
+      }
+      await Promise.all(locks.map((lock) => lock.release()));
+      await own.quit();
+    }
   });
 
   test("is one node that locks, extends and releases on each of its masters", async () => {
@@ -272,7 +287,7 @@ describe.each(versions)("a Redis Cluster by a client of ioredis $version", ({ co
   });
 
   test("refuses a token to an untagged key under the client's own prefix, with an error that says CROSSSLOT", async () => {
-    const prefixing = connect("app:");
+    const prefixing = connect({ keyPrefix: "app:" });
     const prefixed = new Redlock([prefixing], { nodeTimeout: NODE_TIMEOUT_MS, retryCount: 0 });
     const error = await rejection(prefixed.acquire(fresh(), 20_000, { fencing: true }));
     expect(error.message).toContain("CROSSSLOT");
@@ -282,7 +297,7 @@ describe.each(versions)("a Redis Cluster by a client of ioredis $version", ({ co
   });
 
   test("is locked through a client that has a key prefix of its own", async () => {
-    const prefixing = connect("app:");
+    const prefixing = connect({ keyPrefix: "app:" });
     const own = new Redlock([prefixing], { nodeTimeout: NODE_TIMEOUT_MS, retryCount: 0 });
     const tag = fresh();
     const lock = await own.acquire([`{${tag}}:a`, `{${tag}}:b`], 60_000);
