@@ -1,4 +1,3 @@
-import { setMaxListeners } from "node:events";
 import { acquire, tryAcquire } from "./algorithm/acquire.js";
 import { adopt, ownPartsOf } from "./algorithm/adopt.js";
 import { acquisition } from "./algorithm/call.js";
@@ -22,6 +21,7 @@ import { type NodeHealth, nodesHealth } from "./reports/health.js";
 import { type Holder, holder, holders } from "./reports/holder.js";
 import { inspect, type NodeInspection } from "./reports/inspect.js";
 import { namesAndKeys, type Query, type QueryOptions } from "./reports/query.js";
+import { allowManyListeners } from "./runtime/aborts.js";
 import {
   type RedlockSettings,
   type ResolvedSettings,
@@ -77,7 +77,7 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
     refuseScripts(scripts);
     this.settings = resolveSettings(settings, "new Redlock");
     const { draining, closing } = this.#ending;
-    for (const { signal } of [draining, closing]) setMaxListeners(0, signal);
+    for (const { signal } of [draining, closing]) allowManyListeners(signal);
     const outlet = { issuer: this, report: reporter(this), announce: announcer(this) };
     this.#instance = makeInstance(
       nodes,

@@ -1,4 +1,3 @@
-import { setMaxListeners } from "node:events";
 import { type ErrorCode, isHeld } from "../errors.js";
 import { checkCompanions, checkResources, checkTtl, keysOf, slotKeysOf } from "../input.js";
 import type { Node } from "../nodes/node.js";
@@ -7,7 +6,7 @@ import { lockValue } from "../operations/lock-value.js";
 import { History } from "../quorum/history.js";
 import { isRefusal, type Question } from "../quorum/ballot.js";
 import { quorumOf, Round } from "../quorum/round.js";
-import { offAbort, onAbort } from "../runtime/aborts.js";
+import { allowManyListeners, offAbort, onAbort } from "../runtime/aborts.js";
 import { type Instant, sleep } from "../runtime/environment.js";
 import { Link } from "../runtime/link.js";
 import {
@@ -201,7 +200,7 @@ export class Acquisition extends Call {
             instance.environment.random(),
           );
     // Many callers may share one signal, such as the one for the shutdown of the process.
-    if (settings.signal instanceof EventTarget) setMaxListeners(0, settings.signal);
+    if (settings.signal !== undefined) allowManyListeners(settings.signal);
   }
 
   /** Returns a value that no other attempt has. */

@@ -1,3 +1,5 @@
+import { setMaxListeners } from "node:events";
+
 type Callbacks = Set<() => void>;
 
 interface Watch {
@@ -16,6 +18,15 @@ export function onAbort(signal: AbortSignal, callback: () => void): void {
   if (watch === undefined) watches.set(signal, (watch = newWatch()));
   if (watch.callbacks.size === 0) signal.addEventListener("abort", watch.callAll);
   watch.callbacks.add(callback);
+}
+
+/** Lets any number of listeners wait for the signal without a warning. */
+export function allowManyListeners(signal: AbortSignal): void {
+  try {
+    setMaxListeners(0, signal);
+  } catch {
+    // Not a signal of Node but, for example, of jsdom, which does not warn.
+  }
 }
 
 /** Undoes `onAbort`. */

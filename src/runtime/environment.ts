@@ -65,8 +65,15 @@ export const systemEnvironment: Environment = {
   now: () => ({ monotonicMs: performance.now(), wallMs: Date.now() }),
   monotonicMs: () => performance.now(),
   setTimer: (callback, delayMs) => setTimeout(callback, Math.min(delayMs, LONGEST_TIMER_MS)),
-  setBackgroundTimer: (callback, delayMs) =>
-    setTimeout(callback, Math.min(delayMs, LONGEST_TIMER_MS)).unref(),
+  setBackgroundTimer: (callback, delayMs) => {
+    const timer: Partial<NodeJS.Timeout> = setTimeout(
+      callback,
+      Math.min(delayMs, LONGEST_TIMER_MS),
+    );
+    // In jsdom a timer is a number.
+    timer.unref?.();
+    return timer;
+  },
   clearTimer: (timer) => {
     clearTimeout(timer as NodeJS.Timeout);
   },
