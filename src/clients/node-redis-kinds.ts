@@ -161,6 +161,10 @@ class Single extends Kind<SingleClient> implements NodeRedisKind {
     return this.client.isReady;
   }
 
+  override connect(): Promise<unknown> {
+    return dial(this.client);
+  }
+
   send(line: readonly string[]): Promise<unknown> {
     return this.client.sendCommand(line, this.#options);
   }
@@ -177,7 +181,7 @@ class Single extends Kind<SingleClient> implements NodeRedisKind {
       if (isSubscribed) listener.onOpen();
     });
     const subscribe = async (): Promise<void> => {
-      await subscriber.connect();
+      await dial(subscriber);
       await subscriber.subscribe(channel, (message) => {
         listener.onMessage(message);
       });
@@ -296,8 +300,22 @@ function hasCommandOptions(client: object): boolean {
   return false;
 }
 
+/** The clients whose socket is yet to open. If one is ended meanwhile, node-redis still opens it, and never closes it. */
+const dialing = new WeakSet<Common>();
+
+function dial(client: Common): Promise<unknown> {
+  dialing.add(client);
+  client.on("reconnecting", () => dialing.add(client));
+  for (const event of ["connect", "error"]) client.on(event, () => dialing.delete(client));
+  return client.connect();
+}
+
 function disconnect(client: Common): void {
   if (!client.isOpen) return;
+  if (dialing.has(client)) {
+    setTimeout(disconnect, 10, client);
+    return;
+  }
   if (client.destroy !== undefined) client.destroy();
   else void client.disconnect?.();
 }

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
 import * as version4 from "redis-4";
 import * as version5 from "redis-5";
 import * as version6 from "redis";
@@ -142,6 +143,40 @@ describe.each(versions)("clients of node-redis $version", ({ version, library })
     await lock.release();
     await redlock.quit();
     expect(clients.map(({ isOpen }) => isOpen)).toEqual([false, false, false]);
+  });
+
+  test("leave no connection open that was still opening when they ended", async () => {
+    const server = await startServer();
+    try {
+      const early = new Redlock(clientsOf({}, [server]), SETTINGS);
+      const refusal = rejection(early.acquire(fresh(), 60_000));
+      await turn();
+      await early.quit();
+      await refusal;
+
+      const clients = await connected({}, [server]);
+      const resource = fresh();
+      const lock = await new Redlock(clients, SETTINGS).acquire(resource, 60_000);
+      // Some of these waiters leave while the connection for their subscription opens.
+      for (let turns = 0; turns < 10; turns += 1) {
+        const redlock = new Redlock(clients, { ...SETTINGS, retryCount: -1 });
+        const waiting = rejection(redlock.acquire(resource, 60_000));
+        for (let turned = 0; turned < turns; turned += 1) await turn();
+        await redlock[Symbol.asyncDispose]();
+        await waiting;
+      }
+      await lock.release();
+      const count = async (): Promise<number> =>
+        [...(await ask(server.port, ["CLIENT", "LIST"])).matchAll(/\bid=/g)].length;
+      // That of the clients, and that which asks.
+      await until(
+        async () => (await count()) === 2,
+        1000,
+        () => "more connections are open",
+      );
+    } finally {
+      await server.stop();
+    }
   });
 
   const typeMapping = { 36: Buffer, 43: Buffer, 58: String } as const;
