@@ -302,20 +302,26 @@ function hasCommandOptions(client: object): boolean {
 
 /** The clients whose socket is yet to open. If one is ended meanwhile, node-redis still opens it, and never closes it. */
 const dialing = new WeakSet<Common>();
+const ended = new WeakSet<Common>();
 
 function dial(client: Common): Promise<unknown> {
   dialing.add(client);
   client.on("reconnecting", () => dialing.add(client));
-  for (const event of ["connect", "error"]) client.on(event, () => dialing.delete(client));
+  // Version 4 fails if it is ended during the handshake as well.
+  const opened = client.destroy === undefined ? "ready" : "connect";
+  for (const event of [opened, "error"]) {
+    client.on(event, () => {
+      dialing.delete(client);
+      if (ended.has(client)) disconnect(client);
+    });
+  }
   return client.connect();
 }
 
 function disconnect(client: Common): void {
   if (!client.isOpen) return;
-  if (dialing.has(client)) {
-    setTimeout(disconnect, 10, client);
-    return;
-  }
+  ended.add(client);
+  if (dialing.has(client)) return;
   if (client.destroy !== undefined) client.destroy();
   else void client.disconnect?.();
 }

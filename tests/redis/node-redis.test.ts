@@ -171,7 +171,7 @@ describe.each(versions)("clients of node-redis $version", ({ version, library })
       // That of the clients, and that which asks.
       await until(
         async () => (await count()) === 2,
-        1000,
+        5000,
         () => "more connections are open",
       );
     } finally {
