@@ -66,7 +66,10 @@ export function unpipelinedSending(client: RedisClient): Connection["send"] | un
     options: { ...options, enableAutoPipelining: false },
     sendCommand: (command: IoredisCommand) => (client as EncodableClient).sendCommand(command),
   };
-  return (command, args) => client.call.call(direct as EncodableClient, command, ...args);
+  return (command, args) =>
+    isOriginal(client)
+      ? client.call.call(direct as EncodableClient, command, ...args)
+      : client.call(command, ...args);
 }
 
 const AS_TEXT: CommandOptions = { replyEncoding: "utf8" };
