@@ -163,7 +163,8 @@ local function enter(keys, i, sets, value, ttlMs, id)
   end
   local hadNotice = id and redis.call('ZREM', set, NOTIFIED .. id) == 1
   local untilMs = nodeMs() + ttlMs
-  if redis.call('ZADD', set, 'NX', untilMs, value) == 0 then
+  sets.isNew[i] = redis.call('ZADD', set, 'NX', untilMs, value) == 1
+  if not sets.isNew[i] then
     untilMs = math.max(untilMs, untilOf(set, value))
     redis.call('ZADD', set, untilMs, value)
   end
@@ -173,14 +174,15 @@ local function enter(keys, i, sets, value, ttlMs, id)
   end
 end
 
--- Lets a reader into all or none. Returns the number of locks, or the error reply. One that was in before (sets.isIn)
--- stays in: until its old end it relies on the locks.
+-- Lets a reader into all or none. Returns the number of locks, or the error reply. Where it was in before, it stays in:
+-- until its old end it relies on the lock.
 local function enterAll(keys, first, last, sets, value, ttlMs, id)
   for i = first, last, sets.step do
     local ok, failure = pcall(enter, keys, i, sets, value, ttlMs, id)
     if not ok then
-      for j = first, sets.isIn and 0 or i, sets.step do
-        local left, isLast = pcall(exit, keys[j], sets[j], value)
+      for j = first, i, sets.step do
+        local left, isLast = false, false
+        if sets.isNew[j] then left, isLast = pcall(exit, keys[j], sets[j], value) end
         if left and isLast then redis.call('DEL', keys[j]) end
       end
       return type(failure) == 'table' and failure or redis.error_reply(failure)

@@ -26,7 +26,7 @@ end
 -- are step apart, and the last place before them.
 local function readersIn(keys, first, last, step)
   local middle = first - 1 + (last - first + 1) * step / (step + 1)
-  local sets = { step = step, untilMs = {} }
+  local sets = { step = step, untilMs = {}, isNew = {} }
   for i = first, middle, step do sets[i] = keys[middle + 1 + (i - first) / step] end
   return sets, middle
 end

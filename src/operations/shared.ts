@@ -29,7 +29,6 @@ export const extendSharedScript = operationScript(
 -- Returns the number of locks that it reads for at least the ttl: all of them, or 0 if it does not read one any more.
 local function extendShared(keys, first, last, value, ttlMs)
   local sets, middle = readersIn(keys, first, last, 1)
-  sets.isIn = true
   for i = first, middle do
     sets.untilMs[i] = sharedUntil(keys[i], sets[i])
     if not sets.untilMs[i] or untilOf(sets[i], value) < nodeMs() then return 0 end
