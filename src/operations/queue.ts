@@ -168,9 +168,10 @@ local function enter(keys, i, sets, value, ttlMs, id)
     untilMs = math.max(untilMs, untilOf(set, value))
     redis.call('ZADD', set, untilMs, value)
   end
-  if not latestMs or untilMs > latestMs or hadNotice then
-    removeExpired(set)
+  -- An entry that failed halfway may have left a reader in the set for longer than the marker.
+  if not latestMs or untilMs > latestMs or hadNotice or redis.call('PTTL', key) < untilMs - nodeMs() then
     mark(key, set, latestOf(set))
+    removeExpired(set)
   end
 end
 
@@ -184,6 +185,8 @@ local function enterAll(keys, first, last, sets, value, ttlMs, id)
         local left, isLast = false, false
         if sets.isNew[j] then left, isLast = pcall(exit, keys[j], sets[j], value) end
         if left and isLast then redis.call('DEL', keys[j]) end
+        -- Without a marker, the set may have no expiry yet.
+        if valueOf(keys[j]) ~= SHARED then redis.call('DEL', sets[j]) end
       end
       return type(failure) == 'table' and failure or redis.error_reply(failure)
     end

@@ -60,8 +60,9 @@ end
 local function mark(key, set, latestMs)
   -- An expiry of 0 ms would be an error.
   local leftMs = math.max(1, latestMs - nodeMs())
-  redis.call('SET', key, SHARED, 'PX', leftMs)
+  -- The set first: whoever finds the marker relies on both.
   redis.call('PEXPIRE', set, leftMs)
+  redis.call('SET', key, SHARED, 'PX', leftMs)
 end
 
 -- Removes members of the set. Returns whether nobody is left, so that the caller has to free the key or pass it on.
