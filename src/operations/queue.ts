@@ -161,13 +161,13 @@ local function enter(keys, i, sets, value, ttlMs, id)
       redis.call('ZADD', set, group[j + 1], NOTIFIED .. group[j])
     end
   end
-  local hadNotice = id and redis.call('ZREM', set, NOTIFIED .. id) == 1
   local untilMs = nodeMs() + ttlMs
   sets.isNew[i] = redis.call('ZADD', set, 'NX', untilMs, value) == 1
   if not sets.isNew[i] then
     untilMs = math.max(untilMs, untilOf(set, value))
     redis.call('ZADD', set, untilMs, value)
   end
+  local hadNotice = id and redis.call('ZREM', set, NOTIFIED .. id) == 1
   -- An entry that failed halfway may have left a reader in the set for longer than the marker.
   if not latestMs or untilMs > latestMs or hadNotice or redis.call('PTTL', key) < untilMs - nodeMs() then
     mark(key, set, latestOf(set))

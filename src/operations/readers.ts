@@ -68,9 +68,12 @@ end
 -- Removes members of the set. Returns whether nobody is left, so that the caller has to free the key or pass it on.
 local function exit(key, set, ...)
   if valueOf(key) ~= SHARED then return false end
-  local areGone = redis.call('ZREM', set, ...) > 0
+  -- Read first: in a slot that migrates, a script may not look at a set once it has emptied it.
+  local count = #redis.call('ZRANGE', set, 0, select('#', ...))
+  local gone = redis.call('ZREM', set, ...)
+  local areGone = gone > 0
+  if gone == count then return areGone end
   local latestMs = latestOf(set)
-  if not latestMs then return areGone end
   if latestMs < nodeMs() then
     redis.call('DEL', set)
     return true

@@ -678,14 +678,14 @@ export const FOUND: readonly Mutant[] = [
   m(
     "the last reader leaves the marker",
     "operations/readers.ts",
-    "if not latestMs then return areGone end",
-    "if not latestMs then return false end",
+    "if gone == count then return areGone end",
+    "if gone == count then return false end",
   ),
   m(
     "any reader deletes the marker",
     "operations/readers.ts",
-    "if not latestMs then return areGone end",
-    "if areGone then return true end",
+    "if gone == count then return areGone end",
+    "if areGone or gone == count then return areGone end",
   ),
   m(
     "a reader passes a writer that waits",
