@@ -90,6 +90,14 @@ local function dequeue(order, alive, id)
   redis.call('HDEL', alive, id)
 end
 
+-- Calls a command that may make the key, which then lives for at least lifeMs. Where PEXPIRE is refused, no key is made.
+local function store(key, lifeMs, ...)
+  local leftMs = redis.call('PTTL', key)
+  if leftMs < lifeMs then redis.call('PEXPIRE', key, lifeMs) end
+  redis.call(...)
+  if leftMs < 0 then redis.call('PEXPIRE', key, lifeMs) end
+end
+
 -- Puts the ticket into the queues of the locks in its way, or renews it there; if none is in its way, into all.
 -- A waiter for several locks that were also queued for one it can have would be notified in vain, and two such
 -- waiters would hand that lock to each other for ever.
@@ -100,10 +108,8 @@ local function enqueue(keys, first, last, isOpen, atMs, time, id, channel, grace
     if isOpen or not mayTake(keys, i, tonumber(time), id, sets) then
       lifeMs = tonumber(lifeMs)
       -- One may be there without the other: each gets its expiry before the next command could fail.
-      redis.call('HSET', alive, id, entry)
-      if redis.call('PTTL', alive) < lifeMs then redis.call('PEXPIRE', alive, lifeMs) end
-      redis.call('ZADD', order, time, id)
-      if redis.call('PTTL', order) < lifeMs then redis.call('PEXPIRE', order, lifeMs) end
+      store(alive, lifeMs, 'HSET', alive, id, entry)
+      store(order, lifeMs, 'ZADD', order, time, id)
     else
       dequeue(order, alive, id)
     end
