@@ -37,7 +37,7 @@ end
   ),
   `
 -- The shortcut for one lock without waiters. A table is an error, which the full script handles.
-if #KEYS == 3 and redis.call('EXISTS', KEYS[2]) == 0 then
+if #KEYS == 3 and redis.pcall('EXISTS', KEYS[2]) == 0 then
   local value = redis.pcall('GET', KEYS[1])
   if value == ARGV[1] then return redis.call('DEL', KEYS[1]) end
   if type(value) ~= 'table' then return 0 end
