@@ -143,17 +143,20 @@ local leftMs = redis.call('PTTL', 'a')
 local members = value == 'shared' and redis.call('ZRANGE', 'set', 0, -1, 'WITHSCORES') or {}
 for i = 1, #members, 2 do
   local isReader = string.sub(members[i], 1, 9) ~= 'notified '
-  if isReader then held[members[i]] = math.min(leftMs, members[i + 1] - nowMs) end
+  if isReader then held[members[i]] = math.min(nowMs + leftMs, members[i + 1]) end
 end
-if #members == 0 and value ~= '' and string.sub(value, 1, 9) ~= 'reserved ' then held[value] = leftMs end
+if #members == 0 and value ~= '' and string.sub(value, 1, 9) ~= 'reserved ' then held[value] = nowMs + leftMs end
 for _, key in ipairs(redis.call('KEYS', '*')) do
   if redis.call('PTTL', key) == -1 then forever[#forever + 1] = key end
 end
 local fence = string.match(redis.call('GET', 'fence') or '0', '^%d+')
-return cjson.encode({ held = held, forever = table.concat(forever), fence = fence, refused = redis.call('EXISTS', 'refused') })`;
+local refused = redis.call('EXISTS', 'refused')
+return cjson.encode({ nowMs = nowMs, held = held, forever = table.concat(forever), fence = fence, refused = refused })`;
 
 interface Found {
-  /** The value of each holder, with the ms that it has left. `shared` is a marker without readers. */
+  /** The server's clock, in epoch ms. */
+  readonly nowMs: number;
+  /** The value of each holder, with the time at which its lock ends. `shared` is a marker without readers. */
   readonly held: Readonly<Record<string, number>>;
   readonly forever: string;
   readonly fence: string;
@@ -230,11 +233,11 @@ async function faultsOf(operation: Operation, condition: string): Promise<string
   const faults: string[] = [];
   const before = await look();
   const reply = await run(operation, refusing(condition));
-  const { held, forever, fence, refused } = await look();
+  const { nowMs, held, forever, fence, refused } = await look();
   if (refused === 0 && condition !== "false") return faults;
-  for (const [value, leftMs] of Object.entries(before.held)) {
-    if (leftMs < 0 || (value === "own" && operation.ends)) continue;
-    if ((held[value] ?? 0) < leftMs - SLACK_MS) faults.push(`${value} lost its lock`);
+  for (const [value, endMs] of Object.entries(before.held)) {
+    if (endMs < before.nowMs || (value === "own" && operation.ends)) continue;
+    if ((held[value] ?? 0) < endMs - SLACK_MS) faults.push(`${value} lost its lock`);
   }
   for (const value of Object.keys(held)) {
     const wasThere = value in before.held || value === "own";
@@ -244,9 +247,11 @@ async function faultsOf(operation: Operation, condition: string): Promise<string
   if (forever !== "") faults.push(`${forever} has no expiry`);
   if (Number(fence) < Number(before.fence)) faults.push("the fence fell");
   const isGranted = operation.grants?.(reply) === true;
-  if (isGranted && (held["own"] ?? 0) < TTL_MS - SLACK_MS) faults.push("a grant that is none");
+  if (isGranted && (held["own"] ?? 0) < before.nowMs + TTL_MS - SLACK_MS)
+    faults.push("a grant that is none");
   const next = { script: acquireSharedScript, keys: ["a", "set"], args: ["next", 45_000, 1] };
-  if ((await run(next)) === 1 && ((await look()).held["next"] ?? 0) < 45_000 - SLACK_MS) {
+  const isNext = (await run(next)) === 1;
+  if (isNext && ((await look()).held["next"] ?? 0) < nowMs + 45_000 - SLACK_MS) {
     faults.push("the next reader's grant is none");
   }
   return faults;
