@@ -1,5 +1,6 @@
 import { inList, inWords, isClosed } from "../errors.js";
 import { type Lock, LockLostError, type RedlockAbortSignal } from "../lock.js";
+import { noticeOnRead } from "../runtime/aborts.js";
 import type { Link } from "../runtime/link.js";
 import type { Instance } from "./instance.js";
 import { type Extending, Keeper, MaxHoldReached } from "./keeper.js";
@@ -44,11 +45,12 @@ export class Handle implements LeaseListener {
   get signal(): RedlockAbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
+      noticeOnRead(this.#controller.signal, () => this.signal);
       this.watch();
     }
     // The event loop may have been blocked, so that no timer has noticed the end yet.
     const { loss } = this;
-    if (loss !== undefined && !this.#controller.signal.aborted) this.#abort(loss);
+    if (loss !== undefined) this.#abort(loss);
     return this.#controller.signal;
   }
 

@@ -1,7 +1,7 @@
 import { asError, inList, invalidType } from "../errors.js";
 import { checkSingle } from "../input.js";
 import { type Lock, LockLostError, partsOf, type RedlockAbortSignal } from "../lock.js";
-import { offAbort, onAbort } from "../runtime/aborts.js";
+import { noticeOnRead, offAbort, onAbort } from "../runtime/aborts.js";
 import { sleep } from "../runtime/environment.js";
 import type { ResolvedSettings, Settings } from "../settings.js";
 import { acquire } from "./acquire.js";
@@ -125,11 +125,15 @@ class Term {
   loss: LockLostError | undefined;
   readonly #call: Acquisition;
   readonly #controller = new AbortController();
+  #isOver = false;
   #released: Promise<void> | undefined;
 
   constructor(call: Acquisition, lock: Lock) {
     this.#call = call;
     this.lock = lock;
+    noticeOnRead(this.signal, () => {
+      this.noticeLoss();
+    });
   }
 
   /** Unlike that of the lock, it also aborts when this process resigns. */
@@ -188,13 +192,14 @@ class Term {
   }
 
   #lose(loss: LockLostError): void {
-    if (this.signal.aborted) return;
+    if (this.#isOver) return;
     this.loss = loss;
     this.#end(loss);
   }
 
   #end(reason: unknown): void {
-    if (this.signal.aborted) return;
+    if (this.#isOver) return;
+    this.#isOver = true;
     this.signal.error = asError(reason);
     this.#controller.abort(reason);
   }

@@ -73,13 +73,13 @@ describe("the signal of a lock that nothing extends", () => {
 
   test("aborts in the first turns after the event loop was blocked beyond the end, in 200 of 200", async () => {
     const locks = await acquireMany(200, () => 1000);
-    const signals = locks.map(({ signal }) => signal);
+    const watches = locks.map(watched);
     const end = Math.max(...locks.map(({ expiration }) => expiration)) + 50;
     while (Date.now() < end);
     // Timers fire after the first of the two, at the latest.
     await turn();
     await turn();
-    expect(signals.filter(({ aborted }) => aborted)).toHaveLength(200);
+    expect(watches.filter(({ abortedAt }) => abortedAt < Infinity)).toHaveLength(200);
   });
 
   test("is aborted when it is read, though the event loop was blocked until then", async () => {
@@ -87,6 +87,20 @@ describe("the signal of a lock that nothing extends", () => {
     const end = Math.max(...locks.map(({ expiration }) => expiration)) + 20;
     while (Date.now() < end);
     expect(locks.filter(({ signal }) => signal.aborted)).toHaveLength(20);
+  });
+
+  test("is aborted when code that had it before the block asks it, ahead of every timer", async () => {
+    const locks = await acquireMany(20, () => 1000);
+    const signals = locks.map(({ signal }) => signal);
+    const end = Math.max(...locks.map(({ expiration }) => expiration)) + 20;
+    while (Date.now() < end);
+    for (const signal of signals.slice(0, 10)) {
+      expect(() => {
+        signal.throwIfAborted();
+      }).toThrow(LockLostError);
+    }
+    expect(signals.filter(({ aborted }) => aborted)).toHaveLength(20);
+    expect(signals.filter(({ reason }) => reason instanceof LockLostError)).toHaveLength(20);
   });
 
   test("does not abort once the lock is released", async () => {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { Redlock, type RedlockSettings } from "../../src/index.js";
+import { movableClocks } from "../support/environment.js";
 import { untilWaiting } from "../support/line.js";
 import { defined, fresh, untilFree } from "../support/nodes.js";
 import { type Proxy, startProxy } from "../support/proxy.js";
@@ -219,6 +220,24 @@ describe("a leader", () => {
     expect(other.terms).toEqual([]);
     other.controller.abort();
     await other.outcome;
+  });
+
+  test("knows the end of its term when it asks the signal, ahead of every timer", async () => {
+    const clocks = movableClocks();
+    const redlock = connect(clocks.settings);
+    const resigned = new AbortController();
+    const asked: boolean[] = [];
+    await redlock.lead(fresh(), 60_000, { signal: resigned.signal }, (signal) => {
+      if (asked.length > 0) {
+        resigned.abort();
+        return;
+      }
+      asked.push(signal.aborted);
+      clocks.monotonicStepMs = 60_000;
+      asked.push(signal.aborted);
+      signal.throwIfAborted();
+    });
+    expect(asked).toEqual([false, true]);
   });
 
   test("leads on while a server is killed and comes back, and while another is frozen", async () => {

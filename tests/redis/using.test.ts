@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from "@jest/globals";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ask, until } from "../support/servers.js";
-import { type LockLostError, Redlock } from "../../src/index.js";
+import { LockLostError, Redlock } from "../../src/index.js";
 import { movableClocks } from "../support/environment.js";
 import { defined, fresh, occupy, rejection, untilFree, valuesOn } from "../support/nodes.js";
 import { useServersAndClients } from "../support/use-servers.js";
@@ -188,11 +188,27 @@ describe("a loss", () => {
     await rejection(
       stepped.using(fresh(), 60_000, (signal, lock) => {
         clocks.monotonicStepMs = 60_000;
-        expect(signal.aborted).toBe(false);
+        expect(signal.reason).toBeUndefined();
         expect(lock.valid).toBe(false);
-        expect(signal.aborted).toBe(true);
+        expect(signal.reason).toBeInstanceOf(LockLostError);
       }),
     );
+  });
+
+  test("is found the moment somebody asks the signal", async () => {
+    const clocks = movableClocks();
+    const stepped = new Redlock(clients, clocks.settings);
+    let hasPassed = false;
+    const error = await rejection(
+      stepped.using(fresh(), 60_000, (signal) => {
+        expect(signal.aborted).toBe(false);
+        clocks.monotonicStepMs = 60_000;
+        signal.throwIfAborted();
+        hasPassed = true;
+      }),
+    );
+    expect(error).toBeInstanceOf(LockLostError);
+    expect(hasPassed).toBe(false);
   });
 
   test("that the routine did not notice, with the event loop blocked, still rejects", async () => {

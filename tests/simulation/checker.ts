@@ -321,7 +321,7 @@ export class Checker implements LinkObserver {
     for (const other of this.tracked) {
       const isOfOther =
         other !== tracked && other.resources.some((name) => tracked.resources.includes(name));
-      if (!isOfOther || other.host.dead || other.signal?.aborted !== false) continue;
+      if (!isOfOther || other.host.dead || isTold(other.signal)) continue;
       if (this.#excused.has(other.lock.value) || this.#excused.has(tracked.lock.value)) continue;
       if (this.believes(other)) {
         throw new Violation(
@@ -336,7 +336,7 @@ export class Checker implements LinkObserver {
   /** A loss is told no later than the validity ends, but for pauses; a step of the wall clock within a second. */
   checkTold(tracked: Tracked): void {
     const { host, signal, ended, monotonicEndMs, wallEndMs } = tracked;
-    if (signal === undefined || signal.aborted || ended) return;
+    if (isTold(signal) || ended) return;
     const { nowMs } = this.#world;
     // The host's clock may run faster than true time.
     const pausesMs = 1.01 * (host.pausedMs - tracked.pausedMs);
@@ -996,6 +996,11 @@ function comparable(questions: readonly Question[], replies: readonly unknown[])
 
 function asFailed(reply: unknown): unknown {
   return typeof reply === "object" && reply !== null && "err" in reply ? FAILED : reply;
+}
+
+/** Whether a signal has aborted. Not by `aborted`: to read that is what notices a loss. */
+function isTold(signal: AbortSignal | undefined): boolean {
+  return signal === undefined || signal.reason !== undefined;
 }
 
 function name({ lock }: Tracked): string {

@@ -262,8 +262,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "the signal of a plain lock is not watched",
     "algorithm/handle.ts",
-    "this.#controller = new AbortController();\n      this.watch();",
-    "this.#controller = new AbortController();",
+    "this.signal);\n      this.watch();",
+    "this.signal);",
   ),
   m(
     "a lock that is extended is watched for its first term only",
