@@ -1,3 +1,4 @@
+import { AsyncResource } from "node:async_hooks";
 import { inWords } from "../errors.js";
 import type { Alarm, Alarms } from "../runtime/alarms.js";
 import type { Environment } from "../runtime/environment.js";
@@ -87,7 +88,14 @@ export class Keeper {
     return this.#environment.monotonicMs() - this.#sinceMs >= maxHoldMs;
   }
 
+  // One timer rings for many locks. Listeners of each are called in the asynchronous context of its own call.
+  readonly #resource = new AsyncResource("redlock-quorum", { requireManualDestroy: true });
+
   readonly #check = (): void => {
+    this.#resource.runInAsyncScope(this.#look, this);
+  };
+
+  #look(): void {
     this.#cancelAlarm();
     if (this.#isStopped || this.#lease.adopted) return;
     const leftMs = this.#lease.remainingMs;
@@ -100,7 +108,7 @@ export class Keeper {
       this.#extendIfDue(leftMs, slackMs) ?? Infinity,
     );
     this.#alarm = this.#alarms.set(wakeMs, slackMs, this.#check);
-  };
+  }
 
   /** Returns in how many ms the next extension is due; undefined while there is none to wait for. */
   #extendIfDue(leftMs: number, slackMs: number): number | undefined {

@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, test } from "@jest/globals";
+import { AsyncLocalStorage } from "node:async_hooks";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { hostname } from "node:os";
@@ -101,6 +102,23 @@ describe("the signal of a lock that nothing extends", () => {
     }
     expect(signals.filter(({ aborted }) => aborted)).toHaveLength(20);
     expect(signals.filter(({ reason }) => reason instanceof LockLostError)).toHaveLength(20);
+  });
+
+  test("aborts in the asynchronous context of its own call, also together with others", async () => {
+    const context = new AsyncLocalStorage<number>();
+    const seen = await Promise.all(
+      Array.from({ length: 10 }, (_, index) =>
+        context.run(index, async () => {
+          const { signal } = await redlock.acquire(fresh(), 400);
+          return new Promise<number | undefined>((resolve) => {
+            signal.addEventListener("abort", () => {
+              resolve(context.getStore());
+            });
+          });
+        }),
+      ),
+    );
+    expect(seen).toEqual(seen.map((_, index) => index));
   });
 
   test("does not abort once the lock is released", async () => {
