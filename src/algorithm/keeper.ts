@@ -48,6 +48,8 @@ export class Keeper {
   readonly #environment: Environment;
   readonly #extending: Extending | undefined;
   readonly #sinceMs: number;
+  /** One timer rings for many locks. The listeners of each are called in the asynchronous context of its own call. */
+  readonly #context = new AsyncResource("redlock-quorum", { requireManualDestroy: true });
   #alarm: Alarm | undefined;
   #isExtending = false;
   #nextTryMs = 0;
@@ -88,11 +90,8 @@ export class Keeper {
     return this.#environment.monotonicMs() - this.#sinceMs >= maxHoldMs;
   }
 
-  // One timer rings for many locks. Listeners of each are called in the asynchronous context of its own call.
-  readonly #resource = new AsyncResource("redlock-quorum", { requireManualDestroy: true });
-
   readonly #check = (): void => {
-    this.#resource.runInAsyncScope(this.#look, this);
+    this.#context.runInAsyncScope(this.#look, this);
   };
 
   #look(): void {

@@ -272,11 +272,21 @@ describe("a loss", () => {
       await quiet.lock.release();
 
       const read = await keep(stage, 20_000);
-      const { signal } = read.handle;
       read.client.host.stepWall(30_000);
-      expect(signal.aborted).toBe(false);
+      expect(read.abortedMs).toBeUndefined();
       expect(read.lock.remaining).toBe(0);
-      expect(signal.aborted).toBe(true);
+      expect(read.abortedMs).toBe(stage.nowMs);
+
+      // By the nodes' clocks, it ends only now.
+      await stage.sleep(20_000);
+      const asked = await keep(stage, 20_000);
+      const { signal } = asked.handle;
+      asked.client.host.stepWall(30_000);
+      expect(asked.abortedMs).toBeUndefined();
+      expect(() => {
+        signal.throwIfAborted();
+      }).toThrow(LockLostError);
+      expect(asked.abortedMs).toBe(stage.nowMs);
     }),
   );
 
