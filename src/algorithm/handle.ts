@@ -100,15 +100,16 @@ export class Handle implements LeaseListener {
       cause !== undefined && isClosed(cause) ? "closed" : "expired",
     );
     this.#loss = loss;
-    if (this.#controller !== undefined) this.#abort(loss);
+    this.#abort(loss);
     this.#instance.announce("lost", () => ({ lock, error: loss, isPassedOn: this.#isPassedOn }));
   }
 
   #abort(loss: LockLostError): void {
-    if (this.#controller === undefined) return;
-    const signal: RedlockAbortSignal = this.#controller.signal;
+    const signal: RedlockAbortSignal | undefined = this.#controller?.signal;
+    // To abort may be to read `aborted`, as in Deno.
+    if (signal === undefined || signal.error !== undefined) return;
     signal.error = loss;
-    this.#controller.abort(loss);
+    this.#controller?.abort(loss);
   }
 
   #end(): void {

@@ -280,8 +280,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "a loss does not abort the signal",
     "algorithm/handle.ts",
-    "if (this.#controller !== undefined) this.#abort(loss);",
-    "",
+    "this.#loss = loss;\n    this.#abort(loss);",
+    "this.#loss = loss;",
   ),
   m(
     "the release of a lock aborts its signal",

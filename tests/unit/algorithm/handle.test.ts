@@ -1,4 +1,4 @@
-import { describe, expect, it } from "@jest/globals";
+import { describe, expect, it, jest } from "@jest/globals";
 import type { Lock } from "../../../src/lock.js";
 import { LockLostError } from "../../../src/lock.js";
 import { played, rejection, type Stage } from "../../virtual-world/stage.js";
@@ -20,6 +20,28 @@ function endMs({ expiration }: Lock): number {
 }
 
 describe("the signal of a lock that nothing extends", () => {
+  it(
+    "aborts once where to abort is to read `aborted`, as in Deno",
+    played(async (stage) => {
+      const { redlock } = await stage.connect();
+      const { signal } = await redlock.acquire("r", 1000);
+      // eslint-disable-next-line @typescript-eslint/unbound-method
+      const { abort: originalAbort } = AbortController.prototype;
+      const abort = jest.spyOn(AbortController.prototype, "abort");
+      const aborted: unknown[] = [];
+      signal.addEventListener("abort", () => aborted.push(signal.reason));
+      try {
+        abort.mockImplementation(function (this: AbortController, reason) {
+          if (!this.signal.aborted) originalAbort.call(this, reason);
+        });
+        await stage.sleep(1000);
+      } finally {
+        abort.mockRestore();
+      }
+      expect(aborted).toEqual([signal.error]);
+    }),
+  );
+
   it.each([
     { ttlMs: 150, slackMs: 2 },
     { ttlMs: 3000, slackMs: 10 },
