@@ -86,12 +86,15 @@ export class Handle implements LeaseListener {
 
   onReleased(): void {
     this.#end();
+    this.#keeper = undefined;
     this.#instance.announce("released", () => ({ lock: this.lock }));
   }
 
   onLost(): void {
     this.#end();
     const cause = this.#lease.lossCause ?? this.#keeper?.failure;
+    // It keeps the asynchronous context of the call.
+    this.#keeper = undefined;
     const { lock } = this;
     const loss = new LockLostError(
       `The lock on ${inList(lock.resources)}, with a ttl of ${inWords(lock.ttl)}, was lost: ${whyLost(cause)}`,

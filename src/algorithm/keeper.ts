@@ -49,7 +49,7 @@ export class Keeper {
   readonly #extending: Extending | undefined;
   readonly #sinceMs: number;
   /** One timer rings for many locks. The listeners of each are called in the asynchronous context of its own call. */
-  readonly #context = new AsyncResource("redlock-quorum", { requireManualDestroy: true });
+  readonly #context = new AsyncResource("redlock-quorum");
   #alarm: Alarm | undefined;
   #isExtending = false;
   #nextTryMs = 0;

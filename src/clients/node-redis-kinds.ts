@@ -307,21 +307,26 @@ const ended = new WeakSet<Common>();
 function dial(client: Common): Promise<unknown> {
   dialing.add(client);
   client.on("reconnecting", () => dialing.add(client));
-  // Version 4 fails if it is ended during the handshake as well.
-  const opened = client.destroy === undefined ? "ready" : "connect";
-  for (const event of [opened, "error"]) {
+  for (const event of ["connect", "error"]) {
     client.on(event, () => {
       dialing.delete(client);
-      if (ended.has(client)) disconnect(client);
+      if (!ended.delete(client)) return;
+      // Version 4 uses its socket once more after the event.
+      void Promise.resolve(client).then(disconnect);
     });
   }
-  return client.connect();
+  return client.connect().finally(() => {
+    dialing.delete(client);
+    ended.delete(client);
+  });
 }
 
 function disconnect(client: Common): void {
   if (!client.isOpen) return;
-  ended.add(client);
-  if (dialing.has(client)) return;
+  if (dialing.has(client)) {
+    ended.add(client);
+    return;
+  }
   if (client.destroy !== undefined) client.destroy();
   else void client.disconnect?.();
 }

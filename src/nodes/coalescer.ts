@@ -129,13 +129,13 @@ export class Coalescer {
   #askOtherwise([inquiry]: readonly Inquiry[], refusal: Error): boolean {
     const otherwise = inquiry?.operation.otherwise;
     if (inquiry === undefined || otherwise === undefined || !isAboutKeys(refusal)) return false;
-    this.refusesQueue = true;
     if (this.#kept([inquiry], mayBeSentAgain).length === 0) return true;
     this.#call([
       {
         operation: otherwise(),
         isUndecided: () => inquiry.isUndecided(),
         onReply: (reply) => {
+          this.refusesQueue = true;
           inquiry.onReply(reply);
         },
         onError: (error) => {

@@ -90,12 +90,16 @@ local function dequeue(order, alive, id)
   redis.call('HDEL', alive, id)
 end
 
--- Calls a command that may make the key, which then lives for at least lifeMs. Where PEXPIRE is refused, no key is made.
+-- Calls a command that may make the key, which then lives for at least lifeMs. Where PEXPIRE is refused, no key stays. The
+-- command comes first: a server above its maxmemory refuses it only to a script that has not written.
 local function store(key, lifeMs, ...)
   local leftMs = redis.call('PTTL', key)
-  if leftMs < lifeMs then redis.call('PEXPIRE', key, lifeMs) end
   redis.call(...)
-  if leftMs < 0 then redis.call('PEXPIRE', key, lifeMs) end
+  if leftMs >= lifeMs then return end
+  local reply = redis.pcall('PEXPIRE', key, lifeMs)
+  if type(reply) ~= 'table' then return end
+  if leftMs == -2 then redis.call('DEL', key) end
+  redis.call('PEXPIRE', key, lifeMs)
 end
 
 -- Puts the ticket into the queues of the locks in its way, or renews it there; if none is in its way, into all.

@@ -44,11 +44,12 @@ interface Noticing extends AbortSignal {
 }
 
 // One prototype for all signals: to define the two on each costs several times as much as the signal itself.
-const noticing = Object.create(AbortSignal.prototype, {
+const usual = AbortSignal.prototype;
+const noticing = Object.create(usual, {
   aborted: {
     get(this: Noticing): boolean {
       this[notice]();
-      return Reflect.get(AbortSignal.prototype, "aborted", this);
+      return Reflect.get(usual, "aborted", this);
     },
   },
   throwIfAborted: {
@@ -60,6 +61,8 @@ const noticing = Object.create(AbortSignal.prototype, {
 
 /** Calls `onRead` whenever the signal is asked whether it has aborted. It may abort the signal just then. */
 export function noticeOnRead(signal: AbortSignal, onRead: () => void): void {
+  // Not a signal whose class somebody put in place of the usual one later.
+  if (Object.getPrototypeOf(signal) !== usual) return;
   (signal as Noticing)[notice] = onRead;
   Object.setPrototypeOf(signal, noticing);
 }
