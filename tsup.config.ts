@@ -72,7 +72,10 @@ const withShortLocals: ChunkPlugin = {
     // A class that is the value of a variable has the variable's name.
     const reserved = Array.from(code.matchAll(/^var (\w+) = class\b/gm), ([, name = ""]) => name);
     const mangle = { keep_classnames: true, keep_fnames: true, toplevel: true, reserved };
-    const { code: short = code } = await minify(code, { compress: { defaults: false, join_vars: true }, mangle });
+    const { code: short = code } = await minify(code, {
+      compress: { defaults: false, join_vars: true },
+      mangle,
+    });
     return { code: short };
   },
 };

@@ -86,15 +86,12 @@ export class Handle implements LeaseListener {
 
   onReleased(): void {
     this.#end();
-    this.#keeper = undefined;
     this.#instance.announce("released", () => ({ lock: this.lock }));
   }
 
   onLost(): void {
-    this.#end();
     const cause = this.#lease.lossCause ?? this.#keeper?.failure;
-    // It keeps the asynchronous context of the call.
-    this.#keeper = undefined;
+    this.#end();
     const { lock } = this;
     const loss = new LockLostError(
       `The lock on ${inList(lock.resources)}, with a ttl of ${inWords(lock.ttl)}, was lost: ${whyLost(cause)}`,
@@ -117,6 +114,8 @@ export class Handle implements LeaseListener {
 
   #end(): void {
     this.#keeper?.stop();
+    // It keeps the asynchronous context of the call, and a signal may be kept for long.
+    this.#keeper = undefined;
     this.#unlist();
   }
 
