@@ -321,7 +321,8 @@ export class Checker implements LinkObserver {
     for (const other of this.tracked) {
       const isOfOther =
         other !== tracked && other.resources.some((name) => tracked.resources.includes(name));
-      if (!isOfOther || other.host.dead || isTold(other.signal)) continue;
+      if (!isOfOther || other.host.dead) continue;
+      if (other.signal === undefined || isTold(other.signal)) continue;
       if (this.#excused.has(other.lock.value) || this.#excused.has(tracked.lock.value)) continue;
       if (this.believes(other)) {
         throw new Violation(
@@ -336,7 +337,7 @@ export class Checker implements LinkObserver {
   /** A loss is told no later than the validity ends, but for pauses; a step of the wall clock within a second. */
   checkTold(tracked: Tracked): void {
     const { host, signal, ended, monotonicEndMs, wallEndMs } = tracked;
-    if (isTold(signal) || ended) return;
+    if (signal === undefined || isTold(signal) || ended) return;
     const { nowMs } = this.#world;
     // The host's clock may run faster than true time.
     const pausesMs = 1.01 * (host.pausedMs - tracked.pausedMs);
@@ -442,13 +443,13 @@ export class Checker implements LinkObserver {
 
   /** The signal aborts with the loss of the lock, and not with its release. */
   #checkSignal({ host, lock, released, ended, signal, releasedSignal }: Tracked): void {
-    if (releasedSignal?.aborted === true) {
+    if (releasedSignal !== undefined && isTold(releasedSignal)) {
       throw new Violation(
         "a release is no loss",
         `the signal of ${lock.value} aborted on ${host.name}, though it was released`,
       );
     }
-    if (ended && !released && signal?.aborted === false) {
+    if (ended && !released && signal !== undefined && !isTold(signal)) {
       throw new Violation(
         "loss in time",
         `${host.name} lost ${lock.value}, and the lock's signal did not abort`,
@@ -999,8 +1000,8 @@ function asFailed(reply: unknown): unknown {
 }
 
 /** Whether a signal has aborted. Not by `aborted`: to read that is what notices a loss. */
-function isTold(signal: AbortSignal | undefined): boolean {
-  return signal === undefined || signal.reason !== undefined;
+export function isTold(signal: AbortSignal): boolean {
+  return signal.reason !== undefined;
 }
 
 function name({ lock }: Tracked): string {

@@ -3,7 +3,7 @@ import type { Lock } from "../../src/lock.js";
 import type { ExecutionResult, ExecutionStats } from "../../src/quorum/results.js";
 import type { Redlock } from "../../src/redlock.js";
 import type { Settings } from "../../src/settings.js";
-import { Checker, slotKey, type Tracked } from "./checker.js";
+import { Checker, isTold, slotKey, type Tracked } from "./checker.js";
 import { isValue, readersOf } from "./readers.js";
 import { Violation } from "./violation.js";
 import { Host } from "../virtual-world/host.js";
@@ -477,7 +477,7 @@ class Simulation {
     this.#count(
       autoExtend ? "lock.signal of a lock with autoExtend" : "lock.signal of a plain lock",
     );
-    if (!lock.valid && !signal.aborted) {
+    if (!lock.valid && !isTold(signal)) {
       throw new Violation(
         "loss in time",
         `${host.name} reads a signal of ${lock.value} that knows no loss`,
@@ -485,7 +485,7 @@ class Simulation {
     }
     await this.#hold(host, signal, holdMs, heedsSignal);
     this.#checker.checkTold(tracked);
-    if (signal.aborted) this.#count("lock.signal: loss told");
+    if (isTold(signal)) this.#count("lock.signal: loss told");
     this.#checkKept(client, tracked, ttlMs, settings);
     // A release that retries without end could take any time.
     const releaseSettings = { ...settings, retryCount: Math.max(0, settings.retryCount) };
@@ -511,7 +511,7 @@ class Simulation {
     if (!isEasy || !isKept || maxHoldMs !== undefined || closed) return;
     if (this.#checker.wasForced(lock.value)) return;
     this.#count("kept locks looked at before any fault");
-    if (signal?.aborted === true) {
+    if (signal !== undefined && isTold(signal)) {
       throw new Violation("kept", `${host.name} lost ${lock.value}, which nothing disturbed`);
     }
   }
@@ -712,7 +712,8 @@ class Simulation {
           if (!isItsOwn || this.#shared.has(value) || key.endsWith(FENCE_MARK)) continue;
           const tracked = this.#checker.tracked.find(({ lock }) => lock.value === value);
           // A lock that is lost is not released: its key expires.
-          const isLost = tracked?.lock.signal.aborted === true && !isLossByClosing(tracked.lock);
+          const isLost =
+            tracked !== undefined && isTold(tracked.lock.signal) && !isLossByClosing(tracked.lock);
           if (isLost) continue;
           throw new Violation("drain", `${key} of ${value} is left on ${name}`);
         }
@@ -834,7 +835,8 @@ class Simulation {
     const { lock } = tracked;
     this.#checker.refresh(tracked);
     const { monotonicEndMs, wallEndMs, signal } = tracked;
-    const wasHeld = monotonicEndMs !== 0 && !tracked.ended && signal?.aborted !== true;
+    const wasTold = signal !== undefined && isTold(signal);
+    const wasHeld = monotonicEndMs !== 0 && !tracked.ended && !wasTold;
     const releasing = redlock.release(lock, settings);
     // The release of a closed Redlock's lock is refused, and the lock stays.
     const isHeld = lock.valid;
@@ -870,7 +872,7 @@ class Simulation {
       if (fromMs - startMs > budgetMs + LATE_MS + 1.01 * (host.pausedMs - pausedMs)) {
         throw new Violation("budget", `${host.name} waited too long for using`);
       }
-      const tracked = this.#track(client, lock, settings, timesMs, signal.aborted);
+      const tracked = this.#track(client, lock, settings, timesMs, isTold(signal));
       Object.assign(work, { lock, tracked, signal });
       tracked.signal = signal;
       tracked.isKept = true;
@@ -878,7 +880,7 @@ class Simulation {
       await this.#hold(host, signal, holdMs, heedsSignal);
       this.#checker.checkTold(tracked);
       this.#checkKept(client, tracked, ttlMs, settings);
-      work.isLost = signal.aborted;
+      work.isLost = isTold(signal);
       if (work.isLost) this.#count("using: loss told");
       tracked.signal = undefined;
       tracked.released = true;
@@ -903,7 +905,9 @@ class Simulation {
       this.#checker.checkPrompt(work.lock.value, host, "release", startMs, timesMs.leastMs);
     }
     const { tracked, signal } = work;
-    if (tracked !== undefined && signal?.aborted === false) tracked.releasedSignal = signal;
+    if (tracked !== undefined && signal !== undefined && !isTold(signal)) {
+      tracked.releasedSignal = signal;
+    }
     if (work.isLost && !(outcome instanceof Error)) {
       throw new Violation("loss is final", `${host.name}'s using gave a value after its loss`);
     }
@@ -971,16 +975,21 @@ class Simulation {
     { terms, signal, lock, resignation }: Election,
   ): Promise<number> {
     const { host } = client;
-    const isTold = (): boolean => signal.aborted;
     const hasResigned = (): boolean => resignation.signal.aborted;
     this.#count("terms of leaders");
     if (terms.some(({ hasEnded }) => !hasEnded)) {
       throw new Violation("one leader", `${host.name} runs two routines of one lead`);
     }
-    if (isTold() || hasResigned()) {
+    if (isTold(signal) || hasResigned()) {
       throw new Violation("lead", `${host.name} runs a routine after its term`);
     }
-    const tracked = this.#track(client, lock, settings, nodeTimesMs(settings, ttlMs), isTold());
+    const tracked = this.#track(
+      client,
+      lock,
+      settings,
+      nodeTimesMs(settings, ttlMs),
+      isTold(signal),
+    );
     const term: Term = { hasEnded: false, isLost: false };
     terms.push(term);
     Object.assign(tracked, { signal, isKept: true, maxHoldMs });
@@ -991,27 +1000,27 @@ class Simulation {
     this.#checker.checkTold(tracked);
     const servedMs = host.monotonicAt(host.timeMs) - fromMs;
     const allowedMs = LATE_MS + 1.01 * (host.pausedMs - pausedMs + host.longestTurnMs);
-    if (!isTold() && maxHoldMs !== undefined && servedMs > maxHoldMs + allowedMs) {
+    if (!isTold(signal) && maxHoldMs !== undefined && servedMs > maxHoldMs + allowedMs) {
       throw new Violation("maxHold", `${host.name} was not told that its term is over`);
     }
-    if (!isTold() && (hasResigned() || (client.closedTurn ?? Infinity) < host.turn)) {
+    if (!isTold(signal) && (hasResigned() || (client.closedTurn ?? Infinity) < host.turn)) {
       throw new Violation("lead", `${host.name} was not told that it leads no more`);
     }
-    const isResignation = isTold() && signal.reason === resignation.signal.reason;
+    const isResignation = isTold(signal) && signal.reason === resignation.signal.reason;
     if (isResignation && lock.valid) {
       throw new Violation("lead", `${host.name} still holds ${lock.value}, as which it resigned`);
     }
     if (!hasResigned()) this.#checkKept(client, tracked, ttlMs, settings);
-    if (isTold()) {
+    if (isTold(signal)) {
       this.#count("leaders told");
       if (lateMs > 0) await host.sleep(lateMs);
     }
     this.#checker.refresh(tracked);
     const isOver = hasResigned() || client.closed;
-    Object.assign(term, { hasEnded: true, isLost: isTold() && !isOver });
+    Object.assign(term, { hasEnded: true, isLost: isTold(signal) && !isOver });
     tracked.signal = undefined;
     tracked.released = true;
-    if (isTold() && throws) throw signal.reason as Error;
+    if (isTold(signal) && throws) throw signal.reason as Error;
     return terms.length;
   }
 
