@@ -169,14 +169,16 @@ describe("redlock status", () => {
   });
 
   test("says that a lock is free, also if a minority of the nodes hold one, or another type of key", async () => {
-    const [free, minority] = [fresh(), fresh()];
+    const [free, minority, mixed] = [fresh(), fresh(), fresh()];
     await occupy(servers.slice(0, 2), minority);
-    await ask(defined(servers[4]).port, ["SADD", minority, "x"]);
-    const { status, out } = await cli.call(["status", free, minority, ...PATIENT]);
+    await occupy(servers.slice(0, 2), mixed);
+    await ask(defined(servers[4]).port, ["SADD", mixed, "x"]);
+    const { status, out } = await cli.call(["status", free, minority, mixed, ...PATIENT]);
     expect(status).toBe(0);
     expect(out).toContain(`${free}: free\n`);
     const facts = "2 of 5 nodes hold a lock, no quorum; 1 of 5 nodes hold other data";
-    expect(out).toContain(`${minority}: free: ${facts}\n`);
+    expect(out).toContain(`${minority}: free: 2 of 5 nodes hold a lock, no quorum\n`);
+    expect(out).toContain(`${mixed}: free: ${facts}\n`);
     expect(out).toMatch(new RegExp(`^  ${address(0)} +no expiry +a lock without an owner$`, "m"));
     expect(out).toMatch(new RegExp(`^  ${address(4)} +other data: a set$`, "m"));
   });
