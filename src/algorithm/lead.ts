@@ -125,7 +125,6 @@ class Term {
   loss: LockLostError | undefined;
   readonly #call: Acquisition;
   readonly #controller = new AbortController();
-  #isOver = false;
   #released: Promise<void> | undefined;
 
   constructor(call: Acquisition, lock: Lock) {
@@ -139,6 +138,10 @@ class Term {
   /** Unlike that of the lock, it also aborts when this process resigns. */
   get signal(): RedlockAbortSignal {
     return this.#controller.signal;
+  }
+
+  get #isOver(): boolean {
+    return this.signal.error !== undefined;
   }
 
   /** Ends the term in time, whatever the routine does. Returns what stops watching. */
@@ -199,7 +202,6 @@ class Term {
 
   #end(reason: unknown): void {
     if (this.#isOver) return;
-    this.#isOver = true;
     this.signal.error = asError(reason);
     this.#controller.abort(reason);
   }
