@@ -7,6 +7,9 @@ import { encodedSending, unpipelinedSending } from "./encoded-commands.js";
 import { loadIoredis } from "./load-ioredis.js";
 import { Opening } from "./opening.js";
 
+/** What ioredis reads rightly from the query of a URL, and what does not change how it sends commands. */
+const OPTION_OF_URL = /^(db=\d*|family=[046]|(username|password|connectionName)=.*)$/s;
+
 const METHODS = ["call", "connect", "quit", "disconnect", "on"] as const;
 
 export function isRedisClient(entry: unknown): entry is RedisClient {
@@ -228,11 +231,17 @@ export function publicUrl(text: string, where: string): { name: string; url: str
         "(its text is not shown, since it may hold a password). Give a URL, or a client of ioredis or node-redis.",
     );
   }
-  const { pathname, searchParams } = parsed;
-  if (![pathname.slice(1), searchParams.get("db") ?? ""].every((db) => /^\d*$/.test(db))) {
+  if (!/^\/?\d*$/.test(parsed.pathname)) {
     throw invalidType(
       `${where} has a path that is not the number of a database (its text is not shown, since it may hold a password). ` +
         "Give a URL such as redis://host:port/1, or leave the number out.",
+    );
+  }
+  if (![...parsed.searchParams].every((option) => OPTION_OF_URL.test(option.join("=")))) {
+    throw invalidType(
+      `${where} has an option after its “?” that a URL cannot set (its text is not shown, since it may hold a password). ` +
+        "Give a URL such as redis://host:port?family=6, with no options but db, family, username, password and " +
+        "connectionName, or pass a client of ioredis or node-redis.",
     );
   }
   const name = `${parsed.hostname.toLowerCase()}:${parsed.port === "" ? 6379 : parsed.port}`;

@@ -853,6 +853,13 @@ describe("the constructor", () => {
     "redis://:hunter2@127.0.0.1:6379:6380",
     "redis://127.0.0.1:6379/hunter2",
     "redis://127.0.0.1:6379?db=hunter2",
+    // A command of a client with an offline queue waits there, and a number for a timeout stays a text.
+    "redis://127.0.0.1:6379?enableOfflineQueue=hunter2",
+    "redis://127.0.0.1:6379?connectTimeout=3000&password=hunter2",
+    "redis://127.0.0.1:6379?keyPrefix=hunter2",
+    "redis://127.0.0.1:6379?family=hunter2",
+    "redis://127.0.0.1:6379?constructor=hunter2",
+    "redis://hunter2:6379?secret@127.0.0.1",
   ];
 
   test.each(noUrls)(
