@@ -3,10 +3,8 @@
 import { mkdtemp, readdir, readFile, rm, appendFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { type PackedPackage, packPackage, runTool } from "../support/packed-package.js";
-
-jest.setTimeout(300_000);
 
 const root = join(import.meta.dirname, "..", "..");
 const recorded = join(root, "docs", "api");

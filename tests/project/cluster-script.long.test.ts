@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readFile, realpath, rm, symlink, writeFile } from "node
 import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, jest, test } from "@jest/globals";
+import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
 import { findLocalCluster } from "../../docker/cluster-local.js";
 import { nodesOf, type Site } from "../../docker/nodes.js";
 import {
@@ -17,10 +17,7 @@ import {
 } from "../support/servers.js";
 import { cluster, pidOnPort, root, run } from "../support/cluster-script.js";
 
-const COMMAND_TIMEOUT_MS = 60_000;
 const END_TIMEOUT_MS = 5_000;
-
-jest.setTimeout(COMMAND_TIMEOUT_MS);
 
 let folder: string;
 let site: Site;

@@ -3,10 +3,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, jest, test } from "@jest/globals";
+import { describe, expect, test } from "@jest/globals";
 import { runTool } from "../support/packed-package.js";
-
-jest.setTimeout(120_000);
 
 const root = join(import.meta.dirname, "..", "..");
 const files = {

@@ -72,7 +72,7 @@ describe("the example with a PostgreSQL row", () => {
     postgres = await startPostgres();
     const table = /`(CREATE TABLE[^`]*)`/.exec(guide)?.[1] ?? "no table";
     await postgres.query(table.replaceAll("\n", " "));
-  }, 300_000);
+  });
 
   afterAll(() => postgres.stop());
 

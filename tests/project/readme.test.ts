@@ -6,7 +6,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from "@jest/globals";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { ask } from "../support/servers.js";
 import { Lock, Redlock } from "../../src/index.js";
 import { defaultOwner } from "../../src/runtime/owner.js";
@@ -14,8 +14,6 @@ import { resolveSettings } from "../../src/settings.js";
 import { anchorsOfMarkdown } from "../support/links.js";
 import { type PackedPackage, packPackage, run, runTool } from "../support/packed-package.js";
 import { useServers } from "../support/use-servers.js";
-
-jest.setTimeout(300_000);
 
 const root = join(import.meta.dirname, "..", "..");
 const readme = read("README.md");

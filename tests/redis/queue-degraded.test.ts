@@ -5,6 +5,7 @@ import {
   ask,
   type RedisCluster,
   type RedisServer,
+  slowness,
   startRedisCluster,
   until,
 } from "../support/servers.js";
@@ -148,7 +149,7 @@ test("leaders take turns where a user may not touch the keys of a line", async (
   const resign = new AbortController();
   const late = setTimeout(() => {
     resign.abort();
-  }, 10_000);
+  }, 10_000 * slowness());
   const settings = { maxHold: 50, signal: resign.signal };
   const leading = redlocks.map((redlock, index) =>
     redlock.lead(name, 10_000, settings, async (signal) => {

@@ -1,11 +1,9 @@
-import { describe, expect, it, jest } from "@jest/globals";
+import { describe, expect, it } from "@jest/globals";
 import { crowd, type Member, quantile, type Result, SIXTEEN } from "./crowd.js";
 import { library } from "../virtual-world/library.js";
 import { LINE_RULES, measured } from "./line-rules.js";
 import { mutate } from "./mutants.js";
 import { turn } from "../virtual-world/turn.js";
-
-jest.setTimeout(600_000);
 
 describe("a rule of the line", () => {
   for (const rule of LINE_RULES) {

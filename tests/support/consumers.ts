@@ -1,6 +1,6 @@
 import { cp, mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, expect, jest } from "@jest/globals";
+import { afterAll, beforeAll, beforeEach, expect } from "@jest/globals";
 import { ask } from "./servers.js";
 import { type Outcome, type PackedPackage, packPackage, run } from "./packed-package.js";
 import { useServers } from "./use-servers.js";
@@ -13,8 +13,6 @@ export class Consumers {
   readonly #servers = useServers(3);
 
   constructor() {
-    jest.setTimeout(300_000);
-
     beforeAll(async () => {
       this.#packed = await packPackage();
     });
