@@ -2,7 +2,7 @@ import type { Environment } from "../runtime/environment.js";
 import { asError, invalidType } from "../errors.js";
 import type { Argument } from "../operations/operation.js";
 import type { RedisClient, Subscriber } from "./client.js";
-import type { ChannelListener, Connection, Subscription } from "./connection.js";
+import { type ChannelListener, type Connection, isReply, type Subscription } from "./connection.js";
 import { encodedSending, unpipelinedSending } from "./encoded-commands.js";
 import { loadIoredis } from "./load-ioredis.js";
 import { Opening } from "./opening.js";
@@ -39,12 +39,9 @@ export function connectTo(url: string, environment: Environment): Connection {
     disconnectTimeout: 250,
     retryStrategy: (failures) => Math.min(50 * failures, 500),
   });
-  const connection = new IoredisConnection(client, environment, () => {
-    // The client connects to a server that hangs without an error of its own.
-    connection.failure = new Error("no answer on a new connection");
+  return new IoredisConnection(client, environment, () => {
     client.disconnect(true);
   });
-  return connection;
 }
 
 /** Returns the connection of an ioredis client, which the caller owns. */
@@ -60,19 +57,31 @@ class IoredisConnection implements Connection {
   readonly lacksSocketTimeout: boolean;
   readonly renew?: () => void;
   readonly #client: RedisClient;
+  /** Absent if the caller owns the client. */
+  readonly #reconnect: (() => void) | undefined;
   readonly #sendOtherwise: Connection["send"] | undefined;
   readonly #subscribers = new Set<Subscriber>();
   #failed = false;
+  /** Whether the server refused the client's database, so that its commands would go to database 0. */
+  #isElsewhere = false;
   readonly #opening = new Opening();
 
-  constructor(client: RedisClient, environment: Environment, renew?: () => void) {
+  constructor(client: RedisClient, environment: Environment, reconnect?: () => void) {
     this.#client = client;
+    this.#reconnect = reconnect;
     this.#sendOtherwise = encodedSending(client) ?? unpipelinedSending(client);
     this.openedMs = environment.monotonicMs();
     this.isCluster = client.isCluster === true;
-    this.lacksSocketTimeout = renew === undefined && socketTimeoutOf(client) === undefined;
-    if (renew !== undefined) this.renew = renew;
+    this.lacksSocketTimeout = reconnect === undefined && socketTimeoutOf(client) === undefined;
+    if (reconnect !== undefined) {
+      this.renew = () => {
+        // The client connects to a server that hangs without an error of its own.
+        this.failure = new Error("no answer on a new connection");
+        reconnect();
+      };
+    }
     client.on("ready", () => {
+      if (this.#isElsewhere) return;
       this.epoch += 1;
       this.openedMs = environment.monotonicMs();
       this.#failed = false;
@@ -80,11 +89,14 @@ class IoredisConnection implements Connection {
       this.#opening.succeed();
     });
     client.on("close", () => {
+      this.#isElsewhere = false;
       this.#failed = true;
       this.#opening.fail(this.failure ?? new Error("Connection is closed."));
     });
     client.on("error", (error) => {
+      if (this.#isElsewhere) return;
       this.failure = error;
+      if (isOfSelect(error)) this.#stayAway(error);
     });
     client.on("end", () => {
       for (const subscriber of this.#subscribers) subscriber.disconnect();
@@ -104,6 +116,7 @@ class IoredisConnection implements Connection {
   }
 
   get state(): Connection["state"] {
+    if (this.#isElsewhere) return "down";
     switch (this.#client.status) {
       case "ready":
         return "ready";
@@ -114,6 +127,16 @@ class IoredisConnection implements Connection {
       default:
         return "down";
     }
+  }
+
+  /** The client goes on in database 0, where its locks would exclude nobody. Only a new connection selects again. */
+  #stayAway({ message }: Error): void {
+    this.failure = new Error(`the database of this client was refused: ${message}`);
+    this.#isElsewhere = true;
+    // What was sent already, replies later, and is not a vote.
+    this.epoch += 1;
+    this.#opening.fail(this.failure);
+    this.#reconnect?.();
   }
 
   send(command: string, args: readonly Argument[]): Promise<unknown> {
@@ -171,6 +194,10 @@ class IoredisConnection implements Connection {
     // Even if the connection is gone, ioredis would set a timer here, which would keep the process alive.
     if (this.#client.status !== "end") this.#client.disconnect();
   }
+}
+
+function isOfSelect(error: Error & { readonly command?: { readonly name?: unknown } }): boolean {
+  return isReply(error) && error.command?.name === "select";
 }
 
 /** Returns the client's `socketTimeout` in ms; undefined if it has none. */

@@ -1,8 +1,10 @@
-import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from "@jest/globals";
 import { Redis } from "ioredis";
+import { Redis as Redis5 } from "ioredis-5";
+import { Redis as Valkey } from "iovalkey";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server } from "node:net";
-import { freePorts, type RedisServer, startServer, until } from "../support/servers.js";
+import { ask, freePorts, type RedisServer, startServer, until } from "../support/servers.js";
 import { type Environment, systemEnvironment } from "../../src/runtime/environment.js";
 import { withInternals } from "../../src/internals.js";
 import type { Connection } from "../../src/clients/connection.js";
@@ -312,6 +314,91 @@ describe("the state of a connection", () => {
       connection.disconnect();
     }
   });
+});
+
+describe("a node that refuses the database of its client", () => {
+  const select = (rule: "+select" | "-select"): Promise<string> =>
+    ask(server.port, ["ACL", "SETUSER", "elsewhere", "on", ">s", "allkeys", "+@all", rule]);
+  /** The databases that have keys. */
+  const databases = async (): Promise<string[]> => [
+    ...((await ask(server.port, ["INFO", "keyspace"])).match(/db\d+/g) ?? []),
+  ];
+
+  beforeEach(async () => {
+    await ask(server.port, ["FLUSHALL"]);
+    await select("-select");
+  });
+
+  test("grants nothing to a URL in another database, until it lets it into its own", async () => {
+    const url = `redis://elsewhere:s@127.0.0.1:${server.port}/3`;
+    const redlock = new Redlock([url], { nodeTimeout: 5000, retryCount: 0 });
+    try {
+      for (let times = 0; times < 3; times++) {
+        const error = await rejection(redlock.acquire(fresh(), TTL_MS));
+        expect(error.message).toMatch(/the database of this client was refused: NOPERM/);
+        expect(error.reason).toBe("unavailable");
+      }
+      const [report] = await redlock.health();
+      expect(report?.findings.join()).toContain("NOPERM");
+      expect(await databases()).toEqual([]);
+      await select("+select");
+      await until(
+        () =>
+          redlock.tryAcquire(fresh(), TTL_MS).then(
+            (lock) => lock !== null,
+            () => false,
+          ),
+        10_000,
+        () => "the node does not come back",
+      );
+      expect(await databases()).toEqual(["db3"]);
+    } finally {
+      await redlock.quit();
+    }
+  });
+
+  const kinds = { "ioredis 6": Redis, "ioredis 5": Redis5, iovalkey: Valkey };
+  const ways = Object.entries(kinds).flatMap(([name, kind]) =>
+    [true, false].map((enableReadyCheck) => [name, enableReadyCheck, kind] as const),
+  );
+
+  test.each(ways)(
+    "grants nothing to a client of %s in another database, with a ready check: %s",
+    async (_, enableReadyCheck, Kind) => {
+      const client = new (Kind as typeof Redis)({
+        port: server.port,
+        username: "elsewhere",
+        password: "s",
+        db: 3,
+        enableReadyCheck,
+        retryStrategy: () => 50,
+      });
+      const redlock = new Redlock([client], { nodeTimeout: 5000, retryCount: 0 });
+      try {
+        // Without a ready check, the first command is on its way before the refusal arrives. It is no vote.
+        const early = /refused: NOPERM|lost before the answer/;
+        expect((await rejection(redlock.acquire(fresh(), TTL_MS))).message).toMatch(early);
+        await ask(server.port, ["FLUSHALL"]);
+        const { message } = await rejection(redlock.acquire(fresh(), TTL_MS));
+        expect(message).toMatch(/the database of this client was refused: NOPERM/);
+        expect(await databases()).toEqual([]);
+        await select("+select");
+        client.disconnect(true);
+        await until(
+          () =>
+            redlock.tryAcquire(fresh(), TTL_MS).then(
+              (lock) => lock !== null,
+              () => false,
+            ),
+          10_000,
+          () => "the node does not come back",
+        );
+        expect(await databases()).toEqual(["db3"]);
+      } finally {
+        client.disconnect();
+      }
+    },
+  );
 });
 
 describe("the connection of a caller's client", () => {
