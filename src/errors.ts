@@ -191,7 +191,14 @@ export function outOfRange(message: string): Coded<RangeError> {
 
 /** Returns what was thrown as an Error. Recognises errors of other realms, such as Node's own under Jest. */
 export function asError(thrown: unknown): Error {
-  return types.isNativeError(thrown) ? thrown : new Error(String(thrown));
+  // A DOMException is none for isNativeError.
+  if (types.isNativeError(thrown) || thrown instanceof DOMException) return thrown;
+  try {
+    return new Error(String(thrown));
+  } catch {
+    // An object without a prototype, for example.
+    return new Error(Object.prototype.toString.call(thrown));
+  }
 }
 
 /**

@@ -216,7 +216,10 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
     optionalRoutine?: Routine<T>,
   ): Promise<T | undefined> {
     const [settings, routine] = routineArguments("lead", settingsOrRoutine, optionalRoutine);
-    return lead(() => campaign(this.#instance, name, ttl, settings), routine);
+    const first = campaign(this.#instance, name, ttl, settings);
+    // Later ones have the same settings, whatever has become of the object.
+    const own = { ...settings };
+    return lead(first, () => campaign(this.#instance, name, ttl, own), routine);
   }
 
   /** Reads what each node stores for the resources. A node that does not reply in time has `ok: false`. */

@@ -40,7 +40,7 @@ export async function tryAcquire(call: Acquisition): Promise<Lock | null> {
   const isTaken =
     call.failure === "ERR_REDLOCK_QUORUM" &&
     last?.wasCut === false &&
-    (await isTakenIn(last, call));
+    (await call.unlessEnded(isTakenIn(last, call)));
   if (isTaken && settings.signal?.aborted !== true) return null;
   throw await whyNotAcquired(call, tryAcquire);
 }
@@ -147,13 +147,13 @@ function lockOf(call: Acquisition, holding: Holding): Lock {
 
 /**
  * Attempts without the queue, so that a free lock never touches it. If other callers of this process already wait
- * for the same keys, their last attempt counts as this call's first: the nodes would refuse it in the same way.
+ * for the same, their last attempt counts as this call's first: the nodes would refuse it in the same way.
  */
 function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
-  const { keys, settings, history, instance } = call;
+  const { settings, history, instance } = call;
   // Of several readers, one may be refused and the next let in.
   const sharesAttempts = settings.queue && !settings.shared && call.retries > 0;
-  const others = sharesAttempts ? instance.queues.lastAttempt(keys) : undefined;
+  const others = sharesAttempts ? instance.queues.lastAttempt(call) : undefined;
   if (others === undefined) return attemptOnce(call);
   history.addOfOther(others.round);
   return Promise.resolve(undefined);

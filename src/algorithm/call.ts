@@ -155,11 +155,14 @@ export class Call {
     return undefined;
   }
 
-  /** Milliseconds until the next attempt: `retryDelay`, plus or minus a random share of `retryJitter`. */
+  /**
+   * Milliseconds until the next attempt: `retryDelay`, plus or minus a random share of `retryJitter`. At least 1: while a
+   * majority is down, attempts fail at once, and without a pause the event loop would never get its turn.
+   */
   nextDelayMs(): number {
     const { retryDelay, retryJitter } = this.settings;
     const jitterMs = Math.floor((this.instance.environment.random() * 2 - 1) * retryJitter);
-    return Math.max(0, retryDelay + jitterMs);
+    return Math.max(1, retryDelay + jitterMs);
   }
 }
 
@@ -220,6 +223,24 @@ export class Acquisition extends Call {
     const mostDoublings = Math.ceil(Math.log2(this.mostPauseMs / Math.max(1, delayMs)));
     const doublings = unansweredAttempts(this.history, mostDoublings);
     return Math.min(Math.max(1, delayMs) * 2 ** doublings, this.mostPauseMs);
+  }
+
+  /**
+   * Calls with the same name have one place in the queue on the nodes between them: an attempt of one has the outcome that
+   * one of another would have.
+   */
+  get queueName(): string {
+    const { nodeTimeout, driftFactor, fencing, retryDelay, retryJitter } = this.settings;
+    const own = [this.ttlMs, nodeTimeout, driftFactor, fencing, retryDelay, retryJitter];
+    return JSON.stringify([this.keys.toSorted(), ...own]);
+  }
+
+  /** Resolves as `work` does, or rejects as soon as a signal ends the call: `work` only says why it failed. */
+  async unlessEnded<T>(work: Promise<T>): Promise<T> {
+    await sleep(this.instance.environment, Infinity, this.signals, (wake) => {
+      work.then(wake, wake);
+    });
+    return work;
   }
 
   /** The signals that end waiting. */

@@ -95,12 +95,12 @@ export async function whyNotAcquired(
   const { settings, failure } = call;
   settings.signal?.throwIfAborted();
   call.assertOpen();
-  const found = await keysInTheWay(call);
-  const reason = failure === "ERR_REDLOCK_QUORUM" ? await reasonFor(call) : "unavailable";
-  settings.signal?.throwIfAborted();
+  const found = await call.unlessEnded(keysInTheWay(call));
+  const isRefused = failure === "ERR_REDLOCK_QUORUM";
+  const reason = isRefused ? await call.unlessEnded(reasonFor(call)) : "unavailable";
   const error = executionError(call, {
     verb,
-    code: failure === "ERR_REDLOCK_QUORUM" ? code : failure,
+    code: isRefused ? code : failure,
     reason,
     about: reason === "held" ? await whoHolds(call) : whyUnavailable(call),
     advice: reason === "held" ? adviceFor(call) : "",

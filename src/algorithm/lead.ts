@@ -2,7 +2,7 @@ import { asError, inList, invalidType } from "../errors.js";
 import { checkSingle } from "../input.js";
 import { type Lock, LockLostError, partsOf, type RedlockAbortSignal } from "../lock.js";
 import { noticeOnRead, offAbort, onAbort } from "../runtime/aborts.js";
-import { sleep } from "../runtime/environment.js";
+import { sleep, type Timer } from "../runtime/environment.js";
 import type { ResolvedSettings, Settings } from "../settings.js";
 import { acquire } from "./acquire.js";
 import { type Acquisition, acquisition } from "./call.js";
@@ -58,13 +58,14 @@ function refuseSettings(settings: Settings | undefined): void {
  * Campaigns until it leads, and runs `routine` as long as it does. After a loss it campaigns again, once the routine has
  * ended. Resolves with what the routine returned; undefined if it resigned before, or the routine threw because it did.
  *
- * @param newCall makes the call of each campaign
+ * @param call that of the first campaign
+ * @param newCall makes that of each further one
  */
 export async function lead<T>(
+  call: Acquisition,
   newCall: () => Acquisition,
   routine: Routine<T>,
 ): Promise<T | undefined> {
-  let call = newCall();
   const { instance, settings } = call;
   call.assertOpen();
   const hasResigned = (): boolean => call.signals.some(({ aborted }) => aborted);
@@ -161,12 +162,18 @@ class Term {
       // The routine learns of it before the next leader can begin.
       void this.release();
     };
-    const rotation =
-      maxHold === undefined
-        ? undefined
-        : environment.setTimer(() => {
-            this.#lose(this.#afterMaxHold(maxHold));
-          }, maxHold);
+    let rotation: Timer | undefined;
+    const rotateAfter = (maxHoldMs: number): void => {
+      const endMs = environment.monotonicMs() + maxHoldMs;
+      const rotate = (): void => {
+        const leftMs = endMs - environment.monotonicMs();
+        if (leftMs <= 0) this.#lose(this.#afterMaxHold(maxHoldMs));
+        // No timer lasts longer than 24 days.
+        else rotation = environment.setTimer(rotate, Math.ceil(leftMs));
+      };
+      rotate();
+    };
+    if (maxHold !== undefined) rotateAfter(maxHold);
     const watched = [
       [lost, onLost],
       [draining, onDrain],

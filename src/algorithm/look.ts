@@ -49,11 +49,11 @@ export function lookAt(node: Node, call: Acquisition): Promise<readonly FoundKey
 
 /** Reads what a node stores under the keys; nothing if it does not reply in time. */
 async function keysOn(node: Node, call: Acquisition): Promise<readonly FoundKey[]> {
-  const { keys, settings, instance } = call;
+  const { keys, instance } = call;
   const timeoutMs = Math.min(call.nodeTimeoutMs(node), call.callLeftMs);
   if (timeoutMs <= 0) return [];
   const ask = () => node.perform(inspectOperation(keys), () => true);
-  const reply = askOutsideVote(node, ask, timeoutMs, instance.environment, settings.signal);
+  const reply = askOutsideVote(node, ask, timeoutMs, instance.environment);
   const found = foundIn(await reply.catch(() => undefined));
   call.foundAtMs ??= instance.environment.monotonicMs();
   return found;

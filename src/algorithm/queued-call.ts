@@ -30,8 +30,8 @@ export class QueuedCall implements Wait {
     this.#attempt = attempt;
   }
 
-  get keys(): readonly string[] {
-    return this.#call.keys;
+  get queueName(): string {
+    return this.#call.queueName;
   }
 
   // Made once they are needed: most waiters wait behind another one of their process.

@@ -4,15 +4,14 @@ import { noAnswerIn } from "../errors.js";
 import type { Node } from "./node.js";
 
 /**
- * Asks one node something that is not a vote. Rejects with the node's refusal, with what `ask` rejects with, on timeout,
- * or with the signal's reason.
+ * Asks one node something that is not a vote. Rejects with the node's refusal, with what `ask` rejects with, or on
+ * timeout.
  */
 export async function askOutsideVote<T>(
   node: Node,
   ask: () => Promise<T>,
   timeoutMs: number,
   environment: Environment,
-  signal?: AbortSignal,
 ): Promise<T> {
   const refusal = node.refusal();
   if (refusal !== undefined) throw refusal;
@@ -24,7 +23,6 @@ export async function askOutsideVote<T>(
     milliseconds: timeoutMs,
     message: noAnswerIn(timeoutMs, node.name),
     customTimers: pTimeoutTimers(environment),
-    ...(signal && { signal }),
   });
 }
 

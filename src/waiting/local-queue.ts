@@ -16,7 +16,8 @@ import { Waiter } from "./waiter.js";
 const MOST_COUNTED = 10_000;
 
 /**
- * The waiters of this process for the same keys, in their order. Only the first of them is in the queue on the nodes.
+ * The waiters of this process with the same `queueName`, in their order. Only the first of them is in the queue on the
+ * nodes.
  *
  * A linked list: a new waiter mostly goes to the end, and a waiter may leave from anywhere.
  */
@@ -94,14 +95,14 @@ export class LocalQueues {
     };
   }
 
-  /** The last attempt of the waiters for these keys: the nodes would refuse another one in the same way. */
-  lastAttempt(keys: readonly string[]): LocalWaiters["lastAttempt"] {
-    return this.#queues.size === 0 ? undefined : this.#queues.get(nameOf(keys))?.lastAttempt;
+  /** The last attempt of those with whom this call would wait: the nodes would refuse another one in the same way. */
+  lastAttempt(call: Pick<Wait, "queueName">): LocalWaiters["lastAttempt"] {
+    return this.#queues.size === 0 ? undefined : this.#queues.get(call.queueName)?.lastAttempt;
   }
 
   /** Waits until an attempt acquires the lock, or the time or the retries are used up. */
   async wait(wait: Wait): Promise<Lock | undefined> {
-    const name = nameOf(wait.keys);
+    const name = wait.queueName;
     // Each reader is in the queue on the nodes, so that all are notified together.
     let queue = wait.shared ? new LocalQueue() : this.#queues.get(name);
     if (queue === undefined) this.#queues.set(name, (queue = new LocalQueue()));
@@ -173,8 +174,4 @@ export class LocalQueues {
   close(): void {
     this.#shared.subscriptions.close();
   }
-}
-
-function nameOf(keys: readonly string[]): string {
-  return JSON.stringify(keys.toSorted());
 }

@@ -1,7 +1,7 @@
 import type { Environment } from "../runtime/environment.js";
 import type { Node } from "../nodes/node.js";
 
-/** A sample older than this is ignored: the clock may have been set since. */
+/** A sample older than this is ignored: the node's clock may have been set since. */
 const LONGEST_TRUST_MS = 60_000;
 
 interface Sample {
@@ -10,8 +10,8 @@ interface Sample {
 }
 
 /**
- * Tracks how far the nodes' clocks are from this host's. The tickets of one queue are drawn on many hosts, whose clocks
- * may be seconds apart. The median of the nodes' clocks is one clock for all of them.
+ * Tracks how far the nodes' clocks are from this host's monotonic one, which nobody sets. The tickets of one queue are
+ * drawn on many hosts, whose clocks may be seconds apart. The median of the nodes' clocks is one clock for all of them.
  */
 export class NodeClocks {
   readonly #environment: Environment;
@@ -23,11 +23,11 @@ export class NodeClocks {
 
   /** Records that the node's clock showed `nodeMs`, `agoMs` ago. */
   note(node: Node, nodeMs: number, agoMs: number): void {
-    const { wallMs, monotonicMs } = this.#environment.now();
-    this.#samples.set(node, { offsetMs: nodeMs - (wallMs - agoMs), atMs: monotonicMs });
+    const atMs = this.#environment.monotonicMs();
+    this.#samples.set(node, { offsetMs: nodeMs - (atMs - agoMs), atMs });
   }
 
-  /** Returns the median offset in ms, to be added to this host's wall clock; undefined without recent samples. */
+  /** Returns the median offset in ms, to be added to this host's monotonic clock; undefined without recent samples. */
   offsetMs(): number | undefined {
     const nowMs = this.#environment.monotonicMs();
     const offsets = [...this.#samples.values()]

@@ -199,7 +199,8 @@ export class Subscriptions {
         },
         onMessage: (message) => {
           if (isOurs()) this.#heard(node, open);
-          const [id = "", key] = message.split(" ");
+          // A key may have spaces, too.
+          const [, id = "", key] = /^(\S*) ?(.+)?$/s.exec(message) ?? [];
           this.#waiters.get(id)?.onNotified(node, key);
         },
       });

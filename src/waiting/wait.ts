@@ -26,8 +26,8 @@ export interface Position {
 
 /** What a waiter needs of its call. */
 export interface Wait {
-  /** The keys of the locks that it waits for. */
-  readonly keys: readonly string[];
+  /** Waiters of one process with the same name have one place in the queue on the nodes between them. */
+  readonly queueName: string;
   readonly queueKeys: QueueKeys;
   /** Whether it waits to read. */
   readonly shared: boolean;

@@ -175,7 +175,9 @@ export class Waiter implements QueueListener, Position {
       return;
     }
     this.#state = "queued";
-    this.#ticketMs = Math.round(this.#wait.start.wallMs + (clocks.offsetMs() ?? 0));
+    const { monotonicMs, wallMs } = this.#wait.start;
+    const offsetMs = clocks.offsetMs();
+    this.#ticketMs = Math.round(offsetMs === undefined ? wallMs : monotonicMs + offsetMs);
     await this.#ask(this.#id);
     this.firstRank = this.rank;
     this.#expect();

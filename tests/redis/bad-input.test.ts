@@ -363,6 +363,13 @@ describe("a setting", () => {
     [TypeError, "signal", "stop", "must be an AbortSignal"],
     // Its `signal` was meant.
     [TypeError, "signal", new AbortController(), "must be an AbortSignal"],
+    // That of an old polyfill, without throwIfAborted.
+    [
+      TypeError,
+      "signal",
+      Object.assign(new EventTarget(), { aborted: false }),
+      "must be an AbortSignal",
+    ],
   ];
   const valueRows = values.map(([kind, name, value, says]) => ({
     ...{ kind, name, value, says },

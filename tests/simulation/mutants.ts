@@ -464,8 +464,8 @@ export const MUTANTS: readonly Mutant[] = [
   m(
     "maxHold does not end a term",
     "algorithm/lead.ts",
-    "this.#lose(this.#afterMaxHold(maxHold));",
-    "",
+    "this.#lose(this.#afterMaxHold(maxHoldMs));",
+    "{}",
   ),
   m("a term is not released", "algorithm/lead.ts", "await term.release();", ""),
   m(
@@ -585,9 +585,9 @@ export const FOUND: readonly Mutant[] = [
   ),
   m(
     "an abort does not end the look at the keys",
-    "algorithm/look.ts",
-    "instance.environment, settings.signal)",
-    "instance.environment)",
+    "algorithm/explain.ts",
+    "await call.unlessEnded(keysInTheWay(call))",
+    "await keysInTheWay(call)",
   ),
   m(
     "another's equal token taken for an acceptance",

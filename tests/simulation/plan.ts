@@ -228,6 +228,8 @@ class PlanMaker {
   readonly #suspends: boolean;
   readonly #weather: Weather;
   #longestTtlMs = 0;
+  /** How the last lock was taken. */
+  #way: Pick<Taking, "ttlMs" | "settings"> | undefined;
   /** The longest ttl that nodes without their data stay away for. */
   #guardedTtlMs = 0;
 
@@ -519,11 +521,13 @@ class PlanMaker {
 
   #taking(): Taking {
     const several = this.#resources.length > 1 && this.#random.chance(0.4);
-    return {
-      resources: several ? this.#resources : [this.#random.pick(this.#resources)],
-      ttlMs: this.#ttlMs(),
-      settings: this.#settings(true),
-    };
+    const resources = several ? this.#resources : [this.#random.pick(this.#resources)];
+    // Only who takes a lock in the same way waits behind others of its process.
+    const isAlike = this.#random.chance(0.7);
+    if (!isAlike || this.#way === undefined) {
+      this.#way = { ttlMs: this.#ttlMs(), settings: this.#settings(true) };
+    }
+    return { resources, ...this.#way };
   }
 
   #ttlMs(): number {

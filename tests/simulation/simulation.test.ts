@@ -100,7 +100,7 @@ describe("the simulator", () => {
     const mutant = MUTANTS.find((each) => each.name === name);
     if (mutant === undefined) throw new Error(`there is no mutant ${name}`);
     const bugged = await mutate(mutant);
-    expect(await turn(() => seedThatCatches(bugged, 50))).toBeDefined();
+    expect(await turn(() => seedThatCatches(bugged, 100))).toBeDefined();
   });
 
   it("catches the planted bug, and makes its schedule short: quorum N/2", async () => {

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from "@jest/globals";
 import { replyError } from "../../src/clients/connection.js";
-import { appliedToFew, NodeError } from "../../src/errors.js";
+import { appliedToFew, asError, NodeError } from "../../src/errors.js";
 
 const usual = Error.stackTraceLimit;
 
@@ -33,5 +33,23 @@ describe("a vote against", () => {
   test("is made also where a program has frozen Error", () => {
     Object.defineProperty(Error, "stackTraceLimit", { value: usual, writable: false });
     expect(appliedToFew(0, 1).code).toBe("ERR_REDLOCK_HELD");
+  });
+});
+
+describe("what was thrown", () => {
+  test.each([new Error("why"), new DOMException("why", "AbortError")])(
+    "stays as it is: %s",
+    (error) => {
+      expect(asError(error)).toBe(error);
+    },
+  );
+
+  test.each([
+    ["why", "why"],
+    [undefined, "undefined"],
+    [Symbol("why"), "Symbol(why)"],
+    [Object.create(null), "[object Object]"],
+  ])("is made an error otherwise: %p", (thrown: unknown, message) => {
+    expect(asError(thrown).message).toBe(message);
   });
 });

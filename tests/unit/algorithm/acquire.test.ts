@@ -349,6 +349,52 @@ describe("waiting for a held lock", () => {
   );
 });
 
+describe("while a failed call finds out why it failed,", () => {
+  const MINE = { nodeTimeout: 4000, retryCount: 0 };
+  const NODES = { down: [0], frozen: [1, 2], holding: [3, 4] };
+  const calls = ["acquire", "tryAcquire"] as const;
+  const kinds = [{}, { permits: 2 }];
+  const ways = calls.flatMap((call) => kinds.map((settings) => [call, settings] as const));
+
+  /** A call that two nodes refuse, and two do not answer. */
+  async function fail(
+    stage: Stage,
+    call: (typeof calls)[number],
+    settings: Settings,
+  ): Promise<{ client: Client; failed: ReturnType<typeof rejection> }> {
+    const client = await stage.connect({ ...MINE });
+    for (const key of ["r", "{r}:redlock:permit:0", "{r}:redlock:permit:1"])
+      stage.occupy(NODES.holding, key);
+    stage.crash(NODES.down);
+    stage.freeze(NODES.frozen, 5000);
+    await stage.sleep(10);
+    return { client, failed: rejection(client.redlock[call]("r", 10_000, settings)) };
+  }
+
+  it.each(ways)("its signal ends %s at once, with %p", (call, settings) =>
+    played(async (stage) => {
+      const controller = new AbortController();
+      const { failed } = await fail(stage, call, { ...settings, signal: controller.signal });
+      await stage.sleep(100);
+      controller.abort(new Error("enough"));
+      const { ms, gives } = await stage.timed(failed);
+      expect([gives.message, ms]).toEqual(["enough", 0]);
+      await stage.sleep(10_000);
+    })(),
+  );
+
+  it.each(ways)("a drain ends %s at once, with %p", (call, settings) =>
+    played(async (stage) => {
+      const { client, failed } = await fail(stage, call, settings);
+      await stage.sleep(100);
+      const closed = client.redlock.quit({ drain: 5000 });
+      const { ms, gives } = await stage.timed(failed);
+      expect([gives.code, ms]).toEqual(["ERR_REDLOCK_CLOSED", 0]);
+      await closed;
+    })(),
+  );
+});
+
 describe("a signal", () => {
   it(
     "that is aborted already lets nothing be sent",

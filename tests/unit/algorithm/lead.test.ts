@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@jest/globals";
 import { type Lock, LockLostError, type RedlockAbortSignal } from "../../../src/lock.js";
+import type { Settings } from "../../../src/settings.js";
 import { type Client, played, rejection, type Stage } from "../../virtual-world/stage.js";
 
 const ALL = [0, 1, 2, 3, 4];
@@ -267,6 +268,41 @@ describe("a resignation", () => {
   );
 });
 
+it(
+  "ends by a reason that cannot be made a text, and releases",
+  played(async (stage) => {
+    const { redlock } = await stage.connect();
+    const controller = new AbortController();
+    const leading = redlock.lead("r", 1000, { signal: controller.signal }, async (told) => {
+      await aborted(told);
+      return told.error?.message;
+    });
+    await stage.sleep(100);
+    controller.abort(Object.create(null));
+    expect((await stage.timed(leading)).ms).toBeLessThanOrEqual(ROUND_TRIP_MS);
+    expect(await leading).toBe("[object Object]");
+    expect(stage.remainingMs("r")).toEqual([0, 0, 0, 0, 0]);
+  }),
+);
+
+it(
+  "has the settings of its call in each campaign, whatever becomes of the object",
+  played(async (stage) => {
+    const { redlock } = await stage.connect();
+    const controller = new AbortController();
+    const settings: Settings = { signal: controller.signal };
+    const leading = redlock.lead("r", 1000, settings, aborted);
+    await stage.sleep(100);
+    Object.assign(settings, { signal: new AbortController().signal, acquireTimeout: -1 });
+    stage.forget(ALL, "r");
+    await stage.sleep(3000);
+    expect((await redlock.holder("r"))?.remainingMs).toBeGreaterThan(0);
+    controller.abort(new Error("enough"));
+    expect((await stage.timed(leading)).ms).toBeLessThanOrEqual(ROUND_TRIP_MS);
+    expect(stage.remainingMs("r")).toEqual([0, 0, 0, 0, 0]);
+  }),
+);
+
 describe("a loss", () => {
   it(
     "is told before the validity ends, and followed by another campaign once the routine has ended",
@@ -376,6 +412,29 @@ describe("a loss", () => {
 });
 
 describe("maxHold", () => {
+  it(
+    "lasts as long as it says, also where one timer does not",
+    played(async (stage) => {
+      const client = await stage.connect();
+      const { environment } = client.internals;
+      // As Node's timers do after 2 ** 31 ms.
+      const setTimer: typeof environment.setTimer = environment.setTimer.bind(environment);
+      environment.setTimer = (callback, delayMs) => setTimer(callback, Math.min(delayMs, 400));
+      let heldMs = 0;
+      const controller = new AbortController();
+      const { signal } = controller;
+      const leading = client.redlock.lead("r", 1000, { maxHold: 1500, signal }, async (told) => {
+        const fromMs = stage.nowMs;
+        await aborted(told);
+        heldMs ||= stage.nowMs - fromMs;
+        controller.abort(new Error("enough"));
+      });
+      await leading;
+      expect(heldMs).toBeGreaterThanOrEqual(1500);
+      expect(heldMs).toBeLessThan(1500 + 2 * SLACK_MS);
+    }),
+  );
+
   it.each([true, false])(
     "lets the others lead in turn, each only after the routine before it has ended (queue: %s)",
     async (queue) =>
