@@ -9,6 +9,8 @@ export const EXIT = {
   unavailable: 69,
   lost: 70,
   defect: 71,
+  /** The output cannot be written. */
+  unwritten: 74,
   held: 75,
   notExecutable: 126,
   notFound: 127,

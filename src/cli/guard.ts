@@ -34,6 +34,17 @@ export class GuardedCommand {
     this.#isLate = true;
     this.#kill("SIGKILL");
   };
+  /** Ctrl-Z stops only this process, since a group of its own is not the shell's job. Nobody would extend the lock. */
+  readonly #stop = (): void => {
+    this.#kill("SIGSTOP");
+    process.kill(process.pid, "SIGSTOP");
+  };
+  readonly #goOn = (): void => {
+    clearTimeout(this.#timer);
+    // The lock may have ended meanwhile.
+    this.#check();
+    this.#kill("SIGCONT");
+  };
   #timer: NodeJS.Timeout | undefined;
   /** Whether the command was signalled because of the lock. */
   #isLate = false;
@@ -54,6 +65,7 @@ export class GuardedCommand {
     // A group of its own, so that a loss also ends what a script has started. On a terminal, the command stays in the
     // foreground, where Ctrl-C and Ctrl-Z reach it together with this process.
     this.#child = start(file, args, { stdio: "inherit", env, detached: this.#isGroup });
+    if (this.#isGroup) process.on("SIGTSTP", this.#stop).on("SIGCONT", this.#goOn);
     this.#check();
     lock.signal.addEventListener("abort", this.#onLost);
     if (lock.signal.aborted) this.#onLost();
@@ -83,6 +95,7 @@ export class GuardedCommand {
       if (this.#isOutOfReach) this.#giveUp();
     }).finally(() => {
       clearTimeout(this.#timer);
+      process.off("SIGTSTP", this.#stop).off("SIGCONT", this.#goOn);
       this.#lock.signal.removeEventListener("abort", this.#onLost);
     });
     if (this.#isKilledEarly) await this.#untilLost();

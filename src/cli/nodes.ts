@@ -62,7 +62,8 @@ export function readConfig({ config: path }: NodeOptions): Config {
 
 function parsed(text: string, path: string): unknown {
   try {
-    return JSON.parse(text);
+    // Editors of Windows put a mark in front.
+    return JSON.parse(text.replace(/^\ufeff/, ""));
   } catch {
     // Not with the parser's message, which quotes the text, and with it a password.
     throw wrongCall(

@@ -18,7 +18,8 @@ nodes answers. redlock run has more: see redlock run --help.`;
 
 /** Runs the command line. Sets the exit status. @param args without the program's own name */
 export async function main(args: readonly string[]): Promise<void> {
-  const end = args.indexOf("--");
+  // For all others, names follow that may begin with a dash.
+  const end = args[0] === "run" ? args.indexOf("--") : -1;
   const own = end < 0 ? args : args.slice(0, end);
   const command = end < 0 ? [] : args.slice(end + 1);
   try {

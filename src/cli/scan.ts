@@ -72,7 +72,8 @@ export class LockScan {
         connectTimeout: 1000,
         commandTimeout: Math.min(timeoutMs, LONGEST_TIMER_MS),
       };
-      const client = new Redis(url, { ...own, retryStrategy: () => 500 });
+      // As the library's own connections.
+      const client = new Redis(new URL(url).href, { ...own, retryStrategy: () => 500 });
       return client.on("error", () => undefined);
     });
     return new LockScan(keyPrefix, prefix, clients);

@@ -1,5 +1,5 @@
 import { inWords, remainingInWords } from "../errors.js";
-import type { Holder, Lock, Redlock } from "../index.js";
+import type { Holder, Lock, NodeInspection, Redlock } from "../index.js";
 import { asFailure, Failure, reasonOf, unavailable } from "./failure.js";
 import { quorumOf } from "../quorum/round.js";
 import { allTaken } from "./permits.js";
@@ -63,6 +63,10 @@ async function whoHolds(redlock: Redlock, { names, permits }: Wish, waitMs: numb
     names.map(async (name) => [name, await redlock.holder(name).catch(() => null)] as const),
   );
   const held = holders.find(([, holder]) => holder !== null);
+  if (held === undefined) {
+    const [node, what] = strangersIn(await redlock.inspect(names).catch(() => []))[0] ?? [];
+    if (node !== undefined) return `${node} ${what}. Give the lock another name.`;
+  }
   const [name, holder] = held ?? [names.join(", "), null];
   return `${name} is ${inWordsOf(holder)}${during}. ${advice}`;
 }
@@ -72,6 +76,15 @@ function inWordsOf(holder: Holder | null): string {
   const { owner: name = "another lock", remainingMs, readers } = holder;
   const owner = readers === undefined ? name : "readers";
   return `held by ${owner} ${remainingInWords(remainingMs)}`;
+}
+
+/** Returns the nodes that hold other data than a lock, and what. */
+function strangersIn(nodes: readonly NodeInspection[]): (readonly [string, string])[] {
+  return nodes.flatMap(({ node, resources }) => {
+    const stranger = resources.find(({ type }) => !["none", "string"].includes(type));
+    if (stranger === undefined) return [];
+    return [[node, `holds other data under ${stranger.resource}: a ${stranger.type}`] as const];
+  });
 }
 
 /** Ends a waiting without limit if no quorum of nodes could grant a lock for too long. */
@@ -131,14 +144,9 @@ class Lookout {
     );
     const refusals = isFree ? this.#failures : new Map<string, string>();
     const unread = nodes.filter(({ ok }) => !ok);
-    const strangers = nodes.flatMap(({ node, resources: [{ type = "none" } = {}] }) =>
-      this.#permits !== undefined || ["none", "string"].includes(type)
-        ? []
-        : [[node, `holds other data under this name: a ${type}`] as const],
-    );
     return new Map([
       ...refusals,
-      ...strangers,
+      ...(this.#permits === undefined ? strangersIn(nodes) : []),
       ...unread.map(({ node, error }) => [node, problemInWords(error)] as const),
     ]);
   }

@@ -93,6 +93,11 @@ const CASES: readonly Case[] = [
   [["unlock", "--froce", "a"], /Did you mean --force\?/],
   [["unlock", "--force", "{a}:redlock:line"], /Redlock uses the name .* itself\./],
   [["doctor", "a"], /Too many arguments/],
+  [["doctor", "--", "a"], /Too many arguments/],
+  [
+    ["status", "--nodes", "h:1?connectTimeout=3000", "a"],
+    /Node number 1 has an option after its .* Give a URL such as redis:[^ ]* with no options but/,
+  ],
   [["bench", "a"], /Too many arguments/],
   [["bench", "--users", "0"], /Give a whole number from 1 to 1000\./],
   [["bench", "--users", "1001"], /Give a whole number from 1 to 1000\./],

@@ -1,7 +1,9 @@
+import { tmpdir } from "node:os";
 import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { type Lock, Redlock } from "../../src/index.js";
 import { Cli } from "../support/cli.js";
 import { defined, fresh, occupy, untilFree, untilHeld } from "../support/nodes.js";
+import { run as runProgram } from "../support/packed-package.js";
 import { ask, until } from "../support/servers.js";
 import { useServers } from "../support/use-servers.js";
 
@@ -230,6 +232,25 @@ describe("redlock status", () => {
     const call = cli.start(["status", "--help"]);
     call.child.stdout?.destroy();
     expect(await call.ended).toEqual({ status: 141, out: "", err: "" });
+  });
+
+  test("has status 74 if its output cannot be written, and says why", async () => {
+    const name = fresh();
+    const script = '"$0" "$@" >/dev/full';
+    const args = ["-c", script, process.execPath, cli.path, "status", name, ...PATIENT];
+    const nodes = servers.map(({ url }) => url).join(",");
+    const env = { NODE_OPTIONS: "", REDLOCK_NODES: nodes };
+    expect(await runProgram("sh", args, tmpdir(), env)).toEqual({
+      code: 74,
+      out: "",
+      err: "redlock: The output cannot be written: ENOSPC. Look at what it is redirected to.\n",
+    });
+  });
+
+  test("takes what follows -- as names", async () => {
+    const { status, out } = await cli.call(["status", ...PATIENT, "a", "--", "-x", "--json"]);
+    expect(status).toBe(0);
+    expect(out.match(/^\S+: free$/gm)).toEqual(["a: free", "-x: free", "--json: free"]);
   });
 
   test("shows no control characters of a name on the terminal", async () => {

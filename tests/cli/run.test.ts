@@ -1,10 +1,10 @@
-import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Redlock } from "../../src/index.js";
-import { Cli } from "../support/cli.js";
+import { Cli, type CliCall } from "../support/cli.js";
 import { defined, fresh, untilFree, valuesOn } from "../support/nodes.js";
 import { ask, type RedisServer, until } from "../support/servers.js";
 import { useServers } from "../support/use-servers.js";
@@ -130,12 +130,24 @@ describe("the exit status is", () => {
     },
   );
 
+  test.each([["--no-wait"], ["--wait", "300ms"]])(
+    "75 if most nodes hold other data under the name, which the message says: %s %s",
+    async (...options) => {
+      const name = fresh();
+      for (const { port } of servers.slice(0, 3)) await ask(port, ["HSET", name, "field", "1"]);
+      const { status, out, err } = await run(...options, name, "--", "echo", "ran");
+      expect({ status, out }).toEqual({ status: 75, out: "" });
+      expect(err).toMatch(/ holds other data under \S+: a hash\. Give the lock another name\.\n$/);
+      for (const { port } of servers.slice(0, 3)) await ask(port, ["DEL", name]);
+    },
+  );
+
   test("69 if most nodes hold other data under the name", async () => {
     const name = fresh();
     for (const { port } of servers.slice(0, 3)) await ask(port, ["HSET", name, "field", "1"]);
     const { status, out, err } = await run(name, "--", "echo", "ran");
     expect({ status, out }).toEqual({ status: 69, out: "" });
-    expect(err).toContain("holds other data under this name: a hash");
+    expect(err).toMatch(/holds other data under \S+: a hash/);
     for (const { port } of servers.slice(0, 3)) await ask(port, ["DEL", name]);
   });
 
@@ -279,6 +291,53 @@ describe("with --keep, the lock", () => {
   });
 });
 
+describe("SIGTSTP, as by Ctrl-Z,", () => {
+  const TICKS = "echo $$; while :; do echo tick; sleep 0.05; done";
+  const hasStopped = async (pid: number | undefined): Promise<boolean> =>
+    /^\S+ \(.*\) T /.test(await readFile(`/proc/${pid}/stat`, "utf8"));
+
+  async function stopped(ttl: string): Promise<{ call: CliCall; name: string; pid: number }> {
+    const name = fresh();
+    const call = cli.start(["run", "--ttl", ttl, name, "--", "sh", "-c", TICKS]);
+    await until(() => call.out().includes("tick"), BUSY_MS, call.err);
+    const pid = parseInt(call.out());
+    call.child.kill("SIGTSTP");
+    for (const each of [call.child.pid, pid]) {
+      await until(
+        () => hasStopped(each),
+        BUSY_MS,
+        () => `${each} has not stopped`,
+      );
+    }
+    return { call, name, pid };
+  }
+
+  test("stops the command together with redlock, and SIGCONT lets both go on", async () => {
+    const { call, pid } = await stopped("60s");
+    const { length } = call.out();
+    call.child.kill("SIGCONT");
+    await until(() => call.out().length > length, BUSY_MS, call.err);
+    expect(await hasStopped(pid)).toBe(false);
+    call.child.kill("SIGTERM");
+    expect(await call.ended).toMatchObject({ status: 143, err: "" });
+  });
+
+  test("ends the command if the lock has ended meanwhile: it runs no more beside the next one", async () => {
+    const { call, name } = await stopped("1s");
+    const before = call.out();
+    await until(
+      async () => (await redlock.holder(name)) === null,
+      BUSY_MS,
+      () => "the lock does not end",
+    );
+    call.child.kill("SIGCONT");
+    const { status, out, err } = await call.ended;
+    expect(status).toBe(70);
+    expect(err).toMatch(/^redlock: The lock was lost before sh had ended/m);
+    expect(out).toBe(before);
+  });
+});
+
 describe("while redlock waits for the lock", () => {
   test.each(["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const)(
     "%s ends the waiting: it leaves the queue, and the holder keeps the lock",
@@ -323,6 +382,13 @@ describe("the nodes", () => {
     await writeFile(path, typeof content === "string" ? content : JSON.stringify(content));
     return path;
   };
+
+  test("are read also from a file that begins with the mark of Windows’ editors", async () => {
+    const file = await config(`\ufeff${JSON.stringify({ nodes: servers.map(({ url }) => url) })}`);
+    const env = { REDLOCK_NODES: DEAD_NODES };
+    const { status } = await cli.call(["status", "--config", file, fresh()], { env });
+    expect(status).toBe(0);
+  });
 
   test("are those of --nodes, else of the config file, else of REDLOCK_NODES", async () => {
     const env = { REDLOCK_NODES: DEAD_NODES };

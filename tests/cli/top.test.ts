@@ -1,5 +1,7 @@
 // redlock top: on a real terminal, whose screen is read, and without one.
 
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import type { Status } from "../../src/cli/status.js";
 import { Redlock } from "../../src/index.js";
@@ -44,6 +46,22 @@ interface Snapshot {
   readonly more: number;
   readonly scan: { prefix: string; complete: boolean; error: string | null } | null;
 }
+
+test("--prefix sends a password over TLS only, however its URL is written", async () => {
+  const firstBytes: (number | undefined)[] = [];
+  const listener = createServer((socket) => {
+    socket.on("error", () => undefined).once("data", ([first]: Buffer) => firstBytes.push(first));
+    setTimeout(() => socket.destroy(), 500);
+  });
+  await once(listener.listen(0, "127.0.0.1"), "listening");
+  const { port } = listener.address() as AddressInfo;
+  const nodes = `REDISS://:secret@127.0.0.1:${port}`;
+  await cli.call(["top", "--once", "--prefix", "x", "--nodes", nodes]);
+  listener.close();
+  // Of the library, and of the scan. A handshake of TLS begins with this byte.
+  expect(firstBytes.length).toBeGreaterThan(1);
+  expect(new Set(firstBytes)).toEqual(new Set([0x16]));
+});
 
 async function snapshot(...args: string[]): Promise<Snapshot> {
   const { status, out, err } = await cli.call(["top", "--json", ...PATIENT, ...args]);
