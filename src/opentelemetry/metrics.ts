@@ -176,9 +176,15 @@ interface Reading {
  */
 function countWhenRead(meter: Meter, instruments: Instruments, reading: Reading): () => void {
   const { held, waiting } = instruments;
+  const heldBefore: Seen = new Map();
+  const waitingBefore: Seen = new Map();
   const count: Parameters<Meter["addBatchObservableCallback"]>[0] = (result) => {
-    for (const [n, attributes] of tally(reading.held())) result.observe(held, n, attributes);
-    for (const [n, attributes] of tally(reading.waiting())) result.observe(waiting, n, attributes);
+    for (const [n, attributes] of tally(reading.held(), heldBefore)) {
+      result.observe(held, n, attributes);
+    }
+    for (const [n, attributes] of tally(reading.waiting(), waitingBefore)) {
+      result.observe(waiting, n, attributes);
+    }
     reading.report();
   };
   meter.addBatchObservableCallback(count, [held, waiting]);
@@ -207,13 +213,19 @@ class Waiters {
   }
 }
 
-/** Counts equal attributes. Without the attribute of the resource there is one count, which may be 0. */
-function tally(all: readonly Attributes[]): Iterable<readonly [number, Attributes]> {
-  const counts = new Map<unknown, readonly [number, Attributes]>([[undefined, [0, {}]]]);
+/** All attributes that were counted so far, by their resource. */
+type Seen = Map<unknown, Attributes>;
+
+/**
+ * Counts equal attributes. Those that were there before and are no more count 0: readers keep the last count of attributes
+ * that are not observed. Without the attribute of the resource there is one count.
+ */
+function tally(all: readonly Attributes[], seen: Seen): (readonly [number, Attributes])[] {
+  const counts = new Map<unknown, number>();
+  for (const attributes of [{}, ...all]) seen.set(attributes["redlock.resource"], attributes);
   for (const attributes of all) {
     const key = attributes["redlock.resource"];
-    const [n] = counts.get(key) ?? [0];
-    counts.set(key, [n + 1, attributes]);
+    counts.set(key, (counts.get(key) ?? 0) + 1);
   }
-  return counts.values();
+  return Array.from(seen, ([key, attributes]) => [counts.get(key) ?? 0, attributes] as const);
 }
