@@ -81,7 +81,12 @@ function isErrorReply(error: Error): boolean {
     if (prototype.constructor.name === "ErrorReply") return true;
     prototype = Object.getPrototypeOf(prototype);
   }
-  return false;
+  // A bundler may have renamed the class. None of the client's own errors, and of the system's, begins like a reply.
+  return (
+    error.constructor.name !== "Error" &&
+    !("code" in error) &&
+    /^[A-Z][A-Z\d_]* /.test(error.message)
+  );
 }
 
 /** Returns whether the server refused only for the moment. */
