@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ask, until } from "../support/servers.js";
+import { ask, slowness, until } from "../support/servers.js";
 import { LockLostError, Redlock } from "../../src/index.js";
 import { movableClocks } from "../support/environment.js";
 import { defined, fresh, occupy, rejection, untilFree, valuesOn } from "../support/nodes.js";
@@ -49,8 +49,9 @@ describe("using", () => {
 
   test("keeps the lock for many times its ttl", async () => {
     const resource = fresh();
-    await redlock.using(resource, 1000, async (signal, lock) => {
-      const end = performance.now() + 3500;
+    const ttlMs = Math.ceil(1000 * slowness());
+    await redlock.using(resource, ttlMs, async (signal, lock) => {
+      const end = performance.now() + 3.5 * ttlMs;
       while (performance.now() < end) {
         expect(signal.aborted).toBe(false);
         expect(lock.valid).toBe(true);
