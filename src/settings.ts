@@ -11,7 +11,7 @@ export interface Settings {
    * hold a lock for 50 ms each need 5 s, so that most of them fail. Set `acquireTimeout` where callers queue up.
    */
   readonly retryCount?: number | undefined;
-  /** Ms between two attempts, at least 1. Default 200. */
+  /** Ms between two attempts; 0 counts as 1. Default 200. */
   readonly retryDelay?: number | undefined;
   /** Ms by which that delay varies at random, up or down. Default 100. */
   readonly retryJitter?: number | undefined;

@@ -102,7 +102,7 @@ export async function whyNotAcquired(
     verb,
     code: isRefused ? code : failure,
     reason,
-    about: reason === "held" ? await whoHolds(call) : whyUnavailable(call),
+    about: reason === "held" ? await call.unlessEnded(whoHolds(call)) : whyUnavailable(call),
     advice: reason === "held" ? adviceFor(call) : "",
     refusalInWords: (node) => strangerIn(call, found.get(node)) ?? "held by another lock",
   });

@@ -36,15 +36,17 @@ export class GuardedCommand {
   };
   /** Ctrl-Z stops only this process, since a group of its own is not the shell's job. Nobody would extend the lock. */
   readonly #stop = (): void => {
-    this.#kill("SIGSTOP");
-    process.kill(process.pid, "SIGSTOP");
+    this.#isStopped = this.#kill("SIGSTOP");
+    if (this.#isStopped) process.kill(process.pid, "SIGSTOP");
   };
   readonly #goOn = (): void => {
     clearTimeout(this.#timer);
     // The lock may have ended meanwhile.
     this.#check();
-    this.#kill("SIGCONT");
+    if (this.#isStopped) this.#kill("SIGCONT");
+    this.#isStopped = false;
   };
+  #isStopped = false;
   #timer: NodeJS.Timeout | undefined;
   /** Whether the command was signalled because of the lock. */
   #isLate = false;
@@ -62,10 +64,11 @@ export class GuardedCommand {
     this.#lock = lock;
     this.#graceMs = graceMs;
     this.#headStartMs = Math.min(lock.ttl / 50, LONGEST_HEAD_START_MS, graceMs / 2);
+    // Before the command runs: it must not go on while this process is stopped.
+    if (this.#isGroup) process.on("SIGTSTP", this.#stop).on("SIGCONT", this.#goOn);
     // A group of its own, so that a loss also ends what a script has started. On a terminal, the command stays in the
     // foreground, where Ctrl-C and Ctrl-Z reach it together with this process.
     this.#child = start(file, args, { stdio: "inherit", env, detached: this.#isGroup });
-    if (this.#isGroup) process.on("SIGTSTP", this.#stop).on("SIGCONT", this.#goOn);
     this.#check();
     lock.signal.addEventListener("abort", this.#onLost);
     if (lock.signal.aborted) this.#onLost();
@@ -131,15 +134,17 @@ export class GuardedCommand {
     await once(signal, "abort", { signal: limit }).catch(() => undefined);
   }
 
-  #kill(signal: NodeJS.Signals): void {
+  /** Returns whether the command was sent the signal. */
+  #kill(signal: NodeJS.Signals): boolean {
     const { pid } = this.#child;
-    if (pid === undefined) return;
+    if (pid === undefined) return false;
     try {
-      process.kill(this.#isGroup ? -pid : pid, signal);
+      return process.kill(this.#isGroup ? -pid : pid, signal);
     } catch (error) {
       // Otherwise it has just ended.
       if (codeOf(error) === "EPERM") this.#missed(signal);
       else if (codeOf(error) !== "ESRCH") throw error;
+      return false;
     }
   }
 

@@ -83,9 +83,10 @@ function isErrorReply(error: Error): boolean {
   }
   // A bundler may have renamed the class. None of the client's own errors, and of the system's, begins like a reply.
   return (
+    error.name === "Error" &&
     error.constructor.name !== "Error" &&
     !("code" in error) &&
-    /^[A-Z][A-Z\d_]* /.test(error.message)
+    /^[A-Z][A-Z\d_]+ /.test(error.message)
   );
 }
 

@@ -8,7 +8,7 @@ import { loadIoredis } from "./load-ioredis.js";
 import { Opening } from "./opening.js";
 
 /** What ioredis reads rightly from the query of a URL, and what does not change how it sends commands. */
-const OPTION_OF_URL = /^(db=\d*|family=[046]|(username|password|connectionName)=.*)$/s;
+const OPTION_OF_URL = /^(db=\d+|family=[046]|(username|password|connectionName)=.*)$/s;
 
 const METHODS = ["call", "connect", "quit", "disconnect", "on"] as const;
 
@@ -98,6 +98,14 @@ class IoredisConnection implements Connection {
       this.failure = error;
       if (isOfSelect(error)) this.#stayAway(error);
     });
+    // Of one that was ready before, nobody may have heard a refusal.
+    const { condition, options } = client as ClientOfAddress;
+    const database = condition?.select ?? options?.db ?? 0;
+    if (client.status === "ready" && database !== 0) {
+      client.call("select", database).catch((error: unknown) => {
+        if (isReply(error)) this.#stayAway(error);
+      });
+    }
     client.on("end", () => {
       for (const subscriber of this.#subscribers) subscriber.disconnect();
       this.#subscribers.clear();
@@ -186,7 +194,7 @@ class IoredisConnection implements Connection {
   }
 
   async quit(): Promise<void> {
-    if (this.state === "ready") await this.#client.quit();
+    if (this.#client.status === "ready") await this.#client.quit();
     else this.disconnect();
   }
 
@@ -219,6 +227,7 @@ interface Address {
 interface ClientOfAddress {
   readonly isCluster?: boolean;
   readonly nodes?: () => { options: Address }[];
+  readonly condition?: { readonly select?: number };
   readonly options?: Address & {
     readonly db?: number;
     readonly keyPrefix?: string;

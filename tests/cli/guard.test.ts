@@ -57,3 +57,16 @@ test("a loss ends the waiting for a command that cannot be killed, with status 7
     "redlock: sleep runs as another user, and may not be sent SIGKILL. End it yourself.\n",
   ]);
 });
+
+test("SIGTSTP does not stop redlock, which the lock needs, if the command cannot be stopped", async () => {
+  const lines = refuseSignals();
+  const lock = lockUntil(new AbortController().signal);
+  const guarded = new GuardedCommand(lock, 5000, ["sleep", "0.3"], process.env);
+  process.emit("SIGTSTP", "SIGTSTP");
+  process.emit("SIGCONT", "SIGCONT");
+  expect(await guarded.ended()).toEqual({ status: 0 });
+  // Only what the command was to be sent, and not this process.
+  expect(lines).toEqual([
+    "redlock: sleep runs as another user, and may not be sent SIGSTOP. End it yourself.\n",
+  ]);
+});

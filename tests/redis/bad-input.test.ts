@@ -864,6 +864,7 @@ describe("the constructor", () => {
     "redis://127.0.0.1:6379?enableOfflineQueue=hunter2",
     "redis://127.0.0.1:6379?connectTimeout=3000&password=hunter2",
     "redis://127.0.0.1:6379?keyPrefix=hunter2",
+    "redis://127.0.0.1:6379?db=",
     "redis://127.0.0.1:6379?family=hunter2",
     "redis://127.0.0.1:6379?constructor=hunter2",
     "redis://hunter2:6379?secret@127.0.0.1",

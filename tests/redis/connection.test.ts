@@ -399,6 +399,34 @@ describe("a node that refuses the database of its client", () => {
       }
     },
   );
+
+  test.each(Object.entries(kinds))(
+    "grants nothing to a client of %s that was ready before its Redlock was made, and lets its owner's commands end",
+    async (_, Kind) => {
+      const client = new (Kind as typeof Redis)({
+        port: server.port,
+        username: "elsewhere",
+        password: "s",
+        db: 3,
+        retryStrategy: () => null,
+      });
+      client.on("error", () => undefined);
+      await until(
+        () => client.status === "ready",
+        10_000,
+        () => "the client is not ready",
+      );
+      const redlock = new Redlock([client], { nodeTimeout: 5000, retryCount: 0 });
+      await rejection(redlock.acquire(fresh(), TTL_MS));
+      await ask(server.port, ["FLUSHALL"]);
+      const { message } = await rejection(redlock.acquire(fresh(), TTL_MS));
+      expect(message).toMatch(/the database of this client was refused: NOPERM/);
+      expect(await databases()).toEqual([]);
+      const pong = client.ping();
+      await redlock.quit();
+      expect(await pong).toBe("PONG");
+    },
+  );
 });
 
 describe("the connection of a caller's client", () => {

@@ -383,6 +383,26 @@ describe("while a failed call finds out why it failed,", () => {
     })(),
   );
 
+  it(
+    "its signal ends it at once also where the nodes do not agree who holds the resource",
+    played(async (stage) => {
+      const { redlock } = await stage.connect(MINE);
+      for (const [index, server] of stage.servers.entries()) {
+        server.redis.execute("set", ["r", `${index}`, "PX", "20000"], server.clockMs);
+      }
+      stage.freeze([4], 5000);
+      await stage.sleep(10);
+      const controller = new AbortController();
+      const { signal } = controller;
+      const failed = rejection(redlock.acquire("r", 10_000, { signal }));
+      await stage.sleep(100);
+      controller.abort(new Error("enough"));
+      const { ms, gives } = await stage.timed(failed);
+      expect([gives.message, ms]).toEqual(["enough", 0]);
+      await stage.sleep(10_000);
+    }),
+  );
+
   it.each(ways)("a drain ends %s at once, with %p", (call, settings) =>
     played(async (stage) => {
       const { client, failed } = await fail(stage, call, settings);

@@ -46,6 +46,12 @@ test.each(["redis", "redis-5", "redis-4"])(
       const args = key === "ReconnectStrategyError" ? [new Error("one"), new Error("two")] : [];
       expect([key, isReply(new Own(...args))]).toEqual([key, false]);
     }
+    for (const thrown of [
+      new TypeError("T is not a function"),
+      new SyntaxError("JSON has an end"),
+    ]) {
+      expect(isReply(thrown)).toBe(false);
+    }
     // As its client for Sentinels throws.
     expect(isReply(new Error("READONLY You can't write against a read only replica."))).toBe(false);
   },

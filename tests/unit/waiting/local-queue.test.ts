@@ -114,6 +114,29 @@ describe("a caller behind another one of its process", () => {
 });
 
 it(
+  "who calls after its host was suspended passes nobody who has waited meanwhile",
+  played(async (stage) => {
+    const turns: string[] = [];
+    const ours = await stage.connect(PATIENT);
+    const others = await stage.connect(PATIENT);
+    const holder = await stage.connect(PATIENT);
+    const first = await holder.redlock.acquire("r", 600_000);
+    // It knows the clocks of the nodes.
+    stage.occupy(ALL, "s", 400);
+    await (await ours.redlock.acquire("s", TTL_MS)).release();
+    ours.host.suspend(30_000);
+    await stage.sleep(10_000);
+    const before = takeTurn(stage, others, turns, "before", 10);
+    await stage.sleep(25_000);
+    const later = takeTurn(stage, ours, turns, "later", 10);
+    await stage.sleep(1000);
+    await first.release();
+    await Promise.all([before, later]);
+    expect(turns).toEqual(["before", "later"]);
+  }),
+);
+
+it(
   "whose retryDelay is 0 lets the event loop run while a majority is down",
   played(async (stage) => {
     const { redlock } = await stage.connect({ ...PATIENT, retryDelay: 0, retryJitter: 0 });
