@@ -56,6 +56,9 @@ const SHORTER = {
   booleans: true,
   dead_code: true,
   evaluate: true,
+  properties: true,
+  side_effects: true,
+  sequences: true,
 };
 
 type ChunkPlugin = NonNullable<Options["plugins"]>[number];
