@@ -126,6 +126,7 @@ class Term {
   loss: LockLostError | undefined;
   readonly #call: Acquisition;
   readonly #controller = new AbortController();
+  #rotation: Timer | undefined;
   #released: Promise<void> | undefined;
 
   constructor(call: Acquisition, lock: Lock) {
@@ -162,18 +163,7 @@ class Term {
       // The routine learns of it before the next leader can begin.
       void this.release();
     };
-    let rotation: Timer | undefined;
-    const rotateAfter = (maxHoldMs: number): void => {
-      const endMs = environment.monotonicMs() + maxHoldMs;
-      const rotate = (): void => {
-        const leftMs = endMs - environment.monotonicMs();
-        if (leftMs <= 0) this.#lose(this.#afterMaxHold(maxHoldMs));
-        // No timer lasts longer than 24 days.
-        else rotation = environment.setTimer(rotate, Math.ceil(leftMs));
-      };
-      rotate();
-    };
-    if (maxHold !== undefined) rotateAfter(maxHold);
+    if (maxHold !== undefined) this.#rotateAt(environment.monotonicMs() + maxHold, maxHold);
     const watched = [
       [lost, onLost],
       [draining, onDrain],
@@ -185,9 +175,21 @@ class Term {
       if (each.aborted) callback();
     }
     return () => {
-      if (rotation !== undefined) environment.clearTimer(rotation);
+      if (this.#rotation !== undefined) environment.clearTimer(this.#rotation);
       for (const [each, callback] of watched) offAbort(each, callback);
     };
+  }
+
+  #rotateAt(endMs: number, maxHoldMs: number): void {
+    const { environment } = this.#call.instance;
+    const leftMs = endMs - environment.monotonicMs();
+    if (leftMs <= 0) this.#lose(this.#afterMaxHold(maxHoldMs));
+    else {
+      // No timer lasts longer than 24 days.
+      this.#rotation = environment.setTimer(() => {
+        this.#rotateAt(endMs, maxHoldMs);
+      }, Math.ceil(leftMs));
+    }
   }
 
   /** Notices that the lock is lost. Reading the lock does it where no timer has fired yet. */

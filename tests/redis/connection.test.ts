@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from "@jest/globals";
-import { Redis } from "ioredis";
+import { Redis, type RedisOptions } from "ioredis";
 import { Redis as Redis5 } from "ioredis-5";
 import { Redis as Valkey } from "iovalkey";
 import { once } from "node:events";
@@ -324,6 +324,26 @@ describe("a node that refuses the database of its client", () => {
     ...((await ask(server.port, ["INFO", "keyspace"])).match(/db\d+/g) ?? []),
   ];
 
+  const untilGranted = (redlock: Redlock): Promise<void> =>
+    until(
+      () =>
+        redlock.tryAcquire(fresh(), TTL_MS).then(
+          (lock) => lock !== null,
+          () => false,
+        ),
+      10_000,
+      () => "the node does not come back",
+    );
+  type Kind = new (options: RedisOptions) => Redis;
+  const clientOf = (kind: unknown, options: RedisOptions): Redis =>
+    new (kind as Kind)({
+      port: server.port,
+      username: "elsewhere",
+      password: "s",
+      db: 3,
+      ...options,
+    });
+
   beforeEach(async () => {
     await ask(server.port, ["FLUSHALL"]);
     await select("-select");
@@ -342,15 +362,7 @@ describe("a node that refuses the database of its client", () => {
       expect(report?.findings.join()).toContain("NOPERM");
       expect(await databases()).toEqual([]);
       await select("+select");
-      await until(
-        () =>
-          redlock.tryAcquire(fresh(), TTL_MS).then(
-            (lock) => lock !== null,
-            () => false,
-          ),
-        10_000,
-        () => "the node does not come back",
-      );
+      await untilGranted(redlock);
       expect(await databases()).toEqual(["db3"]);
     } finally {
       await redlock.quit();
@@ -364,15 +376,8 @@ describe("a node that refuses the database of its client", () => {
 
   test.each(ways)(
     "grants nothing to a client of %s in another database, with a ready check: %s",
-    async (_, enableReadyCheck, Kind) => {
-      const client = new (Kind as typeof Redis)({
-        port: server.port,
-        username: "elsewhere",
-        password: "s",
-        db: 3,
-        enableReadyCheck,
-        retryStrategy: () => 50,
-      });
+    async (_, enableReadyCheck, kind) => {
+      const client = clientOf(kind, { enableReadyCheck, retryStrategy: () => 50 });
       const redlock = new Redlock([client], { nodeTimeout: 5000, retryCount: 0 });
       try {
         // Without a ready check, the first command is on its way before the refusal arrives. It is no vote.
@@ -384,15 +389,7 @@ describe("a node that refuses the database of its client", () => {
         expect(await databases()).toEqual([]);
         await select("+select");
         client.disconnect(true);
-        await until(
-          () =>
-            redlock.tryAcquire(fresh(), TTL_MS).then(
-              (lock) => lock !== null,
-              () => false,
-            ),
-          10_000,
-          () => "the node does not come back",
-        );
+        await untilGranted(redlock);
         expect(await databases()).toEqual(["db3"]);
       } finally {
         client.disconnect();
@@ -402,14 +399,8 @@ describe("a node that refuses the database of its client", () => {
 
   test.each(Object.entries(kinds))(
     "grants nothing to a client of %s that was ready before its Redlock was made, and lets its owner's commands end",
-    async (_, Kind) => {
-      const client = new (Kind as typeof Redis)({
-        port: server.port,
-        username: "elsewhere",
-        password: "s",
-        db: 3,
-        retryStrategy: () => null,
-      });
+    async (_, kind) => {
+      const client = clientOf(kind, { retryStrategy: () => null });
       client.on("error", () => undefined);
       await until(
         () => client.status === "ready",

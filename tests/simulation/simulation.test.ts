@@ -83,24 +83,23 @@ describe("the simulator", () => {
     }
   });
 
-  it.each(
-    [
-      "no drift",
-      "one value for all attempts",
-      "DEL without the compare",
-      "a shorter extension shortens the key",
-      "a majority's answers are not enough",
-      "the signal of a plain lock is not watched",
-      "the release of a lock aborts its signal",
-      "a holder is not told that its extension was refused by too many",
-      "forceRelease hands over to nobody",
-      "closing without a drain leaves kept locks",
-    ].map((name) => [name]),
-  )("catches the planted bug: %s", async (name) => {
+  it.each([
+    ["no drift", 50],
+    ["one value for all attempts", 50],
+    ["DEL without the compare", 50],
+    ["a shorter extension shortens the key", 50],
+    ["a majority's answers are not enough", 50],
+    ["the signal of a plain lock is not watched", 50],
+    ["the release of a lock aborts its signal", 50],
+    ["a holder is not told that its extension was refused by too many", 50],
+    ["forceRelease hands over to nobody", 50],
+    // Few plans close with a kept lock: the first is that of seed 60.
+    ["closing without a drain leaves kept locks", 60],
+  ] as const)("catches the planted bug: %s", async (name, mostSeeds: number) => {
     const mutant = MUTANTS.find((each) => each.name === name);
     if (mutant === undefined) throw new Error(`there is no mutant ${name}`);
     const bugged = await mutate(mutant);
-    expect(await turn(() => seedThatCatches(bugged, 100))).toBeDefined();
+    expect(await turn(() => seedThatCatches(bugged, mostSeeds))).toBeDefined();
   });
 
   it("catches the planted bug, and makes its schedule short: quorum N/2", async () => {
