@@ -1,7 +1,7 @@
 import { types } from "node:util";
 import type { ExecutionStats } from "./quorum/results.js";
 
-/** The `code` of every error of this library. Check the code rather than the class. */
+/** The `code` of the errors of this library, if not a server's own error reply. Check it rather than the class. */
 export type ErrorCode =
   | "ERR_REDLOCK_QUORUM"
   | "ERR_REDLOCK_VALIDITY"

@@ -78,8 +78,8 @@ export let partsOf: (lock: Lock, call: string) => LockInside;
  * @example
  * ```ts
  * await using lock = await redlock.acquire("invoice:7", 5000);
+ * lock.signal.throwIfAborted(); // before each write
  * await charge(invoice);
- * if (!lock.valid) throw new Error("too late to write");
  * ```
  */
 export class Lock {

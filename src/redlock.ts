@@ -186,7 +186,7 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
    * returns. If the leadership is lost, the signal aborts, and the call campaigns again once the routine has ended.
    *
    * The signal also aborts when `settings.signal` does: the call then releases the lock at once, and resolves once the
-   * routine has ended. So it does when the Redlock closes; with a drain, the lock is held until the routine ends. After
+   * routine has ended. Closing the Redlock does the same, but with a drain the lock is held until the routine ends. After
    * `maxHold` another process gets its turn. With `fencing`, `lock.fence` is the number of the term.
    *
    * @param name what to lead; `holder(name)` says who does
@@ -297,7 +297,7 @@ export class Redlock<Nodes extends Iterable<NodeEntry> = Iterable<NodeEntry>>
   }
 
   /**
-   * Closes every connection, including those of clients that were passed in. Later calls reject with
+   * Closes every connection, including those of clients that were passed in, except Bun's. Later calls reject with
    * `ERR_REDLOCK_CLOSED`.
    *
    * The locks that the library extends, such as those of running `using` calls, are released first, and their signals

@@ -17,7 +17,7 @@ export interface Settings {
   readonly retryJitter?: number | undefined;
   /** Total ms that `acquire` may take, instead of `retryCount`; 0 for one attempt. Default: none. */
   readonly acquireTimeout?: number | undefined;
-  /** Ends the waiting of `acquire`, which then rejects with the signal's reason. Does not abort a running `using`. */
+  /** Ends the waiting of `acquire`, which then rejects with its reason, and a leader's term. Does not abort a running `using`. */
   readonly signal?: AbortSignal | undefined;
   /**
    * Ms after which a node that has not replied votes against. Default: 5 % of the ttl, at least 50 and at most 1000; for a

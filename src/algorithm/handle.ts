@@ -94,7 +94,7 @@ export class Handle implements LeaseListener {
     this.#end();
     const { lock } = this;
     const loss = new LockLostError(
-      `The lock on ${inList(lock.resources)}, with a ttl of ${inWords(lock.ttl)}, was lost: ${whyLost(cause)}`,
+      `The lock on ${inList(lock.resources)}, with a ttl of ${inWords(lock.ttl)}, was lost: ${whyLost(cause, this.#isKept)}`,
       lock,
       cause && { cause },
       cause !== undefined && isClosed(cause) ? "closed" : "expired",
@@ -125,7 +125,10 @@ export class Handle implements LeaseListener {
   }
 }
 
-function whyLost(cause: Error | undefined): string {
+function whyLost(cause: Error | undefined, isKept: boolean): string {
+  if (cause === undefined && !isKept) {
+    return "its validity ended before it was released. Call extend() in time, or acquire it with autoExtend: true.";
+  }
   if (cause === undefined) {
     return "its validity ended before it was extended; was the event loop blocked, or the machine suspended?";
   }

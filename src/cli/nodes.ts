@@ -20,9 +20,10 @@ export interface Config {
   readonly owner?: string;
   readonly nodeTimeout?: number;
   readonly ttl?: number;
+  readonly restartGuard?: number;
 }
 
-const SETTINGS = ["nodes", "keyPrefix", "owner", "nodeTimeout", "ttl"];
+const SETTINGS = ["nodes", "keyPrefix", "owner", "nodeTimeout", "ttl", "restartGuard"];
 
 export const NODES_HELP = `
 The nodes are taken from --nodes, else from the config file, else from the
@@ -100,6 +101,7 @@ function checkConfig(json: unknown, path: string): Config {
     owner: text(owner, "owner"),
     nodeTimeout: time("nodeTimeout"),
     ttl: time("ttl"),
+    restartGuard: time("restartGuard"),
   });
 }
 
@@ -135,6 +137,7 @@ export async function connect(
       keyPrefix,
       nodeTimeout: options.nodeTimeout ?? config.nodeTimeout,
       owner: config.owner,
+      restartGuard: config.restartGuard,
       ...withoutUndefined(settings),
     });
   } catch (error) {

@@ -14,7 +14,7 @@ declare const REDLOCK_QUORUM_VERSION: string;
 
 const HELP = `
 Exit status: 0 if all is well, 64 for wrong arguments, 69 if no quorum of the
-nodes answers. redlock run has more: see redlock run --help.`;
+nodes answers. Some commands have more: see their --help.`;
 
 /** Runs the command line. Sets the exit status. @param args without the program's own name */
 export async function main(args: readonly string[]): Promise<void> {

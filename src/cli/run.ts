@@ -40,8 +40,9 @@ lock is gone, COMMAND gets SIGKILL at once.
 SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to COMMAND.
 While there is none yet, the first four end the waiting.
 
-Without --wait, redlock waits without limit while somebody holds the lock, and
-10 s for a quorum of the nodes, or 60 s if they just do not reply.
+Without --wait, redlock waits without limit while somebody holds the lock. It
+gives up after 10 s in which no quorum of the nodes can grant a lock, or 60 s if
+the nodes just do not reply.
 
 For a job that several machines start at the same time: put the day into the
 name and --keep the lock, or a machine whose clock is late runs a short job
@@ -56,7 +57,7 @@ Environment of COMMAND:
   REDLOCK_PERMIT    which of the permits it has, from 0, with --permits: no two
                     that run have the same
 
-Exit status: that of COMMAND; 128 + n if signal n ended it; or
+Exit status: that of COMMAND; 128 + n if signal n ended it or the waiting; or
   64   wrong arguments
   69   no quorum of the nodes granted the lock
   70   the lock was lost while COMMAND ran, or was about to be
@@ -80,10 +81,10 @@ export function runCommand(given: readonly string[]): Command {
     .argument("<name...>")
     .option(
       "--ttl <time>",
-      "the servers free the lock so long after a crash (default: 30s)",
+      "when the servers free the lock after a crash (default: 30s, at least 1s)",
       duration,
     )
-    .option("--wait <time>", "wait at most so long for the lock", duration)
+    .option("--wait <time>", "how long to wait for the lock at most", duration)
     .option("--no-wait", "try once")
     .option("--keep", "after status 0, leave the lock until its ttl has passed")
     .option("--shared", "read: others with --shared may run beside it, and nobody without")
@@ -91,7 +92,7 @@ export function runCommand(given: readonly string[]): Command {
     .option("--fencing", "take a fencing token: REDLOCK_FENCE")
     .option(
       "--grace <time>",
-      "SIGTERM comes so long before the lock ends (default: a sixth of the ttl, at most 5s)",
+      "time from SIGTERM to the end of the lock (default: a sixth of the ttl, at most 5s)",
       duration,
     )
     .option("--conflict-exit-code <n>", "instead of 75, if somebody else holds the lock", exitCode)

@@ -66,6 +66,7 @@ ${NODES_HELP}
 Exit status: 0, or
   64  wrong arguments
   69  no quorum of the nodes replied to the one look
+  128 + n if signal n ended it
 
 Examples:
   redlock top nightly-report

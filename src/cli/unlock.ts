@@ -35,7 +35,7 @@ export function unlockCommand(): Command {
     .description("Ends a lock, whoever holds it.")
     .usage("--force [options] NAME...")
     .argument("<name...>")
-    .option("--force", "yes, although the holder may be working")
+    .option("--force", "required: the holder may still be working")
     .option("--permits <n>", "the NAME has n permits: end all of them", permitCount)
     .option(...JSON_OPTION);
   return withNodeOptions(command)

@@ -21,7 +21,7 @@ export interface Holder {
   readonly shared: boolean;
   /** All readers that a quorum of nodes has, the last to end first; with `shared` only. */
   readonly readers?: readonly ReaderInspection[];
-  /** How many processes wait in the queue, as one node sees it at most. */
+  /** How many wait in the queue, on the node that has the most: readers, and one for each process. */
   readonly waiters: number;
 }
 

@@ -18,7 +18,7 @@ export interface Query {
 
 /** Options of `inspect`, `holder` and `forceRelease`. */
 export interface QueryOptions {
-  /** Asks about each of so many permits of one resource, as its holders' setting says. */
+  /** The number of permits of the resource, as its holders set it: asks about each of them. */
   readonly permits?: number | undefined;
 }
 

@@ -82,7 +82,7 @@ export class MemoryNode extends MemoryClient {
   }
 
   /**
-   * Makes each round trip to the server last so long, from the next command on. It takes timers of the test: under fake
+   * Makes each round trip to the server take `ms`, from the next command on. It takes timers of the test: under fake
    * timers, let the time pass.
    *
    * @param ms 0 for none, as at first

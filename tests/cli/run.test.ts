@@ -118,7 +118,7 @@ describe("the exit status is", () => {
     await lock.release();
   });
 
-  test.each([[["--no-wait"]], [["--wait", "300ms"]], [[]]])(
+  test.each([[["--no-wait"]], [["--wait", "3s"]], [[]]])(
     "69 without a quorum of nodes, whatever --conflict-exit-code says: %j",
     async (options) => {
       const conflict = ["--conflict-exit-code", "3"];
@@ -130,7 +130,7 @@ describe("the exit status is", () => {
     },
   );
 
-  test.each([["--no-wait"], ["--wait", "300ms"]])(
+  test.each([["--no-wait"], ["--wait", "3s"]])(
     "75 if most nodes hold other data under the name, which the message says: %s %s",
     async (...options) => {
       const name = fresh();
@@ -423,6 +423,15 @@ describe("the nodes", () => {
     await until(isHeld, BUSY_MS, call.err);
     call.child.kill("SIGTERM");
     expect((await call.ended).status).toBe(143);
+  });
+
+  test("that have started within the restartGuard of the config file give no votes, and doctor says so", async () => {
+    const nodes = servers.map(({ url }) => url);
+    const guarded = ["--config", await config({ nodes, restartGuard: "400h" })];
+    const { status, err } = await run("--no-wait", ...guarded, fresh(), "--", "true");
+    expect(status).toBe(69);
+    expect(err).toMatch(/its votes count again in/);
+    expect((await cli.call(["doctor", ...guarded])).out).toMatch(/is held back/);
   });
 
   test.each<[string, unknown, RegExp]>([

@@ -58,6 +58,9 @@ describe("the signal of a lock that nothing extends", () => {
       expect(lock.signal.reason).toBeInstanceOf(LockLostError);
       expect(lock.signal.error).toBe(lock.signal.reason);
       expect((lock.signal.reason as LockLostError).reason).toBe("expired");
+      expect(lock.signal.error?.message).toMatch(
+        /ended before it was released\. Call extend\(\) in time, or acquire it/,
+      );
       expect((lock.signal.reason as LockLostError).resources).toEqual(["r"]);
       expect(stage.questions("extend")).toEqual([]);
       expect(host.timers.size).toBe(0);
