@@ -194,6 +194,9 @@ export function resolveSettings(
   if (typeof given !== "object" || (given as unknown) === null || Array.isArray(given)) {
     throw invalidType(`The settings of ${call}() must be an object, but are ${kindOf(given)}.`);
   }
+  if (isAbortSignal(given)) {
+    throw invalidType(`The settings of ${call}() are an AbortSignal. Pass { signal } instead.`);
+  }
   const resolved: Record<string, unknown> = { ...base };
   for (const [name, value] of Object.entries(given)) {
     if (!isSetting(name)) throw unknownSetting(name, call);

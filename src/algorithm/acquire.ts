@@ -163,6 +163,7 @@ function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
 async function wait(call: Acquisition): Promise<Lock | undefined> {
   const { instance, keys, settings, retries, signals } = call;
   if (retries === 0) return undefined;
+  for (const signal of signals) signal.throwIfAborted();
   instance.announce("waiting", () => ({ resources: [...call.resources] }));
   if (call.permits !== undefined) call.permits.endMs = Infinity;
   const canQueue = settings.queue && instance.queues.keysFor(keys) !== undefined;

@@ -116,7 +116,9 @@ export class Permits {
       {
         nodes,
         operation: surveyOperation(this.slotKeys),
-        judge: (reply) => {
+        judge: (reply, node) => {
+          // It would not vote for an attempt.
+          if (node.heldBack() !== undefined) return taken;
           const states = queueReplyIn(reply)?.slots ?? [];
           for (const [slot, ms] of states.entries()) {
             if (ms === 0) free[slot] = (free[slot] ?? 0) + 1;

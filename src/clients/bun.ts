@@ -142,7 +142,6 @@ class BunConnection implements Connection {
         this.#adopt(client);
       },
       (error: unknown) => {
-        this.#hasBegun = false;
         this.#onFailure(asError(error));
       },
     );

@@ -27,6 +27,12 @@ export interface RedlockModuleOptions {
   readonly closeClients?: boolean | undefined;
 }
 
+/**
+ * Tells which calls come from a routine of `using` or `lead`, and whether that still runs. Of all Redlocks: a routine of one
+ * may need a lock of another.
+ */
+const flow = new AsyncLocalStorage<{ isRunning: boolean }>();
+
 const DRAIN_TIMEOUT_MS = 8000;
 /** A longer timer would fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -45,8 +51,6 @@ export class ApplicationRedlock
   readonly #closeClients: boolean;
   readonly #shutdown = new AbortController();
   readonly #running = new Map<Promise<unknown>, Resources>();
-  /** Tells which calls come from a routine of `using` or `lead`, and whether that still runs. */
-  readonly #flow = new AsyncLocalStorage<{ isRunning: boolean }>();
   #closed: Promise<void> | undefined;
 
   constructor({ nodes, settings, drainTimeout, closeClients }: RedlockModuleOptions) {
@@ -79,7 +83,7 @@ export class ApplicationRedlock
   ): Promise<T> {
     const [settings, routine] = routineArguments("using", settingsOrRoutine, optionalRoutine);
     return this.#untilShutdown("using", settings, (own) =>
-      this.#run(resources, super.using(resources, ttl, own ?? {}, this.#inFlow(routine))),
+      this.#run(resources, super.using(resources, ttl, own ?? {}, inFlow(routine))),
     );
   }
 
@@ -92,7 +96,7 @@ export class ApplicationRedlock
   ): Promise<T | undefined> {
     const [settings, routine] = routineArguments("lead", settingsOrRoutine, optionalRoutine);
     return this.#untilShutdown("lead", settings, (own) =>
-      this.#run(name, super.lead(name, ttl, own ?? {}, this.#inFlow(routine))),
+      this.#run(name, super.lead(name, ttl, own ?? {}, inFlow(routine))),
     );
   }
 
@@ -149,27 +153,19 @@ export class ApplicationRedlock
     }
   }
 
-  #inFlow<T>(routine: Routine<T>): Routine<T> {
-    return async (signal, lock) => {
-      const flow = { isRunning: true };
-      try {
-        return await this.#flow.run(flow, () => routine(signal, lock));
-      } finally {
-        flow.isRunning = false;
-      }
-    };
-  }
-
   /** Makes a call whose waiting ends when the application shuts down, besides for the caller's own signal. */
   async #untilShutdown<T>(
     name: string,
     settings: Settings | undefined,
     call: (settings: Settings | undefined) => Promise<T>,
   ): Promise<T> {
-    const { signal } = resolveSettings(settings, name, this.settings);
+    const isLead = name === "lead";
+    // Defaults that exclude each other with settings of this call are none of a leader's.
+    const base = isLead ? { ...this.settings, shared: false, permits: undefined } : this.settings;
+    const { signal } = resolveSettings(settings, name, base);
     const shutdown = this.#shutdown.signal;
-    // What runs under a lock may have to take another to come to its end.
-    if (this.#flow.getStore()?.isRunning === true) return call(settings);
+    // What runs under a lock may have to take another to come to its end. A leader has no end of its own.
+    if (flow.getStore()?.isRunning === true && !isLead) return call(settings);
     if (signal === undefined) return call({ ...settings, signal: shutdown });
 
     const either = new AbortController();
@@ -186,6 +182,17 @@ export class ApplicationRedlock
       offAbort(shutdown, abort);
     }
   }
+}
+
+function inFlow<T>(routine: Routine<T>): Routine<T> {
+  return async (signal, lock) => {
+    const state = { isRunning: true };
+    try {
+      return await flow.run(state, () => routine(signal, lock));
+    } finally {
+      state.isRunning = false;
+    }
+  };
 }
 
 function checkDrainTimeout(ms: unknown): void {

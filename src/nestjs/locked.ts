@@ -1,6 +1,6 @@
 import { Inject } from "@nestjs/common";
 import { invalidType } from "../errors.js";
-import { checkResources, checkTtl } from "../input.js";
+import { checkResources, checkTtl, slotKeysOf } from "../input.js";
 import type { Redlock } from "../redlock.js";
 import { extensionThresholdMs, resolveSettings, type Settings } from "../settings.js";
 import { runHolding } from "./current-lock.js";
@@ -76,7 +76,12 @@ export function Locked<Args extends unknown[]>(
       const redlock = redlockIn(this, property, where);
       const resources = typeof resource === "function" ? resource(...(args as Args)) : resource;
       return redlock.using(resources, ttl, own, (signal, lock) =>
-        runHolding({ signal, lock }, () => settling(method.apply(this, args), where)),
+        runHolding({ signal, lock }, async () => {
+          const result = await settling(method.apply(this, args), where);
+          // Nest subscribes to one that a promise brings, too.
+          if (isObservable(result)) throw notSettled(where);
+          return result;
+        }),
       );
     };
     copyProperties(method, locked);
@@ -90,7 +95,6 @@ function checked(
   ttl: number,
   settings: LockedSettings,
 ): { readonly name: string | undefined; readonly own: Settings } {
-  if (typeof resource !== "function") checkResources(resource, "@Locked", "");
   const isObject = typeof (settings as unknown) === "object" && (settings as unknown) !== null;
   const { redlock: name, ...own } = isObject ? settings : {};
   // Not the defaults themselves, which the constructor has as the base: its own settings are none of a call.
@@ -100,6 +104,11 @@ function checked(
     "@Locked",
     base,
   );
+  if (typeof resource !== "function") {
+    const names = checkResources(resource, "@Locked", "");
+    const { permits } = resolved;
+    if (permits !== undefined && names.length > 1) slotKeysOf(names, permits, "@Locked");
+  }
   checkTtl(ttl, "@Locked", resolved.driftFactor);
   extensionThresholdMs(ttl, resolved);
   return { name, own };
@@ -141,13 +150,19 @@ function redlockIn(instance: unknown, property: symbol, where: string): Redlock 
 function settling(result: unknown, where: string): unknown {
   const isObject = typeof result === "object" && result !== null;
   if (!isObject || "then" in result) return result;
-  if ("subscribe" in result || Symbol.asyncIterator in result) {
-    throw invalidType(
-      `@Locked on ${where} needs a method that returns a promise, but it returned an Observable or an async iterator, ` +
-        "whose work would begin after the lock has ended. Await that work in the method, for example by lastValueFrom().",
-    );
-  }
+  if ("subscribe" in result || Symbol.asyncIterator in result) throw notSettled(where);
   return result;
+}
+
+function isObservable(value: unknown): boolean {
+  return typeof value === "object" && value !== null && "subscribe" in value && "lift" in value;
+}
+
+function notSettled(where: string): TypeError {
+  return invalidType(
+    `@Locked on ${where} needs a method that returns a promise, but it returned an Observable or an async iterator, ` +
+      "whose work would begin after the lock has ended. Await that work in the method, for example by lastValueFrom().",
+  );
 }
 
 /** Gives `to` what other decorators have set on the method: routes, guards, schedules. And its name, for stack traces. */

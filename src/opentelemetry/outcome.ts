@@ -21,7 +21,11 @@ function failure(error: unknown, other: string): string {
 
 /** `acquired`, `held`, `unavailable`, `closed`, or `aborted` by the caller's signal. */
 export function acquireOutcome({ error, result }: AcquireTrace): string {
-  if (error !== undefined) return failure(error, "aborted");
+  if (error !== undefined) {
+    const outcome = failure(error, "aborted");
+    // The loss of another lock, whose signal was that of this call.
+    return outcome === "expired" ? "aborted" : outcome;
+  }
   return result === null ? "held" : "acquired";
 }
 

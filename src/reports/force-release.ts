@@ -28,7 +28,7 @@ export async function forceRelease(query: Query): Promise<ForcedRelease[]> {
   const replies = await askQuorum(
     query,
     (node) => Promise.all(keys.map((key) => forceReleaseOn(node, key))),
-    (answered) => `The locks on ${inList(names)} were ended on ${answered}`,
+    (answered) => `The locks on ${inList([...new Set(names)])} were ended on ${answered}`,
     "Try again when the others can be reached, or wait until the locks' ttl has passed.",
   );
   return names.flatMap((resource, index) => {

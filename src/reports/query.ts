@@ -9,6 +9,7 @@ import { resolveSettings } from "../settings.js";
 /** A question about resources, to every node and outside any vote. */
 export interface Query {
   readonly nodes: readonly Node[];
+  /** The resource of each key: the same for each permit. */
   readonly names: readonly string[];
   /** The resources' keys, in their order. */
   readonly keys: readonly string[];
@@ -82,6 +83,6 @@ export async function askQuorum<T>(
     [],
     "ERR_REDLOCK_QUORUM",
     "unavailable",
-    query.names,
+    [...new Set(query.names)],
   );
 }

@@ -581,6 +581,17 @@ describe("a setting", () => {
     expectRefusal(error, TypeError, "The settings of new Redlock() must be an object");
   });
 
+  test("comes in an object: an AbortSignal in its place is refused by every call", async () => {
+    for (const [call, ask] of Object.entries(calls)) {
+      const error = await refused(() => ask(new AbortController().signal as Settings));
+      expectRefusal(
+        error,
+        TypeError,
+        `The settings of ${call} are an AbortSignal. Pass { signal }`,
+      );
+    }
+  });
+
   test("that is undefined stands for its default", async () => {
     const settings: Settings = { retryCount: undefined, driftFactor: undefined, signal: undefined };
     expect(new Redlock(clients, settings).settings).toEqual(new Redlock(clients).settings);

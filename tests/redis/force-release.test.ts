@@ -192,6 +192,9 @@ describe("forceRelease with nodes in trouble", () => {
         resources: [other],
       });
       expect(error.message).toContain(`The locks on ${other} were ended on 2 of 5 nodes, 3 needed`);
+      const ofPermits = await rejection(impatient.forceRelease(other, { permits: 3 }));
+      expect(ofPermits).toMatchObject({ resources: [other] });
+      expect(ofPermits.message).toContain(`The locks on ${other} were ended`);
       for (const { port } of troubled.slice(0, 3)) {
         expect(error.message).toContain(`127.0.0.1:${port}`);
       }

@@ -24,6 +24,7 @@ import { Redis } from "ioredis";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import type { Server } from "node:http";
+import { Readable } from "node:stream";
 import { of } from "rxjs";
 import { type Lock, LockLostError, Redlock } from "../../src/index.js";
 import {
@@ -481,10 +482,14 @@ describe("@Locked", () => {
     await expect(late.signal).rejects.toThrow("after its @Locked method had ended");
   });
 
-  test("needs a method that returns a promise", async () => {
+  test.each([
+    ["an Observable", () => of(1)],
+    ["a promise of an Observable", () => Promise.resolve(of(1))],
+    ["an async iterator", () => Readable.from(["a"])],
+  ])("needs a method that returns a promise of its work: not %s", async (_, work) => {
     class Service {
       work(): unknown {
-        return of(1);
+        return work();
       }
     }
     Injectable()(Service);
@@ -519,6 +524,9 @@ describe("@Locked", () => {
       "keyPrefix is a setting of the constructor, not of @Locked()",
     );
     expect(() => Locked("a", 1000, { automaticExtensionThreshold: 990 })).toThrow(RangeError);
+    expect(() => Locked(["a", "b"], TTL_MS, { permits: 2 })).toThrow(
+      "@Locked() takes permits of one resource",
+    );
     expect(() => Locked("a", TTL_MS, { retrycount: 1 } as object)).toThrow(
       "Did you mean retryCount",
     );
@@ -697,6 +705,63 @@ describe("a shutdown", () => {
     expect(isDone).toBe(true);
     expect(await Promise.all([leading, campaigning])).toEqual([undefined, undefined]);
     await untilFree(servers, resource);
+  });
+
+  test("lets a leader resign that was begun under a lock", async () => {
+    const [resource, led] = [fresh(), fresh()];
+    const Service = lockedClass(resource, TTL_MS);
+    const application = await start([redlockModule()], [Service]);
+    const redlock = application.get(Redlock);
+    const [gate, gateOfLeader] = [new Gate(), new Gate()];
+    let leading: Promise<unknown> | undefined;
+    const running = application.get(Service).run(async () => {
+      leading = redlock.lead(led, TTL_MS, async (signal) => {
+        gateOfLeader.enter();
+        await once(signal, "abort");
+      });
+      await gate.pass();
+    });
+    await Promise.all([gate.entered, gateOfLeader.entered]);
+    const closing = application.close();
+    // It resigns although what began it still runs.
+    expect(await leading).toBeUndefined();
+    gate.open();
+    await Promise.all([running, closing]);
+    for (const name of [resource, led]) await untilFree(servers, name);
+  });
+
+  test("lets what runs under the lock of one Redlock acquire one of another", async () => {
+    const Service = lockedClass(fresh(), TTL_MS);
+    const other = redlockModule({ name: "other" });
+    const application = await start([redlockModule(), other], [Service]);
+    const gate = new Gate();
+    const running = application.get(Service).run(async () => {
+      await gate.pass();
+      const redlock: Redlock = application.get(getRedlockToken("other"));
+      return redlock.using(fresh(), TTL_MS, () => "done");
+    });
+    await gate.entered;
+    const closing = application.close();
+    const refused = async (): Promise<boolean> => {
+      const lock = await application
+        .get(Redlock)
+        .tryAcquire(fresh(), TTL_MS)
+        .catch(() => null);
+      await lock?.release();
+      return lock === null;
+    };
+    await until(refused, 5000, () => "the shutdown does not begin");
+    gate.open();
+    expect(await running).toBe("done");
+    await closing;
+  });
+
+  test("of a Redlock with permits lets leaders have the settings that a leader can have", async () => {
+    const settings = { ...PATIENT, permits: 3 };
+    const redlock = (await start([redlockModule({ settings })])).get(Redlock);
+    expect(await redlock.lead(fresh(), TTL_MS, { fencing: true }, () => "led")).toBe("led");
+    const shared = redlock.lead(fresh(), TTL_MS, { shared: true }, () => "led");
+    expect((await rejection(shared)).message).toContain("lead() takes no shared");
   });
 
   test("still aborts the caller's own signal before it, and the waiting by it", async () => {

@@ -78,10 +78,14 @@ describe("the metrics", () => {
     const aborted = client().acquire("a", TTL_MS, { signal: aborting.signal, retryCount: -1 });
     aborting.abort(new Error("shutting down"));
     await rejection(aborted);
+    // By the loss of another lock, too.
+    const outer = await client().acquire("outer", 100);
+    const inner = client().acquire("a", TTL_MS, { signal: outer.signal, retryCount: -1 });
+    expect(await rejection(inner)).toMatchObject({ code: "ERR_REDLOCK_LOST" });
     expect(await meters.read("redlock.acquire.duration")).toEqual({
-      acquired: 1,
+      acquired: 2,
       held: 2,
-      aborted: 1,
+      aborted: 2,
     });
     const points = await meters.points("redlock.acquire.duration");
     const held = points.find(({ attributes }) => attributes["redlock.outcome"] === "held");

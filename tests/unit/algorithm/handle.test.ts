@@ -335,6 +335,25 @@ describe("the events of a lock", () => {
   );
 
   it(
+    "say of no call that it waits if it ends within its first attempt",
+    played(async (stage) => {
+      const { redlock } = await stage.connect({ retryCount: 3 });
+      const holder = await stage.connect();
+      await holder.redlock.acquire("r", 5000);
+      const told: string[] = [];
+      redlock.on("waiting", ({ resources }) => told.push(resources.join()));
+      const aborting = new AbortController();
+      const aborted = rejection(redlock.acquire("r", 5000, { signal: aborting.signal }));
+      aborting.abort(new Error("enough"));
+      expect((await aborted).message).toBe("enough");
+      const closed = rejection(redlock.acquire("r", 5000));
+      await redlock.quit();
+      expect(await closed).toMatchObject({ code: "ERR_REDLOCK_CLOSED" });
+      expect(told).toEqual([]);
+    }),
+  );
+
+  it(
     "tell that a node is back, without any call, though it hung before it died",
     played(async (stage) => {
       const { redlock } = await stage.connect();

@@ -44,6 +44,20 @@ describe("permits", () => {
   );
 
   it(
+    "are not attempted one after the other where the nodes that are free give no votes",
+    played(async (stage) => {
+      const { redlock } = await stage.connect({ restartGuard: 10_000, retryCount: 0 });
+      const locks = await fill({ redlock } as Client, 2);
+      for (const lock of locks) await lock.release();
+      await stage.restart([0, 1, 2]);
+      await stage.sleep(100);
+      const error = await rejection(redlock.acquire("r", 1000, { permits: 3 }));
+      expect(error).toMatchObject({ reason: "unavailable" });
+      expect(error.message).toContain("1 attempt in");
+    }),
+  );
+
+  it(
     "take the slot that this process had last, in one round trip",
     played(async (stage) => {
       const { redlock } = await stage.connect({ queue: true });

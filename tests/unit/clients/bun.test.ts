@@ -165,6 +165,31 @@ describe("a connection by Bun's Redis client", () => {
   );
 
   it(
+    "is tried up to twice a second where the server takes no new connection, however often it is asked for",
+    played(async (stage) => {
+      const source = new StandIn();
+      let times = 0;
+      source.duplicate = () => {
+        times += 1;
+        return Promise.reject(ofServer("WRONGPASS"));
+      };
+      const { environment } = stage.machine().internals;
+      const connection = bunConnection(source, "nodes[0]", environment);
+      // Who waits for the node asks again as soon as it has failed.
+      let isOver = false;
+      const ask = (): void => {
+        if (!isOver) connection.opened().catch(ask);
+      };
+      ask();
+      await stage.sleep(5000);
+      expect(connection.state).toBe("down");
+      expect([times >= 10, times <= 20]).toEqual([true, true]);
+      isOver = true;
+      connection.disconnect();
+    }),
+  );
+
+  it(
     "is named by the address that the server tells",
     played(async (stage) => {
       const { connection, client } = await connectionOn(stage);
