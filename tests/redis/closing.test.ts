@@ -148,7 +148,9 @@ describe("quit", () => {
         }),
     ],
   ])("leaves the line before the connections end, %s", async (_, quit) => {
-    const [holder, waiter] = [redlockOf(urls()), redlockOf(urls())];
+    // On a busy machine a reply may take long.
+    const patient = { nodeTimeout: 10_000 };
+    const [holder, waiter] = [redlockOf(urls(), patient), redlockOf(urls(), patient)];
     await Promise.all([untilConnected(holder), untilConnected(waiter)]);
     const resource = fresh();
     const waiters = async (): Promise<number[]> =>

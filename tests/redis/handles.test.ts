@@ -25,6 +25,20 @@ beforeAll(() => {
   redlock = new Redlock(clients, PATIENT);
 });
 
+/** Longer than a busy machine may stop for. */
+const TTL_MS = 30_000;
+/** With this, a lock of that ttl is extended after a second. */
+const SOON = { automaticExtensionThreshold: TTL_MS - 1000 };
+
+async function untilExtended(locks: readonly Lock[]): Promise<void> {
+  const first = locks.map(({ expiration }) => expiration);
+  await until(
+    () => locks.every(({ expiration }, index) => expiration > defined(first[index])),
+    TTL_MS,
+    () => "a lock is not extended",
+  );
+}
+
 /** Notes when the lock's signal aborts, by the wall clock, and when its validity was to end. */
 function watched(lock: Lock): { lock: Lock; expiration: number; abortedAt: number } {
   const watch = { lock, expiration: lock.expiration, abortedAt: Infinity };
@@ -215,8 +229,8 @@ describe("autoExtend", () => {
   test("goes on until the end of an `await using` block", async () => {
     const resource = fresh();
     {
-      await using lock = await redlock.acquire(resource, 3000, { autoExtend: true });
-      await sleep(5000);
+      await using lock = await redlock.acquire(resource, TTL_MS, { ...SOON, autoExtend: true });
+      await untilExtended([lock]);
       expect(lock.valid).toBe(true);
       expect(await redlock.tryAcquire(resource, 3000)).toBeNull();
     }
@@ -225,13 +239,13 @@ describe("autoExtend", () => {
 
   test("is also of tryAcquire, and may be the default of a Redlock", async () => {
     const keeping = new Redlock(clients, { ...PATIENT, autoExtend: true });
-    const locks = [
-      await redlock.tryAcquire(fresh(), 3000, { autoExtend: true }),
-      await keeping.tryAcquire(fresh(), 3000),
-      await keeping.acquire(fresh(), 3000),
-    ].map(defined);
     const left = await keeping.acquire(fresh(), 500, { autoExtend: false });
-    await sleep(5000);
+    const locks = [
+      await redlock.tryAcquire(fresh(), TTL_MS, { ...SOON, autoExtend: true }),
+      await keeping.tryAcquire(fresh(), TTL_MS, SOON),
+      await keeping.acquire(fresh(), TTL_MS, SOON),
+    ].map(defined);
+    await untilExtended(locks);
     expect(locks.map(({ valid }) => valid)).toEqual([true, true, true]);
     expect(left.valid).toBe(false);
     await Promise.all(locks.map((lock) => lock.release()));

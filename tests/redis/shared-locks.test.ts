@@ -312,7 +312,8 @@ describe("the queue of readers and writers", () => {
 describe("a reader's lock", () => {
   test("is extended by using, and its function's value returned", async () => {
     const resource = fresh();
-    const seen = await redlock.using(resource, 1000, READ, async (signal, lock) => {
+    const settings = { ...READ, automaticExtensionThreshold: TTL_MS - 1000 };
+    const seen = await redlock.using(resource, TTL_MS, settings, async (signal, lock) => {
       const { expiration } = lock;
       await until(
         () => lock.expiration > expiration,
