@@ -12,7 +12,7 @@ import { traceAcquire, traceLead } from "./tracing.js";
 import { releaseInTime, type Routine } from "./using.js";
 
 /** Settings of every campaign, which has no end of its own. */
-const ENDLESS: Partial<ResolvedSettings> = {
+export const ENDLESS: Partial<ResolvedSettings> = {
   autoExtend: true,
   acquireTimeout: undefined,
   retryCount: -1,

@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { type BeforeApplicationShutdown, Logger, type OnApplicationShutdown } from "@nestjs/common";
 import pTimeout from "p-timeout";
+import { ENDLESS } from "../algorithm/lead.js";
 import { type Routine, routineArguments } from "../algorithm/using.js";
 import { ExecutionError, inWords, invalidType, kindOf, outOfRange } from "../errors.js";
 import type { Lock } from "../lock.js";
@@ -160,8 +161,7 @@ export class ApplicationRedlock
     call: (settings: Settings | undefined) => Promise<T>,
   ): Promise<T> {
     const isLead = name === "lead";
-    // Defaults that exclude each other with settings of this call are none of a leader's.
-    const base = isLead ? { ...this.settings, shared: false, permits: undefined } : this.settings;
+    const base = isLead ? { ...this.settings, ...ENDLESS } : this.settings;
     const { signal } = resolveSettings(settings, name, base);
     const shutdown = this.#shutdown.signal;
     // What runs under a lock may have to take another to come to its end. A leader has no end of its own.

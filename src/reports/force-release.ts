@@ -24,11 +24,11 @@ export interface ForcedRelease {
 
 /** Ends whatever locks the nodes hold on the resources. Throws an ExecutionError if no quorum of nodes did so. */
 export async function forceRelease(query: Query): Promise<ForcedRelease[]> {
-  const { names, keys } = query;
+  const { resources, names, keys } = query;
   const replies = await askQuorum(
     query,
     (node) => Promise.all(keys.map((key) => forceReleaseOn(node, key))),
-    (answered) => `The locks on ${inList([...new Set(names)])} were ended on ${answered}`,
+    (answered) => `The locks on ${inList(resources)} were ended on ${answered}`,
     "Try again when the others can be reached, or wait until the locks' ttl has passed.",
   );
   return names.flatMap((resource, index) => {

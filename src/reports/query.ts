@@ -9,6 +9,8 @@ import { resolveSettings } from "../settings.js";
 /** A question about resources, to every node and outside any vote. */
 export interface Query {
   readonly nodes: readonly Node[];
+  /** What the caller named. */
+  readonly resources: readonly string[];
   /** The resource of each key: the same for each permit. */
   readonly names: readonly string[];
   /** The resources' keys, in their order. */
@@ -29,14 +31,14 @@ export function namesAndKeys(
   call: string,
   keyPrefix: string,
   options: QueryOptions,
-): Pick<Query, "names" | "keys"> {
-  const names = checkResources(resources, call, keyPrefix);
-  const keys = keysOf(names, keyPrefix);
+): Pick<Query, "resources" | "names" | "keys"> {
+  const named = checkResources(resources, call, keyPrefix);
+  const keys = keysOf(named, keyPrefix);
   onlyOption(options, call, "permits");
   const { permits } = resolveSettings({ permits: options.permits }, call);
-  if (permits === undefined) return { names, keys };
+  if (permits === undefined) return { resources: named, names: named, keys };
   const slotKeys = slotKeysOf(keys, permits, call);
-  return { names: slotKeys.map(() => names[0] ?? ""), keys: slotKeys };
+  return { resources: named, names: slotKeys.map(() => named[0] ?? ""), keys: slotKeys };
 }
 
 /** What a node answered, or why it did not. */
@@ -83,6 +85,6 @@ export async function askQuorum<T>(
     [],
     "ERR_REDLOCK_QUORUM",
     "unavailable",
-    [...new Set(query.names)],
+    query.resources,
   );
 }
