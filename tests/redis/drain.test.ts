@@ -104,15 +104,17 @@ describe("quit({ drain })", () => {
 
   test("by SIGTERM is a graceful shutdown: the work ends, the lock is released, the process exits", async () => {
     const resource = fresh();
+    // What a lock outlives on a busy machine: an extension has a third of it.
+    const ttlMs = Math.round(2000 * slowness());
     const process_ = run(`
       process.once("SIGTERM", () => {
         console.log("told");
-        void redlock.quit({ drain: 60_000 });
+        void redlock.quit({ drain: 600_000 });
       });
-      await redlock.using("${resource}", 2000, async (signal) => {
+      await redlock.using("${resource}", ${ttlMs}, async (signal) => {
         console.log("held");
         // For longer than the ttl: the library goes on extending while it drains.
-        await sleep(3000);
+        await sleep(${1.5 * ttlMs});
         console.log(signal.aborted ? "aborted" : "well");
       });
     `);
