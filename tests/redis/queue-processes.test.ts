@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
-import { slowness, until } from "../support/servers.js";
+import { ask, type RedisServer, slowness, until } from "../support/servers.js";
 import { type Lock, Redlock, type Settings } from "../../src/index.js";
 import { cacheQueueScripts, listenersOn, Turns, untilWaiting } from "../support/line.js";
 import {
@@ -19,6 +19,7 @@ import {
 } from "../support/nodes.js";
 import { useServers } from "../support/use-servers.js";
 import { Programs } from "../support/programs.js";
+import { queueKeysOf } from "../../src/waiting/queue-keys.js";
 
 const programs = new Programs();
 
@@ -110,6 +111,28 @@ async function killed(child: (typeof processes)[0]): Promise<void> {
   await exit;
 }
 
+/**
+ * Waits until each node can notify so many. A waiter whose subscription opens late stands as one that polls until then:
+ * for such a one, dead or not, the key is kept for as long as its retry timer takes.
+ */
+async function untilSubscribed(resource: string, count: number): Promise<void> {
+  const [, , alive = ""] = defined(queueKeysOf([resource]));
+  const script = `
+    local count = 0
+    for _, entry in ipairs(redis.call('HVALS', KEYS[1])) do
+      local channel = cjson.decode(entry)[3]
+      if channel ~= '' then count = count + 1 end
+    end
+    return count`;
+  const subscribedOn = async ({ port }: RedisServer): Promise<number> =>
+    Number(await ask(port, ["EVAL", script, "1", alive]));
+  await until(
+    async () => (await Promise.all(servers.map(subscribedOn))).every((found) => found === count),
+    10_000,
+    () => `not ${count} can be notified of ${resource}`,
+  );
+}
+
 /** Everything that takes turns together, `count` each. */
 async function takeTurns(
   redlocks: readonly Redlock[],
@@ -158,8 +181,10 @@ describe("a process that is killed", () => {
        }`,
     );
     await untilWaiting(observer, resource, DEAD);
+    await untilSubscribed(resource, DEAD);
     const next = (await another()).acquire(resource, 30_000);
     await untilWaiting(observer, resource, DEAD + 1);
+    await untilSubscribed(resource, DEAD + 1);
     await killed(child);
     await until(
       async () => (await Promise.all(servers.map(listenersOn))).every((count) => count === 1),
