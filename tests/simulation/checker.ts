@@ -639,6 +639,16 @@ export class Checker implements LinkObserver {
     return new Set(votesFor.map((ballot) => ballot.node)).size;
   }
 
+  /** How many nodes kept the lock in the extension in which this node said, perhaps much later, that it had lost the key. */
+  #keptWithout(value: string, host: Host, node: SimulatedNode): number {
+    const extensions = this.#of(value, host).filter(
+      ({ kind, answeredMs }) => kind === "extend" && answeredMs !== undefined,
+    );
+    const lost = extensions.filter((ballot) => ballot.node === node).at(-1);
+    if (lost === undefined || lost.yes) return 0;
+    return extensions.filter(({ round, yes }) => round === lost.round && yes).length;
+  }
+
   /** How many nodes answered an acquisition under this value at all. */
   answers(value: string, host: Host): number {
     const answered = this.#of(value, host).filter(
@@ -765,7 +775,12 @@ export class Checker implements LinkObserver {
     }
     // Of a forced release, the holder learns later. Until then, it gives the key on the word of an earlier quorum.
     if (this.wasForced(value)) return;
-    if (Math.max(this.#lastKept(value, host), this.#granted(value, host, node)) < this.#quorum) {
+    const kept = Math.max(
+      this.#lastKept(value, host),
+      this.#granted(value, host, node),
+      this.#keptWithout(value, host, node),
+    );
+    if (kept < this.#quorum) {
       throw new Violation(
         "healing",
         `${host.name} gave ${value} to ${node.name} before a quorum had kept it`,
