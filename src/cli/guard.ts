@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { isatty } from "node:tty";
 import type { Lock } from "../index.js";
+import { Descendants } from "./descendants.js";
 import { codeOf, complain, EXIT, Failure, messageOf } from "./failure.js";
 import { statusOfSignal } from "./signals.js";
 
@@ -30,9 +31,11 @@ export class GuardedCommand {
   readonly #child: ChildProcess;
   /** Whether the command has a process group of its own. */
   readonly #isGroup = !isOnTerminal();
+  /** What it has started, and has left its process group: the command of another redlock, for one, or of timeout. */
+  readonly #descendants = new Descendants();
   readonly #onLost = (): void => {
     this.#isLate = true;
-    this.#kill("SIGKILL");
+    this.#end();
   };
   /** Ctrl-Z stops only this process, since a group of its own is not the shell's job. Nobody would extend the lock. */
   readonly #stop = (): void => {
@@ -105,7 +108,7 @@ export class GuardedCommand {
     const isLost = !this.#lock.valid;
     if (!isLost && !this.#isLate) return { status };
     // What the command leaves behind is no longer covered by the lock.
-    if (this.#isGroup && !this.#isOutOfReach) this.#kill("SIGKILL");
+    if (!this.#isOutOfReach) this.#end();
     const why = this.#lock.signal.error?.message;
     return { status: EXIT.lost, loss: why ?? "The nodes did not extend the lock in time." };
   }
@@ -114,11 +117,13 @@ export class GuardedCommand {
     const leftMs = this.#lock.remaining;
     if (leftMs <= this.#graceMs && !this.#isLate) {
       this.#isLate = true;
+      // What it leaves behind, if it ends now, can be found only before.
+      this.#lookAround();
       this.#kill("SIGTERM");
     }
     if (leftMs <= this.#headStartMs) {
       this.#isKilledEarly = true;
-      this.#kill("SIGKILL");
+      this.#end();
       return;
     }
     const nextMs = this.#isLate ? this.#headStartMs : this.#graceMs;
@@ -134,17 +139,46 @@ export class GuardedCommand {
     await once(signal, "abort", { signal: limit }).catch(() => undefined);
   }
 
+  /** Kills the command and all that it has started. */
+  #end(): void {
+    // Stopped, it does nothing while this looks for what it has started.
+    this.#send("SIGSTOP");
+    const others = this.#lookAround();
+    this.#kill("SIGKILL");
+    for (const pid of others) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {
+        // It has just ended, or is another user's.
+      }
+    }
+  }
+
+  #lookAround(): readonly number[] {
+    const { pid } = this.#child;
+    return pid === undefined ? [] : this.#descendants.of(pid);
+  }
+
   /** Returns whether the command was sent the signal. */
   #kill(signal: NodeJS.Signals): boolean {
-    const { pid } = this.#child;
-    if (pid === undefined) return false;
+    const code = this.#send(signal);
+    if (code === "EPERM") this.#missed(signal);
+    return code === undefined;
+  }
+
+  /** Returns why the command was not sent the signal. */
+  #send(signal: NodeJS.Signals): string | undefined {
+    const { pid, exitCode, signalCode } = this.#child;
+    const hasEnded = exitCode !== null || signalCode !== null;
+    // Alone, its id may be that of another process by now.
+    if (pid === undefined || (hasEnded && !this.#isGroup)) return "ESRCH";
     try {
-      return process.kill(this.#isGroup ? -pid : pid, signal);
+      process.kill(this.#isGroup ? -pid : pid, signal);
+      return undefined;
     } catch (error) {
-      // Otherwise it has just ended.
-      if (codeOf(error) === "EPERM") this.#missed(signal);
-      else if (codeOf(error) !== "ESRCH") throw error;
-      return false;
+      const code = codeOf(error);
+      if (code === "EPERM" || code === "ESRCH") return code;
+      throw error;
     }
   }
 

@@ -33,9 +33,9 @@ Acquires the lock on all the NAMEs, runs COMMAND, and releases the lock. Redlock
 extends the lock while COMMAND runs. There is no shell: write sh -c '…' for one.
 
 If the nodes do not extend the lock in time, COMMAND gets SIGTERM while the lock
-is still valid, and SIGKILL just before it ends. Without a terminal, both go to
-all processes that COMMAND has started. If a quorum of the nodes says that the
-lock is gone, COMMAND gets SIGKILL at once.
+is still valid, and SIGKILL just before it ends, as does all that it has
+started. If a quorum of the nodes says that the lock is gone, COMMAND gets
+SIGKILL at once.
 
 SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to COMMAND.
 While there is none yet, the first four end the waiting.
