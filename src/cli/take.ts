@@ -1,6 +1,6 @@
 import { inWords, remainingInWords } from "../errors.js";
 import type { Holder, Lock, NodeInspection, Redlock } from "../index.js";
-import { asFailure, Failure, reasonOf, unavailable } from "./failure.js";
+import { asFailure, EXIT, Failure, reasonOf, unavailable } from "./failure.js";
 import { quorumOf } from "../quorum/round.js";
 import { allTaken } from "./permits.js";
 import { problemInWords } from "./report.js";
@@ -29,7 +29,7 @@ export interface Wish {
 
 /** Acquires the lock. Throws a Failure with status 75 or 69, or an Interrupted. */
 export async function take(redlock: Redlock, wish: Wish, signals: Signals): Promise<Lock> {
-  const { names, ttlMs, waitMs, shared, permits, heldStatus } = wish;
+  const { names, ttlMs, waitMs, shared, permits } = wish;
   const settings = { autoExtend: true, shared, permits, signal: signals.waiting };
   const lookout = waitMs === undefined ? new Lookout(redlock, wish, signals) : undefined;
   try {
@@ -47,17 +47,22 @@ export async function take(redlock: Redlock, wish: Wish, signals: Signals): Prom
   } finally {
     lookout?.stop();
   }
-  throw new Failure(heldStatus, await whoHolds(redlock, wish, waitMs ?? 0));
+  throw await refused(redlock, wish, waitMs ?? 0);
 }
 
-/** Says who holds the lock, and what to do. */
-async function whoHolds(redlock: Redlock, { names, permits }: Wish, waitMs: number) {
+/** Makes the failure that says who holds the lock, and what to do. */
+async function refused(redlock: Redlock, wish: Wish, waitMs: number): Promise<Failure> {
+  const { names, permits, heldStatus } = wish;
   const during = waitMs === 0 ? "" : `, and was not free within ${inWords(waitMs)}`;
   const advice = waitMs === 0 ? "Try again later, or wait with --wait." : "Give a longer --wait.";
   if (permits !== undefined) {
     const [name = ""] = names;
     const within = waitMs === 0 ? "" : `. None was free within ${inWords(waitMs)}`;
-    return `All ${permits} permits of ${name} are ${await allTaken(redlock, name, permits)}${within}. ${advice}`;
+    const taken = await allTaken(redlock, name, permits);
+    return new Failure(
+      heldStatus,
+      `All ${permits} permits of ${name} are ${taken}${within}. ${advice}`,
+    );
   }
   const holders = await Promise.all(
     names.map(async (name) => [name, await redlock.holder(name).catch(() => null)] as const),
@@ -65,10 +70,13 @@ async function whoHolds(redlock: Redlock, { names, permits }: Wish, waitMs: numb
   const held = holders.find(([, holder]) => holder !== null);
   if (held === undefined) {
     const [node, what] = strangersIn(await redlock.inspect(names).catch(() => []))[0] ?? [];
-    if (node !== undefined) return `${node} ${what}. Give the lock another name.`;
+    if (node !== undefined) {
+      // No --conflict-exit-code: nobody else does the work.
+      return new Failure(EXIT.held, `${node} ${what}. Give the lock another name.`);
+    }
   }
   const [name, holder] = held ?? [names.join(", "), null];
-  return `${name} is ${inWordsOf(holder)}${during}. ${advice}`;
+  return new Failure(heldStatus, `${name} is ${inWordsOf(holder)}${during}. ${advice}`);
 }
 
 function inWordsOf(holder: Holder | null): string {
@@ -90,7 +98,7 @@ function strangersIn(nodes: readonly NodeInspection[]): (readonly [string, strin
 /** Ends a waiting without limit if no quorum of nodes could grant a lock for too long. */
 class Lookout {
   readonly #redlock: Redlock;
-  readonly #name: string;
+  readonly #names: readonly string[];
   readonly #permits: number | undefined;
   readonly #signals: Signals;
   readonly #timer: NodeJS.Timeout;
@@ -103,9 +111,9 @@ class Lookout {
     if (node !== undefined) this.#failures.set(node, problemInWords(error));
   };
 
-  constructor(redlock: Redlock, { names: [name = ""], permits }: Wish, signals: Signals) {
+  constructor(redlock: Redlock, { names, permits }: Wish, signals: Signals) {
     this.#redlock = redlock;
-    this.#name = name;
+    this.#names = names;
     this.#permits = permits;
     this.#signals = signals;
     redlock.on("error", this.#onVote);
@@ -131,17 +139,18 @@ class Lookout {
     const limitMs = refused > most ? LONGEST_REFUSED_MS : LONGEST_UNANSWERED_MS;
     if (nowMs - this.#sinceMs < limitMs) return;
     const nodes = Array.from(problems, ([node, why]) => `${node} ${why}`).join(", ");
-    const what = `No quorum of the nodes has granted ${this.#name} for ${inWords(nowMs - this.#sinceMs)}: ${nodes}.`;
+    const what = `No quorum of the nodes has granted ${this.#names.join(", ")} for ${inWords(nowMs - this.#sinceMs)}: ${nodes}.`;
     this.#signals.giveUp(unavailable(what));
   }
 
   /** Returns why each node cannot grant a lock. */
   async #problems(): Promise<ReadonlyMap<string, string>> {
-    const nodes = await this.#redlock.inspect(this.#name, { permits: this.#permits });
-    // The nodes reply, and nobody holds the lock, or one of the permits: they may refuse to write.
-    const isFree = Array.from({ length: this.#permits ?? 1 }).some((_, index) =>
+    const nodes = await this.#redlock.inspect(this.#names, { permits: this.#permits });
+    // The nodes reply, and nobody holds the locks, or one of the permits: they may refuse to write.
+    const free = Array.from({ length: this.#permits ?? this.#names.length }, (_, index) =>
       nodes.every(({ resources }) => (resources[index]?.type ?? "none") === "none"),
     );
+    const isFree = this.#permits === undefined ? !free.includes(false) : free.includes(true);
     const refusals = isFree ? this.#failures : new Map<string, string>();
     const unread = nodes.filter(({ ok }) => !ok);
     return new Map([

@@ -146,7 +146,8 @@ class NodeRedisConnection implements Connection {
     if (this.#client.emitsReady || this.#readinessTimer !== undefined) return;
     this.#readinessTimer = this.#environment.setBackgroundTimer(() => {
       this.#readinessTimer = undefined;
-      if (this.#client.isReady) this.#onReady();
+      // Unless an event has said so before.
+      if (this.#client.isReady && this.#opening.isAwaited) this.#onReady();
       else if (this.#opening.isAwaited && this.#client.isOpen) this.#watchReadiness();
     }, READINESS_INTERVAL_MS);
   }
