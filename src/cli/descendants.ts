@@ -31,7 +31,12 @@ export class Descendants {
 
 /** By their ids. Linux tells without `ps`, which many images do not have. */
 function processes(): Map<number, Process> {
-  return process.platform === "linux" ? processesOfProc() : processesOfPs();
+  try {
+    return process.platform === "linux" ? processesOfProc() : processesOfPs();
+  } catch {
+    // There is no /proc here, or no ps: what the command has started is then killed by its process group alone.
+    return new Map();
+  }
 }
 
 function processesOfProc(): Map<number, Process> {
