@@ -35,8 +35,8 @@ function epochMs(): number {
 }
 
 await serve(async (given) => {
-  const { forMs, workers, workMs, ...own } = given as Task;
-  const acquire = own.library === OURS ? await ours(own) : await theirs(own);
+  const { library, key, forMs, workers, workMs, ...own } = given as Task;
+  const acquire = library === OURS ? await ours(own) : await theirs(own);
   for (let index = 0; index < 50; index++) await (await acquire(`warm-up:${process.pid}`))();
 
   return async (): Promise<readonly Turn[]> => {
@@ -44,7 +44,7 @@ await serve(async (given) => {
     const takeTurns = async (): Promise<void> => {
       for (;;) {
         const askedMs = epochMs();
-        const release = await acquire(own.key);
+        const release = await acquire(key);
         const fromMs = epochMs();
         await sleep(workMs);
         turns.push({ askedMs, fromMs, toMs: epochMs() });

@@ -146,9 +146,10 @@ class NodeRedisConnection implements Connection {
     if (this.#client.emitsReady || this.#readinessTimer !== undefined) return;
     this.#readinessTimer = this.#environment.setBackgroundTimer(() => {
       this.#readinessTimer = undefined;
-      // Unless an event has said so before.
-      if (this.#client.isReady && this.#opening.isAwaited) this.#onReady();
-      else if (this.#opening.isAwaited && this.#client.isOpen) this.#watchReadiness();
+      // An event may have told before.
+      if (!this.#opening.isAwaited) return;
+      if (this.#client.isReady) this.#onReady();
+      else if (this.#client.isOpen) this.#watchReadiness();
     }, READINESS_INTERVAL_MS);
   }
 }

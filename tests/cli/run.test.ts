@@ -145,15 +145,18 @@ describe("the exit status is", () => {
     },
   );
 
-  test.each([0, 1])("69 if most nodes hold other data under name %d", async (index) => {
-    const names = [fresh(), fresh()];
-    const name = defined(names[index]);
-    for (const { port } of servers.slice(0, 3)) await ask(port, ["HSET", name, "field", "1"]);
-    const { status, out, err } = await run(...names, "--", "echo", "ran");
-    expect({ status, out }).toEqual({ status: 69, out: "" });
-    expect(err).toContain(`holds other data under ${name}: a hash`);
-    for (const { port } of servers.slice(0, 3)) await ask(port, ["DEL", name]);
-  });
+  test.each([1, 2])(
+    "69 if most nodes hold other data under the last of %d names",
+    async (count) => {
+      const names = Array.from({ length: count }, () => fresh());
+      const name = defined(names.at(-1));
+      for (const { port } of servers.slice(0, 3)) await ask(port, ["HSET", name, "field", "1"]);
+      const { status, out, err } = await run(...names, "--", "echo", "ran");
+      expect({ status, out }).toEqual({ status: 69, out: "" });
+      expect(err).toContain(`holds other data under ${name}: a hash`);
+      for (const { port } of servers.slice(0, 3)) await ask(port, ["DEL", name]);
+    },
+  );
 
   test("69 if the nodes reply, but refuse to write", async () => {
     const setting = (value: string) =>

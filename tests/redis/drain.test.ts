@@ -109,7 +109,7 @@ describe("quit({ drain })", () => {
     const process_ = run(`
       process.once("SIGTERM", () => {
         console.log("told");
-        void redlock.quit({ drain: 600_000 });
+        void redlock.quit({ drain: ${30 * ttlMs} });
       });
       await redlock.using("${resource}", ${ttlMs}, async (signal) => {
         console.log("held");
