@@ -162,7 +162,7 @@ export function slotKeysOf(keys: readonly string[], count: number, call: string)
   const [key = ""] = keys;
   if (keys.length > 1) {
     throw invalidType(
-      `${call}() takes permits of one resource, but got ${keys.length} resources. Acquire them one after the other, in the same order everywhere.`,
+      `${call}() takes permits of one resource, but got ${keys.length} resources. Call it once for each, in the same order everywhere.`,
     );
   }
   const slotKeys = permitKeys(key, count);

@@ -48,14 +48,11 @@ export function bunConnection(
   return new BunConnection(client, where, environment);
 }
 
-let connectionCount = 0;
-
 class BunConnection implements Connection {
   epoch = 0;
   openedMs: number;
   failure: Error | undefined;
   name: string;
-  readonly keyspace: string;
   /** The client does not say. It follows no redirection, so on a Cluster it gets errors for other servers' keys. */
   readonly isCluster = false;
   readonly #source: BunRedisClient;
@@ -75,9 +72,6 @@ class BunConnection implements Connection {
     this.#environment = environment;
     this.openedMs = environment.monotonicMs();
     this.name = where;
-    connectionCount += 1;
-    // The client tells neither its server nor its database.
-    this.keyspace = `client ${connectionCount} of Bun`;
   }
 
   get state(): Connection["state"] {

@@ -9,8 +9,11 @@ import type { Argument } from "../operations/operation.js";
 export interface Connection {
   /** `host:port`, without credentials. */
   readonly name: string;
-  /** The server, its database and the client's own key prefix. Connections with equal keyspaces reach the same keys. */
-  readonly keyspace: string;
+  /**
+   * The server, its database and the client's own key prefix. Connections with equal keyspaces reach the same keys.
+   * Undefined if the client does not tell.
+   */
+  readonly keyspace?: string | undefined;
   /**
    * `connecting`: for the first time, without a failure so far. `down`: closed, ended, or reconnecting after a
    * failure.

@@ -116,11 +116,11 @@ class IoredisConnection implements Connection {
     return addressOf(this.#client);
   }
 
-  get keyspace(): string {
+  get keyspace(): string | undefined {
     const { isCluster, options } = this.#client as ClientOfAddress;
     // A Cluster client names any server that it knows, so its name does not tell one Cluster from another.
-    const where = isCluster === true ? "cluster" : this.name;
-    return `${where}/${options?.db ?? 0} ${options?.keyPrefix ?? ""}`;
+    if (isCluster === true) return undefined;
+    return `${this.name}/${options?.db ?? 0} ${options?.keyPrefix ?? ""}`;
   }
 
   get state(): Connection["state"] {

@@ -1,11 +1,12 @@
 import { asError } from "../errors.js";
 import type { NodeRedisClient } from "./client.js";
-import type { ChannelListener, Subscription } from "./connection.js";
+import { type ChannelListener, isPassing, isReply, type Subscription } from "./connection.js";
 
 /** The part of a node-redis client that its three kinds have in different forms. */
 export interface NodeRedisKind {
   readonly name: string;
-  readonly keyspace: string;
+  /** Undefined if the client does not tell. */
+  readonly keyspace?: string;
   readonly isCluster: boolean;
   readonly lacksSocketTimeout: boolean;
   /** Whether `connect()` was called, and the client has not been closed since. */
@@ -17,8 +18,8 @@ export interface NodeRedisKind {
   on(event: "ready" | "end", listener: () => void): void;
   on(event: "error", listener: (error: Error) => void): void;
   /**
-   * Calls the listener when the commands go over another connection from now on, without an event `ready`. Absent for a
-   * single client, which has that event, and for a Cluster, which the restart guard does not watch.
+   * Calls the listener when another server answers from now on, without an event `ready`. Absent for a single client,
+   * which has that event, and for a Cluster, which the restart guard does not watch.
    */
   onReplaced?(listener: () => void): void;
   subscribe(channel: string, listener: ChannelListener): Subscription | undefined;
@@ -70,7 +71,7 @@ interface SingleClient extends Common {
 }
 
 interface ClusterClient extends Common {
-  readonly masters: readonly object[];
+  readonly masters: readonly { readonly address: string }[];
   nodeClient(node: object): SingleClient | Promise<SingleClient>;
   sendCommand(
     firstKey: string,
@@ -204,8 +205,11 @@ class Cluster extends Kind<ClusterClient> implements NodeRedisKind {
   readonly isCluster = true;
   readonly emitsReady = false;
   readonly lacksSocketTimeout = false;
-  readonly name = "cluster";
-  readonly keyspace = "cluster/0 ";
+
+  get name(): string {
+    const [first] = this.client.masters;
+    return first === undefined ? "cluster" : `cluster ${first.address}`;
+  }
 
   get isReady(): boolean {
     const { isOpen, isReady, masters } = this.client;
@@ -237,31 +241,44 @@ class Sentinel extends Kind<SentinelClient> implements NodeRedisKind {
   readonly isCluster = false;
   readonly emitsReady = false;
   readonly lacksSocketTimeout = false;
+  #last: Promise<unknown> = Promise.resolve();
+  #runId: string | undefined;
+  #onReplaced = (): void => undefined;
 
   get name(): string {
     const node = this.client.getSentinelNode();
     return node === undefined ? "sentinel" : `sentinel ${addressOf(node)}`;
   }
 
-  get keyspace(): string {
-    return this.name;
-  }
-
   get isReady(): boolean {
     return this.client.isReady;
   }
 
-  /** The client sends a command again itself after a loss or a failover: such a reply is no vote. */
   onReplaced(listener: () => void): void {
-    for (const event of ["topology-change", "client-error"]) {
-      this.client.on(event, (change) => {
-        const { type } = change as { readonly type: string };
-        if (type === "MASTER" || type === "MASTER_CHANGE") listener();
-      });
-    }
+    this.#onReplaced = listener;
   }
 
+  /** One command at a time: the client itself may send two in any order. */
   send(line: readonly string[]): Promise<unknown> {
+    const reply = this.#last.then(() => this.#ask(line));
+    this.#last = reply.catch(() => undefined);
+    return reply;
+  }
+
+  /**
+   * The client sends a command again itself after a loss or a failover, and tells of neither. So the server is asked behind
+   * each command who it is, and the listener is called before the reply of a new one is passed on.
+   */
+  async #ask(line: readonly string[]): Promise<unknown> {
+    const reply = await this.#send(line);
+    const info = line[0] === "info" ? reply : await this.#send(["info", "server"]).catch(ifRefused);
+    const [runId] = /^run_id:.*/m.exec(String(info)) ?? ["unknown"];
+    if (this.#runId !== undefined && runId !== this.#runId) this.#onReplaced();
+    this.#runId = runId;
+    return reply;
+  }
+
+  #send(line: readonly string[]): Promise<unknown> {
     return this.client.sendCommand(false, line, USUAL_REPLIES);
   }
 
@@ -285,6 +302,11 @@ class Sentinel extends Kind<SentinelClient> implements NodeRedisKind {
       },
     };
   }
+}
+
+/** A server that refuses INFO cannot say that it is another one. */
+function ifRefused(error: unknown): undefined {
+  if (!isReply(error) || isPassing(error)) throw error;
 }
 
 /** Whether the client has options for its commands, but for a timeout. The client that it was made from may have, too. */

@@ -9,6 +9,8 @@ import { Opening } from "./opening.js";
 
 /** How often a client that emits no event when it is ready is looked at, in ms. */
 const READINESS_INTERVAL_MS = 10;
+/** After what time a client whose `connect()` has failed, and that does not try again itself, is connected again. */
+const RECONNECT_AFTER_MS = 500;
 
 /** Returns the connection of a node-redis client, which the caller owns. */
 export function nodeRedisConnection(client: NodeRedisClient, environment: Environment): Connection {
@@ -27,6 +29,7 @@ class NodeRedisConnection implements Connection {
   readonly #subscriptions = new Set<Subscription>();
   #hasFailed = false;
   #hasEnded = false;
+  #reconnectMs = Infinity;
   readonly #opening = new Opening();
   #readinessTimer: Timer | undefined;
 
@@ -54,13 +57,18 @@ class NodeRedisConnection implements Connection {
     return this.#client.name;
   }
 
-  get keyspace(): string {
+  get keyspace(): string | undefined {
     return this.#client.keyspace;
   }
 
   get state(): Connection["state"] {
     if (this.#client.isReady) return "ready";
-    return this.#hasFailed || this.#hasEnded ? "down" : "connecting";
+    if (this.#hasEnded) return "down";
+    return this.#hasFailed && !this.#mayReconnect ? "down" : "connecting";
+  }
+
+  get #mayReconnect(): boolean {
+    return !this.#client.isOpen && this.#environment.monotonicMs() >= this.#reconnectMs;
   }
 
   send(command: string, args: readonly Argument[]): Promise<unknown> {
@@ -75,8 +83,12 @@ class NodeRedisConnection implements Connection {
   opened(): Promise<void> {
     const opened = this.#opening.wait();
     if (!this.#client.isOpen && this.state === "connecting") {
+      this.#reconnectMs = Infinity;
       this.#client.connect().catch((error: unknown) => {
         this.#onError(asError(error));
+        if (!this.#client.emitsReady) {
+          this.#reconnectMs = this.#environment.monotonicMs() + RECONNECT_AFTER_MS;
+        }
       });
     }
     this.#watchReadiness();
@@ -105,6 +117,7 @@ class NodeRedisConnection implements Connection {
   }
 
   disconnect(): void {
+    this.#reconnectMs = Infinity;
     this.#closeSubscriptions();
     this.#client.disconnect();
   }

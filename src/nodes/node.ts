@@ -70,7 +70,11 @@ export class Node {
 
   /** Returns whether both reach the same keys, as far as the library can tell. */
   reachesSameKeys(other: Node): boolean {
-    return this.client === other.client || this.#connection.keyspace === other.#connection.keyspace;
+    const { keyspace } = this.#connection;
+    return (
+      this.client === other.client ||
+      (keyspace !== undefined && keyspace === other.#connection.keyspace)
+    );
   }
 
   /**

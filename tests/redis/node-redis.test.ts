@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { connect as connectTo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
@@ -19,7 +20,7 @@ import {
   startServer,
   until,
 } from "../support/servers.js";
-import { startSentinels } from "../support/sentinels.js";
+import { type SentinelGroup, startSentinels } from "../support/sentinels.js";
 import { useServers } from "../support/use-servers.js";
 
 /** Long, so that a busy machine fails no vote. */
@@ -431,12 +432,49 @@ describe.each(versions)("a Redis Cluster by node-redis $version", ({ library }) 
     await (await waiting).release();
     await redlock.quit();
   });
+
+  test("is not the node of a lock on another Cluster", async () => {
+    const [one, other] = [connect(), connect()].map((client) => new Redlock([client], SETTINGS));
+    const lock = await defined(one).acquire(fresh(), 60_000);
+    expect((await rejection(defined(other).release(lock))).message).toContain("other nodes");
+    await lock.release();
+    for (const redlock of [one, other]) await defined(redlock).quit();
+  });
+
+  test("that nobody could reach at first is connected by a later call", async () => {
+    const [port = 0] = await freePorts(1);
+    const client = library.createCluster({ rootNodes: [{ socket: { host: "127.0.0.1", port } }] });
+    client.on("error", () => undefined);
+    const redlock = new Redlock([client], SETTINGS);
+    expect((await rejection(redlock.acquire(fresh(), 60_000))).code).toBe("ERR_REDLOCK_QUORUM");
+    const relay = createServer((socket) => {
+      const server = connectTo(defined(cluster.servers[0]).port, "127.0.0.1");
+      for (const end of [socket, server]) end.on("error", () => undefined);
+      socket.pipe(server).pipe(socket);
+    });
+    relay.listen(port, "127.0.0.1");
+    await once(relay, "listening");
+    await until(
+      () => redlock.using(fresh(), 60_000, () => true).catch(() => false),
+      10_000,
+      () => "the client does not connect again",
+    );
+    await redlock.quit();
+    relay.close();
+  });
 });
 
 describe.each(versions.slice(1))("groups under Sentinel by node-redis $version", ({ library }) => {
-  test("keep a held lock through a failover, and its master is followed", async () => {
-    const groups = await startSentinels(3);
-    const clients = groups.map(({ sentinelPort }) => {
+  let groups: SentinelGroup[];
+
+  beforeAll(async () => {
+    groups = await startSentinels(3);
+  });
+
+  afterAll(() => Promise.all(groups.map((group) => group.stop())));
+
+  function connect(): Client[] {
+    return groups.map(({ sentinelPort }) => {
       const client = library.createSentinel({
         name: "locks",
         sentinelRootNodes: [{ host: "127.0.0.1", port: sentinelPort }],
@@ -444,6 +482,40 @@ describe.each(versions.slice(1))("groups under Sentinel by node-redis $version",
       client.on("error", () => undefined);
       return client;
     });
+  }
+
+  test("let nobody else in when masters have restarted empty under a lock", async () => {
+    const clients = connect();
+    const redlock = new Redlock(clients, SETTINGS);
+    try {
+      const resource = fresh();
+      const lock = await redlock.acquire(resource, 600_000);
+      const masters = groups.map(({ master }) => master);
+      await untilHeld(masters, lock);
+      // Each comes back before its Sentinel gives it up.
+      for (const master of masters.slice(1)) {
+        await master.kill();
+        await master.restart();
+      }
+      await untilFree(masters.slice(1), resource);
+      await until(
+        async () => (await redlock.inspect(resource)).every(({ ok }) => ok),
+        30_000,
+        () => "a client does not connect again",
+      );
+      const error = await rejection(redlock.acquire(resource, 600_000));
+      const { votesAgainst } = defined(await defined(error.attempts[0]));
+      const reasons = clients.map((client) => defined(votesAgainst.get(client)).message);
+      expect(reasons[0]).toBe("The operation was applied to: 0 of the 1 requested resources.");
+      for (const reason of reasons.slice(1)) expect(reason).toMatch(/restarted or was replaced/);
+      await lock.release();
+    } finally {
+      await redlock.quit();
+    }
+  });
+
+  test("keep a held lock through a failover, and its master is followed", async () => {
+    const clients = connect();
     // The guard holds a new master back from new locks, as it would a server that restarted.
     const settings = { ...SETTINGS, retryCount: 20, restartGuard: false } as const;
     const redlock = new Redlock(clients, settings);
@@ -481,7 +553,6 @@ describe.each(versions.slice(1))("groups under Sentinel by node-redis $version",
       ]);
     } finally {
       await redlock.quit();
-      for (const group of groups) await group.stop();
     }
   });
 });
