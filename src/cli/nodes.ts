@@ -109,7 +109,7 @@ function checkConfig(json: unknown, path: string): Config {
 export function urlsOf(options: NodeOptions, config: Config): string[] {
   const listed = options.nodes ?? config.nodes ?? process.env["REDLOCK_NODES"] ?? "";
   // A password in the list of a file may have a comma.
-  const urls = (typeof listed === "string" ? listed.split(/[\s,]+/) : listed).filter(
+  const urls = (typeof listed === "string" ? splitAtCommas(listed) : listed).filter(
     (url) => url !== "",
   );
   if (urls.length === 0) {
@@ -119,6 +119,17 @@ export function urlsOf(options: NodeOptions, config: Config): string[] {
     );
   }
   return urls.map((url) => (url.includes("://") ? url : `redis://${url}`));
+}
+
+function splitAtCommas(text: string): string[] {
+  const parts = text.split(/[\s,]+/);
+  if (parts.some((part) => part.includes("@") && !part.includes("://"))) {
+    throw wrongCall(
+      "A node has an @ but no redis:// (its text is not shown, since it may hold a password). Write a comma in a " +
+        "password as %2C, and begin each URL with redis:// or rediss://.",
+    );
+  }
+  return parts;
 }
 
 /** Connects to the nodes. Loads the library only now, since a wrong call and a help do without. */

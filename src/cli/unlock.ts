@@ -50,7 +50,7 @@ export function unlockCommand(): Command {
         redlock.forceRelease(names, { permits: options.permits });
       const ended = await withNodes(options, readConfig(options), end, names);
       if (options.json === true) printJson(ended.map(asJson));
-      else print([...new Set(names)].map((name) => inText(name, ended)).join("\n"));
+      else print([...new Set(names)].map((name) => inText(name, ended, options)).join("\n"));
       process.exitCode = EXIT.ok;
     });
 }
@@ -59,9 +59,12 @@ function asJson({ owner, ...ended }: ForcedRelease): unknown {
   return { ...ended, owner: owner ?? null };
 }
 
-function inText(name: string, ended: readonly ForcedRelease[]): string {
+function inText(name: string, ended: readonly ForcedRelease[], { permits }: UnlockOptions): string {
   const locks = ended.filter(({ resource }) => resource === name);
-  if (locks.length === 0) return `${printable(name)}: nobody held it`;
+  if (locks.length === 0) {
+    const hint = permits === undefined ? " (if it has permits, add --permits)" : "";
+    return `${printable(name)}: nobody held it${hint}`;
+  }
   return locks
     .map(({ permit, owner, nodes }) => {
       const count = nodes.length === 1 ? "1 node" : `${nodes.length} nodes`;

@@ -98,6 +98,10 @@ const CASES: readonly Case[] = [
     ["status", "--nodes", "h:1?connectTimeout=3000", "a"],
     /Node number 1 has an option after its .* Give a URL such as redis:[^ ]* with no options but/,
   ],
+  [
+    ["status", "--nodes", "redis://u:12,34@h:1", "a"],
+    /^redlock: A node has an @ but no redis:\/\/ \(its text is not shown, .*as %2C, and begin each URL with [^\d]*$/,
+  ],
   [["bench", "a"], /Too many arguments/],
   [["bench", "--users", "0"], /Give a whole number from 1 to 1000\./],
   [["bench", "--users", "1001"], /Give a whole number from 1 to 1000\./],
