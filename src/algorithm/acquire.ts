@@ -162,7 +162,7 @@ function firstAttempt(call: Acquisition): Promise<Lock | undefined> {
 /** Waits after a refused attempt: in the queue or, if the keys can have no queue, by polling. */
 async function wait(call: Acquisition): Promise<Lock | undefined> {
   const { instance, keys, settings, retries, signals } = call;
-  if (retries === 0) return undefined;
+  if (retries === 0 || call.budgetLeftMs <= 0) return undefined;
   for (const signal of signals) signal.throwIfAborted();
   instance.announce("waiting", () => ({ resources: [...call.resources] }));
   if (call.permits !== undefined) call.permits.endMs = Infinity;

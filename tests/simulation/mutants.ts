@@ -148,12 +148,6 @@ export const MUTANTS: readonly Mutant[] = [
     "if (newMs <= 0) return false;",
   ),
   m(
-    "abort only when an extension fails",
-    "algorithm/keeper.ts",
-    "this.#alarm = this.#alarms.set(wakeMs, slackMs, this.#check);",
-    "if (!this.#isExtending) this.#alarm = this.#alarms.set(wakeMs, slackMs, this.#check);",
-  ),
-  m(
     "DEL without the compare",
     "operations/release.ts",
     "if valueOf(keys[i]) == value then deleted = deleted + redis.call('DEL', keys[i]) end",
@@ -455,12 +449,6 @@ export const MUTANTS: readonly Mutant[] = [
     "return value;",
   ),
   m("a resignation is an error", "algorithm/lead.ts", "if (hasResigned()) return undefined;", ""),
-  m(
-    "a routine runs after the resignation",
-    "algorithm/lead.ts",
-    "if (each.aborted) callback();",
-    "",
-  ),
   m(
     "maxHold does not end a term",
     "algorithm/lead.ts",

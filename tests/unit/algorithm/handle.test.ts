@@ -354,6 +354,19 @@ describe("the events of a lock", () => {
   );
 
   it(
+    "say of no call that it waits if its first attempt takes all of its time",
+    played(async (stage) => {
+      const { redlock } = await stage.connect({ retryCount: -1 });
+      const told: string[] = [];
+      redlock.on("waiting", ({ resources }) => told.push(resources.join()));
+      stage.freeze([0, 1, 2], 1000);
+      const acquired = redlock.acquire("r", 5000, { acquireTimeout: 200 });
+      expect((await rejection(acquired)).message).toContain("had not answered yet");
+      expect(told).toEqual([]);
+    }),
+  );
+
+  it(
     "tell that a node is back, without any call, though it hung before it died",
     played(async (stage) => {
       const { redlock } = await stage.connect();

@@ -266,6 +266,24 @@ describe("a resignation", () => {
       }
     }),
   );
+
+  it(
+    "in the event of the grant runs nothing, and releases",
+    played(async (stage) => {
+      const { redlock } = await stage.connect();
+      const controller = new AbortController();
+      redlock.on("acquired", () => {
+        controller.abort();
+      });
+      let runs = 0;
+      const { signal } = controller;
+      const leading = redlock.lead("r", 1000, { signal }, () => (runs += 1));
+      expect(await leading).toBeUndefined();
+      expect(runs).toBe(0);
+      await stage.sleep(20);
+      expect(stage.remainingMs("r")).toEqual([0, 0, 0, 0, 0]);
+    }),
+  );
 });
 
 it(
