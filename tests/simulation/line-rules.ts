@@ -92,6 +92,7 @@ export const LINE_RULES: readonly LineRule[] = [
   },
   {
     name: "a failed attempt releases by deleting",
+    isLong: true,
     simpler: {
       file: "algorithm/release.ts",
       from: "releaseRequest(pending), pending);",
@@ -137,6 +138,7 @@ export const LINE_RULES: readonly LineRule[] = [
   },
   {
     name: "who hears nothing is passed over",
+    isLong: true,
     simpler: {
       file: "operations/queue.ts",
       from: "redis.call('PUBLISH', channel, what) > 0)",
@@ -159,6 +161,7 @@ export const LINE_RULES: readonly LineRule[] = [
   },
   {
     name: "who was called is out of the line until it asks again",
+    isLong: true,
     simpler: {
       file: "operations/queue.ts",
       from: "      dequeue(order, alive, id)\n      isOfReaders",
@@ -181,6 +184,7 @@ export const LINE_RULES: readonly LineRule[] = [
   },
   {
     name: "who is refused for another resource hands its reservations on at once",
+    isLong: true,
     simpler: {
       file: "operations/take.ts",
       from: "  passOnReserved(keys, first, last, id, sets)\n",
@@ -281,6 +285,7 @@ export const LINE_RULES: readonly LineRule[] = [
   },
   {
     name: "where calling fails, the key is deleted",
+    isLong: true,
     simpler: {
       file: "operations/queue.ts",
       from: "local ok, result = pcall(reserve, key, order, alive, except)",
@@ -292,6 +297,7 @@ export const LINE_RULES: readonly LineRule[] = [
   },
   {
     name: "who waits for a permit is told which slot is kept for it",
+    isLong: true,
     simpler: {
       file: "operations/queue.ts",
       from: "and id .. ' ' .. key or id",

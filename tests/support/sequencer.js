@@ -17,7 +17,6 @@ const LONG = [
   "redis/closing",
   "redis/operations",
   "redis/lead",
-  "redis/memory-of-used-locks",
   "simulation/exhaustive/readers",
   "cli/completion",
   "cli/calls",
