@@ -12,6 +12,9 @@ const LONGEST_CHECK_MS = 200;
 /** How long before the end of the validity SIGKILL comes, at most. On a busy machine, a timer was 80 ms late. */
 const LONGEST_HEAD_START_MS = 100;
 
+/** How often it is looked for what the command has started. What another user's process starts has no end. */
+const MOST_LOOKS = 5;
+
 /** How a command ended. */
 export interface Ending {
   /** The exit status that stands for it. */
@@ -141,17 +144,16 @@ export class GuardedCommand {
 
   /** Kills the command and all that it has started. */
   #end(): void {
-    // Stopped, it does nothing while this looks for what it has started.
+    // Stopped, they start nothing more while this looks for what they have started until then.
     this.#send("SIGSTOP");
-    const others = this.#lookAround();
-    this.#kill("SIGKILL");
-    for (const pid of others) {
-      try {
-        process.kill(pid, "SIGKILL");
-      } catch {
-        // It has just ended, or is another user's.
-      }
+    let others: readonly number[] = [];
+    for (let looks = 0, count = -1; looks < MOST_LOOKS && count < others.length; looks++) {
+      count = others.length;
+      others = this.#lookAround();
+      sendAll(others, "SIGSTOP");
     }
+    this.#kill("SIGKILL");
+    sendAll(others, "SIGKILL");
   }
 
   #lookAround(): readonly number[] {
@@ -189,6 +191,16 @@ export class GuardedCommand {
     if (signal !== "SIGKILL") return;
     this.#isOutOfReach = true;
     this.#giveUp();
+  }
+}
+
+function sendAll(pids: readonly number[], signal: NodeJS.Signals): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, signal);
+    } catch {
+      // It has just ended, or is another user's.
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { once } from "node:events";
+import { readdirSync, readFileSync } from "node:fs";
 import { Redlock } from "../../src/index.js";
 import { Cli, type CliCall } from "../support/cli.js";
 import { defined, fresh } from "../support/nodes.js";
@@ -55,6 +56,21 @@ async function started(call: CliCall): Promise<number> {
   const pid = Number(call.out().split("\n", 1)[0]);
   orphans.push(pid);
   return pid;
+}
+
+/** The processes with this command line that have not ended. */
+function pidsOf(line: string): number[] {
+  const pids = readdirSync("/proc")
+    .map(Number)
+    .filter((pid) => pid > 0);
+  return pids.filter((pid) => {
+    try {
+      const words = readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0");
+      return words.join(" ").trim() === line && !processHasEnded(pid);
+    } catch {
+      return false;
+    }
+  });
 }
 
 interface Death {
@@ -156,6 +172,22 @@ describe("when a majority of the nodes freezes, the command", () => {
       () => "the grandchild lives",
     );
   });
+});
+
+test("nothing is left of a script that goes on starting commands, in a group of its own", async () => {
+  const mark = `600.${process.pid}`;
+  const script = `echo $$; while :; do sleep ${mark} & sleep 0.001; done`;
+  const call = cli.start([
+    ...["run", "--ttl", "2s", fresh(), "--"],
+    ...["sh", "-c", `timeout 10m sh -c "$0"; echo over`, script],
+  ]);
+  await started(call);
+  const exit = once(call.child, "exit");
+  await Promise.all(servers.slice(0, 3).map((server) => server.freeze()));
+  expect(await exit).toEqual([70, null]);
+  const left = pidsOf(`sleep ${mark}`);
+  orphans.push(...left);
+  expect(left).toEqual([]);
 });
 
 test("while a minority of the nodes is frozen, the command runs to its end", async () => {
