@@ -3,6 +3,7 @@ import { Redis } from "ioredis";
 import { ask, until } from "../support/servers.js";
 import { ExecutionError, Redlock, ResourceLockedError } from "../../src/index.js";
 import { movableClocks } from "../support/environment.js";
+import { cacheQueueScripts } from "../support/line.js";
 import {
   defined,
   fresh,
@@ -21,7 +22,9 @@ const PATIENT = { nodeTimeout: 5000 };
 const { servers, clients } = useServersAndClients(5);
 let redlock: Redlock;
 
-beforeAll(() => {
+beforeAll(async () => {
+  // A node that does not know a script when the others have decided abstains, this once.
+  await cacheQueueScripts(servers);
   redlock = new Redlock(clients, PATIENT);
 });
 

@@ -12,6 +12,7 @@ import { Redlock } from "../../src/index.js";
 import { certificateIn } from "../support/certificate.js";
 import { cacheQueueScripts, untilWaiting } from "../support/line.js";
 import { defined, fresh, rejection, untilFree, untilHeld, valuesOn } from "../support/nodes.js";
+import { rulesThatExist } from "../support/rights.js";
 import {
   ask,
   freePorts,
@@ -326,7 +327,8 @@ describe.each(versions)("clients of node-redis $version", ({ version, library })
 
   test("tell an error of the server from a lost connection", async () => {
     for (const { port } of servers) {
-      await ask(port, "ACL SETUSER mute on >password ~* &* +@all -evalsha -eval".split(" "));
+      const rules = rulesThatExist(["~*", "&*", "+@all", "-evalsha", "-eval"]);
+      await ask(port, ["ACL", "SETUSER", "mute", "on", ">password", ...rules]);
     }
     const user = { username: "mute", password: "password" };
     const redlock = new Redlock(await connected(user), SETTINGS);
@@ -465,7 +467,7 @@ describe.each(versions)("a Redis Cluster by node-redis $version", ({ library }) 
 });
 
 describe.each(versions.slice(1))("groups under Sentinel by node-redis $version", ({ library }) => {
-  let groups: SentinelGroup[];
+  let groups: SentinelGroup[] = [];
 
   beforeAll(async () => {
     groups = await startSentinels(3);

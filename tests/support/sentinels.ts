@@ -34,7 +34,7 @@ async function startGroup(): Promise<SentinelGroup> {
     mkdtemp(join(tmpdir(), "redlock-quorum-sentinel-")),
     freePorts(1),
   ]);
-  const replica = await startServer({ args: ["--replicaof", `127.0.0.1 ${master.port}`] });
+  const replica = await startServer({ args: ["--replicaof", "127.0.0.1", String(master.port)] });
   await until(
     async () => (await ask(replica.port, ["INFO", "replication"])).includes("link_status:up"),
     10_000,
