@@ -152,7 +152,8 @@ async function takeTurns(
 
 describe("a process that is killed", () => {
   test("while it holds is followed by the next within its ttl and 50 ms", async () => {
-    const TTL_MS = 3000;
+    // Long enough that the next one waits before it has passed.
+    const TTL_MS = 3000 * slowness();
     const resource = fresh();
     const { child, lines } = await run(
       resource,
