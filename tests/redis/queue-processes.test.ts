@@ -153,7 +153,7 @@ async function takeTurns(
 describe("a process that is killed", () => {
   test("while it holds is followed by the next within its ttl and 50 ms", async () => {
     // Long enough that the next one waits before it has passed.
-    const TTL_MS = 3000 * slowness();
+    const TTL_MS = Math.round(3000 * slowness());
     const resource = fresh();
     const { child, lines } = await run(
       resource,
