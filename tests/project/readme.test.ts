@@ -232,7 +232,7 @@ const helps = new Map<string, ReturnType<typeof run>>();
 
 /** Many lines are calls of the same script. */
 function helpOf(file: string): ReturnType<typeof run> {
-  const help = helps.get(file) ?? runTool("tsx/dist/cli.mjs", [file, "--help"], root);
+  const help = helps.get(file) ?? run(process.execPath, ["--import", "tsx", file, "--help"], root);
   helps.set(file, help);
   return help;
 }

@@ -18,8 +18,6 @@ type Given = { readonly [name in "deliveries" | "faults" | "timers"]?: number | 
 
 /** Searches every pair of programs and says what it did; false where something was violated. */
 export function explore(library: Library, given: Given = {}): Promise<boolean> {
-  // Nobody reads the stacks of the errors that a schedule is full of, and they cost half its time.
-  Error.stackTraceLimit = 0;
   return turn(() => {
     let isClean = true;
     for (const pair of PAIRS) {

@@ -1,4 +1,5 @@
 import { type Library, library } from "../../virtual-world/library.js";
+import { turn } from "../../virtual-world/turn.js";
 import type { Programs } from "./client.js";
 import { type Found, search } from "./search.js";
 import type { Bounds } from "./system.js";
@@ -9,9 +10,5 @@ export function searched(
   bounds: Bounds,
   { reduced = true, of = library }: { reduced?: boolean; of?: Library } = {},
 ): Promise<Found> {
-  return new Promise((resolve) => {
-    setImmediate(() => {
-      resolve(search(programs, of, bounds, { reduced }));
-    });
-  });
+  return turn(() => search(programs, of, bounds, { reduced }));
 }
