@@ -27,23 +27,17 @@ Exit status: 0 if every test passed on every server, 1 if one did not or a
 server could not be unpacked, 2 for wrong arguments, ${UNAVAILABLE} if this machine has no
 way to Debian's packages and the cache does not have them.`;
 
-interface What {
-  readonly tests: string;
-  /** Without the long tests. */
-  readonly quick: boolean;
-}
-
 interface Outcome extends Counts {
   readonly server: ServerVersion;
 }
 
 async function main(): Promise<number> {
-  const { servers, ...what } = parseCall();
+  const { servers, tests } = parseCall();
   const outcomes: Outcome[] = [];
   let isComplete = true;
   for (const server of servers) {
     try {
-      outcomes.push(await testOn(server, what));
+      outcomes.push(await testOn(server, tests));
     } catch (error) {
       if (interruption.aborted) return INTERRUPTED;
       const message = error instanceof Error ? error.message : String(error);
@@ -61,15 +55,11 @@ async function main(): Promise<number> {
   return isComplete && outcomes.every(({ failed }) => failed === 0) ? 0 : 1;
 }
 
-async function testOn(server: DebianServer, { tests, quick }: What): Promise<Outcome> {
+async function testOn(server: DebianServer, tests: string): Promise<Outcome> {
   const binary = await unpackedServer(server, CACHE);
   const version = await versionOf(binary);
   console.log(`${version.name} ${version.version}: running ${tests} …`);
-  const counts = await runJest({
-    tests: [tests],
-    ...(quick && { config: "jest.quick.config.js" }),
-    env: { [SERVER_VARIABLE]: binary },
-  });
+  const counts = await runJest({ tests: [tests], env: { [SERVER_VARIABLE]: binary } });
   printCounts(`${version.name} ${version.version}`, counts);
   return { ...counts, server: version };
 }
@@ -81,19 +71,18 @@ function printTable(outcomes: readonly Outcome[]): void {
   console.log(`\n${tableOf(["server", "passed", "failed", "skipped", "seconds"], rows)}`);
 }
 
-function parseCall(): What & { readonly servers: readonly DebianServer[] } {
+function parseCall(): { servers: readonly DebianServer[]; tests: string } {
   const command = npmScript("test:servers", ABOUT)
     .usage("[-- options] [servers]")
     .addArgument(
       new Argument("[servers...]", "one or several; without one, all").choices(SERVER_IDS),
     )
     .option("--tests <path>", "the tests to run: a path or a part of it", TESTS)
-    .option("--quick", "leave out the long tests, as npm test does", false)
     .addHelpText("after", AFTER)
     .parse();
   const chosen = command.processedArgs[0] as readonly string[];
   const servers = SERVERS.filter(({ id }) => chosen.length === 0 || chosen.includes(id));
-  return { servers, ...command.opts<What>() };
+  return { servers, tests: command.opts<{ tests: string }>().tests };
 }
 
 process.exitCode = await main();
