@@ -244,15 +244,9 @@ export class Crowd {
   }
 }
 
+/** Call it in a `turn`. */
 export function crowd(options: CrowdOptions, library: Library): Result {
-  const { stackTraceLimit } = Error;
-  // Each refusal is an error, and its stack, which nobody reads, a third of the work.
-  Error.stackTraceLimit = 0;
-  try {
-    return new Crowd(options, library).run();
-  } finally {
-    Error.stackTraceLimit = stackTraceLimit;
-  }
+  return new Crowd(options, library).run();
 }
 
 /** Four processes with four workers each. */

@@ -151,15 +151,17 @@ function verdict(isGood: boolean, text: string): boolean {
   return isGood;
 }
 
+/** How much of where an error came from the shortened trace shows. */
+const STACK_FRAMES = 10;
+
 async function replay(seed: number): Promise<boolean> {
-  Error.stackTraceLimit = 10;
   const plan = makePlan(seed);
   const whole = await turn(() => run(plan, library, true));
   if (whole.violation === undefined) {
     console.log(whole.trace.join("\n"));
     return verdict(true, `No violation in the ${whole.events} events of seed ${seed}.`);
   }
-  const { plan: smallest, outcome } = await turn(() => shrink(plan, library));
+  const { plan: smallest, outcome } = await turn(() => shrink(plan, library), STACK_FRAMES);
   console.log(JSON.stringify(smallest));
   console.log(outcome.trace.join("\n"));
   console.log(

@@ -1,12 +1,12 @@
 /**
  * A turn of its own, outside the microtasks, which a schedule must be able to run to their end. Its errors have no
- * stacks: a schedule is full of errors, nobody reads their stacks, and these take half its time.
+ * stacks unless somebody will read them: a schedule is full of errors, and stacks take half its time.
  */
-export function turn<T>(body: () => T): Promise<T> {
+export function turn<T>(body: () => T, stackFrames = 0): Promise<T> {
   return new Promise((resolve, reject) => {
     setImmediate(() => {
       const { stackTraceLimit } = Error;
-      Error.stackTraceLimit = 0;
+      Error.stackTraceLimit = stackFrames;
       try {
         resolve(body());
       } catch (error) {
